@@ -1,0 +1,59 @@
+"""`vfiolab lab`: open the notebooks in JupyterLab."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from vfiolab._paths import in_checkout, notebooks_dir
+
+START = "00-start-here.ipynb"
+_JUNK = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+
+
+def workspace(parent: Path | None = None) -> Path:
+    """Return the folder to open: the checkout's notebooks, or a fresh copy of the packaged ones.
+
+    The copy is made below `parent` (default: the current folder) as `vfiolab-notebooks`, or with the first free number
+    behind that name: a learner's work is never overwritten.
+    """
+    source = notebooks_dir()
+    if in_checkout():
+        return source
+    parent = parent or Path.cwd()
+    number = 1
+    while True:
+        target = parent / ("vfiolab-notebooks" if number == 1 else f"vfiolab-notebooks-{number}")
+        try:
+            shutil.copytree(source, target, ignore=_JUNK)
+        except FileExistsError:
+            number += 1
+        else:
+            return target
+
+
+def command(folder: Path, arguments: list[str]) -> list[str]:
+    """Build the command that serves `folder` with notebook 00 in front; `arguments` go to JupyterLab as they are."""
+    start = [f"--LabApp.default_url=/lab/tree/{START}"] if (folder / START).is_file() else []
+    # JupyterLab refuses to run as root unless told; in a container root is the only user there is.
+    root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *start, *root, *arguments]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Open the notebooks in JupyterLab and stay until it ends; return its exit status."""
+    if find_spec("jupyterlab") is None:
+        print("vfiolab lab: JupyterLab is not installed here; try: pip install 'vfiolab[lab]'", file=sys.stderr)
+        return 2
+    folder = workspace()
+    print(f"Opening the notebooks in {folder}", flush=True)
+    argv = command(folder, arguments or [])
+    if os.name == "posix":
+        # JupyterLab gets the terminal's signals itself: one Ctrl-C asks, a second one ends it.
+        os.execv(argv[0], argv)  # noqa: S606 - our own interpreter, arguments from the user's own command line
+    import subprocess
+
+    return subprocess.call(argv)  # noqa: S603 - our own interpreter, arguments from the user's own command line
