@@ -1,11 +1,11 @@
 """Execute the notebooks and store what they show, the same bytes every time.
 
     python tests/tools/notebooks.py            # execute and store all of notebooks/
-    python tests/tools/notebooks.py --check    # store nothing; exit 1 and show the difference where a stored output is stale
+    python tests/tools/notebooks.py --check    # store nothing; exit 1 and show where a stored output is stale
     python tests/tools/notebooks.py notebooks/00-start-here.ipynb
 
-Stored outputs are what a reader sees before running anything, and what the tests compare. So they hold nothing that differs
-from run to run: no widget ids (the static text and HTML twins stay), no timing, no addresses, no paths of this machine.
+Stored outputs are what a reader sees before running anything, and what the tests compare. So they hold nothing that
+differs from run to run: no widget ids (the static text and HTML twins stay), no timing, no addresses, no local paths.
 """
 
 from __future__ import annotations

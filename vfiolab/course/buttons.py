@@ -1,0 +1,50 @@
+"""The buttons of a prediction: a view; the answer lives in the Prediction."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets
+
+from vfiolab.course.words import html, plain
+
+if TYPE_CHECKING:  # a Prediction loads its view late; only the type checker sees a cycle
+    from vfiolab.course.predict import Prediction
+
+
+class PredictionView:
+    """One row of toggle buttons with the question above and what was chosen below.
+
+    Toggle buttons, because JupyterLab keeps the arrow keys of drop-downs and radio buttons for itself: Tab and Space
+    reach and choose each of these.
+    """
+
+    def __init__(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+        self.buttons = ipywidgets.ToggleButtons(
+            options=[(str(option), option) for option in prediction.options],
+            value=prediction.answer,
+            tooltips=[f"Predict {option}: {plain(prediction.question)}" for option in prediction.options],
+            style={"button_width": "auto", "description_width": "initial"},
+        )
+        self.status = ipywidgets.HTML()
+        question = ipywidgets.HTML(f"<p><strong>Predict.</strong> {html(prediction.question)}</p>")
+        self.box = ipywidgets.VBox([question, self.buttons, self.status])
+        self.buttons.observe(self._on_click, "value")
+        self.show()
+
+    def _on_click(self, change: Any) -> None:
+        if change["new"] is not None and change["new"] != self.prediction.answer:
+            self.prediction.choose(change["new"])
+
+    def show(self) -> None:
+        """Bring the buttons and the status line to what the Prediction holds."""
+        answer = self.prediction.answer
+        self.buttons.value = answer
+        self.buttons.disabled = self.prediction.revealed
+        if answer is None:
+            words = "You have not chosen yet."
+        else:
+            words = f"Your prediction: {escape(str(answer))}" + (" (revealed)" if self.prediction.revealed else "")
+        self.status.value = f'<span role="status">{words}</span>'

@@ -1,0 +1,167 @@
+"""Predict, then reveal: commit an answer about the system's state before the model shows it.
+
+A Prediction holds the learner's answer; its buttons are one way to give it, `choose()` is the same in code. The reveal
+is given the truth by the model, never by the text of the question, and says what the learner answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfiolab.course.words import html, plain
+
+Option = str | int
+
+
+class Prediction:
+    """A question whose answer is chosen before it is revealed.
+
+    In JupyterLab it shows a row of buttons; without a live kernel, or on paper, the question with its options.
+    """
+
+    def __init__(self, question: str, options: tuple[Option, ...]) -> None:
+        if len(options) < 2:
+            raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
+        if len({str(option) for option in options}) != len(options):
+            raise ValueError(f"two options of one question look the same: {options!r}: {question!r}")
+        self.question = question
+        self.options = options
+        self.answer: Option | None = None
+        self.revealed = False
+        self._view: Any = None
+
+    def __repr__(self) -> str:
+        return f"Prediction({self.question!r}, {self.options!r}, answer={self.answer!r})"
+
+    def choose(self, option: Option) -> None:
+        """Commit `option` as the answer: what a click on its button does.
+
+        Raises ValueError when it is none of the options, or when the answer was revealed already.
+        """
+        if option not in self.options:
+            raise ValueError(f"{option!r} is none of the options: {self._listed()}")
+        if self.revealed and option != self.answer:
+            raise ValueError(
+                f"the answer was revealed: your prediction stays {self.answer!r}; run its cell to start anew"
+            )
+        self.answer = option
+        self._sync()
+
+    def reveal(self, truth: Option, why: Mapping[Option, str] | None = None, *, because: str) -> Reveal:
+        """Show the truth, beside what was predicted.
+
+        `truth` comes from the model (`len(space.domains)`); `why` says for each other option what is wrong with it,
+        and `because` why the truth is so. Raises ValueError when the question does not offer the truth, or when `why`
+        leaves a wrong option without its reason.
+
+        >>> guess = predict("How many bytes has a page here?", 512, 4096)
+        >>> guess.choose(512)
+        >>> print(guess.reveal(4096, {512: "That is a disk sector."}, because="Page sizes start at 4 KiB."))
+        Not quite: you predicted 512, and it is 4096.
+        That is a disk sector.
+        Page sizes start at 4 KiB.
+        """
+        why = why or {}
+        if truth not in self.options:
+            raise ValueError(f"the truth is {truth!r}, which {self.question!r} does not offer: {self._listed()}")
+        wrong = [option for option in self.options if option != truth]
+        if strange := [option for option in why if option not in wrong]:
+            raise ValueError(f"a reason for what is no wrong option of {self.question!r}: {strange!r}")
+        if silent := [option for option in wrong if not why.get(option, "").strip()]:
+            raise ValueError(f"no reason is given why these are wrong in {self.question!r}: {silent!r}")
+        if self.answer is not None:
+            self.revealed = True
+            self._sync()
+        reasons = tuple((option, why[option]) for option in wrong)
+        return Reveal(self.question, truth, self.answer, because, reasons)
+
+    def _listed(self) -> str:
+        return ", ".join(repr(option) for option in self.options)
+
+    def _sync(self) -> None:
+        if self._view is not None:
+            self._view.show()
+
+    def view(self) -> Any:
+        """Return the row of buttons (an ipywidgets box); the same one each time."""
+        if self._view is None:
+            from vfiolab.course.buttons import PredictionView
+
+            self._view = PredictionView(self)
+        return self._view.box
+
+    def _text(self) -> str:
+        marks = "   ".join(f"({'x' if option == self.answer else ' '}) {option}" for option in self.options)
+        return f"Predict: {plain(self.question)}\n  {marks}"
+
+    def _html(self) -> str:
+        items = "".join(
+            f"<li>{html(str(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>"
+            for option in self.options
+        )
+        return (
+            f"<div><p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"
+            "<p><em>Run this cell to choose with buttons.</em></p></div>"
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """Give the buttons to a live front end, and their static twins to everything else."""
+        bundle = dict(self.view()._repr_mimebundle_(**kwargs) or {})
+        return {**bundle, "text/plain": self._text(), "text/html": self._html()}
+
+
+@dataclass(frozen=True, slots=True)
+class Reveal:
+    """The truth beside the prediction; prints and shows itself."""
+
+    question: str
+    truth: Option
+    answer: Option | None
+    because: str
+    reasons: tuple[tuple[Option, str], ...] = field(repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """One of "right", "wrong", "untouched"."""
+        if self.answer is None:
+            return "untouched"
+        return "right" if self.answer == self.truth else "wrong"
+
+    def _lines(self) -> list[str]:
+        """Say the verdict, then why; a learner who did not choose gets the reason of every other option too."""
+        if self.verdict == "right":
+            return [f"Right: you predicted {self.truth}.", self.because]
+        if self.verdict == "wrong":
+            said = f"Not quite: you predicted {self.answer}, and it is {self.truth}."
+            return [said, *(reason for option, reason in self.reasons if option == self.answer), self.because]
+        return [
+            f"No prediction was made: choose an answer above, then run this cell again. It is {self.truth}.",
+            self.because,
+            *(f"Not {option}: {reason}" for option, reason in self.reasons),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(plain(line) for line in self._lines())
+
+    def _repr_mimebundle_(self, **_kwargs: Any) -> dict[str, str]:
+        """Show the verdict as text that does not lean on colour."""
+        sign = {"right": "✓", "wrong": "✗", "untouched": "…"}[self.verdict]
+        first, *rest = (html(line) for line in self._lines())
+        body = "".join(f"<p>{line}</p>" for line in rest)
+        return {"text/plain": str(self), "text/html": f"<div><p>{sign} <strong>{first}</strong></p>{body}</div>"}
+
+
+def predict(question: str, *options: Option) -> Prediction:
+    """Ask `question`; the learner commits one of `options` before `reveal()`.
+
+    >>> guess = predict("How many domains will two groups behind one IOMMU need?", 1, 2)
+    >>> guess
+    Prediction('How many domains will two groups behind one IOMMU need?', (1, 2), answer=None)
+    >>> print(guess.reveal(1, {2: "They can share one."}, because="One page table serves both."))
+    No prediction was made: choose an answer above, then run this cell again. It is 1.
+    One page table serves both.
+    Not 2: They can share one.
+    """
+    return Prediction(question, options)
