@@ -1,0 +1,166 @@
+"""What happened: calls, and under each call what the IOMMU core was asked to do. One event kind per word of the trace format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from vfiolab.model.errors import NAMES, KernelCrashError, VfioError, WouldBlockError
+
+PROT_READ, PROT_WRITE, PROT_CACHE, PROT_NOEXEC, PROT_MMIO = 1, 2, 4, 8, 16
+
+
+class Event(NamedTuple):
+    """One request to the IOMMU core. `str()` is its line in a trace.
+
+    kind: claim, release (DMA ownership of `group`), alloc, free (of `domain`), attach (`errno` 0 or negative), detach, map, unmap,
+    msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe); delivery adds write,
+    read, interrupt, lost, fault, corrupt, p2p. `size` in bytes; `prot` bits: 1 read, 2 write, 4 cache, 8 noexec, 16 MMIO.
+
+    >>> str(Event("map", domain=1, iova=0x1000, size=0x2000, prot=7))
+    'map D1 0x1000 0x2000 7'
+    """
+
+    kind: str
+    domain: int | None = None
+    group: int | None = None
+    iova: int | None = None
+    size: int | None = None
+    prot: int | None = None
+    physical: int | None = None
+    errno: int | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        words = [self.kind]
+        if self.domain is not None:
+            words.append(f"D{self.domain}")
+        if self.group is not None:
+            words.append(str(self.group))
+        for number in (self.iova, self.physical, self.size):
+            if number is not None:
+                words.append(f"{number:#x}" if number > 9 else str(number))
+        for number in (self.prot, self.errno):
+            if number is not None:
+                words.append(str(number))
+        return " ".join(words)
+
+
+@dataclass(slots=True)
+class Call:
+    """One system call of the user's process (or something outside it that changes its world, such as a bind)."""
+
+    verb: str
+    target: str = ""
+    args: dict[str, object] = field(default_factory=dict)
+    value: int = 0
+    error: VfioError | None = None
+    output: dict[str, object] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    died: str = ""
+
+    @property
+    def result(self) -> str:
+        """The return value, or the errno's name, as a trace prints it; `crash` or `blocks` where the kernel gives no answer."""
+        return self.died or (self.error.name if self.error else str(self.value))
+
+    def __str__(self) -> str:
+        words = [self.verb, self.target, *(f"{key}={_word(key, value)}" for key, value in self.args.items() if value is not None)]
+        return " ".join(word for word in words if word) + f" -> {self.result}"
+
+
+class EventLog:
+    """Every call in order, each with its events. Views and replay print this one list."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._outside = Call("boot")
+        self._stack: list[Call] = []
+
+    def add(self, event: Event) -> None:
+        """Record one event under the call that is running."""
+        (self._stack[-1] if self._stack else self._outside).events.append(event)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Record many events under the call that is running."""
+        (self._stack[-1] if self._stack else self._outside).events.extend(events)
+
+    @contextmanager
+    def call(self, verb: str, target: str = "", **args: object) -> Iterator[Call]:
+        """Record a call; a refusal that leaves the block is kept with it and goes on to the caller."""
+        record = Call(verb, target, args)
+        if not self._stack:
+            self.calls.append(record)
+        self._stack.append(record)
+        try:
+            yield record
+        except VfioError as error:
+            record.error, record.value = error, -1
+            raise
+        except KernelCrashError:
+            record.died = "crash"
+            raise
+        except WouldBlockError:
+            record.died = "blocks"
+            raise
+        finally:
+            self._stack.pop()
+            if self._stack:
+                self._stack[-1].events.extend(record.events)
+
+    @property
+    def events(self) -> list[Event]:
+        """All events, in order, without their calls."""
+        return [event for call in self.calls for event in call.events]
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def __repr__(self) -> str:
+        refused = sum(call.error is not None for call in self.calls)
+        return f"EventLog({len(self.calls)} calls, {refused} refused, {len(self.events)} events)"
+
+
+def canonical(events: Iterable[Event]) -> list[Event]:
+    """Merge map and unmap runs that are contiguous in iova, per domain, within one call: how traces store them.
+
+    The kernel maps one physically contiguous run at a time, and how long those are depends on the machine's memory.
+
+    >>> runs = [Event("map", 1, iova=0, size=0x1000, prot=7), Event("map", 1, iova=0x1000, size=0x1000, prot=7)]
+    >>> [str(event) for event in canonical(runs)]
+    ['map D1 0 0x2000 7']
+    """
+    out: list[Event] = []
+    open_runs: dict[int | None, int] = {}
+    running = ""
+    for event in events:
+        if event.kind not in ("map", "unmap"):
+            open_runs.clear()
+            running = ""
+        elif event.kind != running:
+            open_runs.clear()
+            running = event.kind
+        at = open_runs.get(event.domain)
+        if running and at is not None:
+            last = out[at]
+            assert last.iova is not None and last.size is not None and event.size is not None
+            if last.iova + last.size == event.iova and last.prot == event.prot:
+                out[at] = last._replace(size=last.size + event.size)
+                continue
+        if running:
+            open_runs[event.domain] = len(out)
+        out.append(event)
+    return out
+
+
+def errno_name(value: int) -> str:
+    """Return the name of a negative errno, or the number as text."""
+    return NAMES.get(-value, str(value))
+
+
+def _word(key: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool) and key in ("iova", "size", "vaddr", "cmd"):
+        return f"{value:#x}"
+    return str(value)
