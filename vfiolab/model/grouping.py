@@ -1,0 +1,318 @@
+"""IOMMU groups from topology, as Linux forms them; every join carries its reason.
+
+Mirrors ``pci_device_group`` (drivers/iommu/iommu.c, the same from 4.4 to 6.19): aliases first, then
+the climb to where the path to the root is isolated, then alias peers, then functions of the same slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from vfiolab.model.acs import AcsTester, Verdict
+from vfiolab.model.aliases import FIRST_VMD_SEGMENT, AliasFinder, short
+from vfiolab.model.bootparams import AcsOverride, apply_acs_parameters
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci import Function, Topology
+from vfiolab.model.quirks import QUIRKS, Quirks
+from vfiolab.model.reasons import Cause, Reason
+
+__all__ = ["Grouping", "GroupingOptions", "NotComputableError", "iommu_groups"]
+
+
+class NotComputableError(ValueError):
+    """What is missing from the input decides the groups: two readings of the gap give two partitions.
+
+    ``finest`` and ``coarsest`` are those two.
+    """
+
+    def __init__(self, message: str, finest: Grouping, coarsest: Grouping) -> None:
+        super().__init__(message)
+        self.finest, self.coarsest = finest, coarsest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupingOptions:
+    """How a machine is booted, and what-ifs.
+
+    ``pcie_acs_override``, ``disable_acs_redir`` and ``config_acs`` are values of the boot parameters.
+    ``proposal_2025`` groups a switch without isolation, and everything below it, together: the
+    rule proposed on the linux-pci list in 2025 and in no kernel read so far. ``isolated`` are
+    functions taken to pass the ACS test, ``dropped_aliases`` pairs (device, alias owner) taken not to exist.
+    """
+
+    pcie_acs_override: str = ""
+    disable_acs_redir: str = ""
+    config_acs: str = ""
+    proposal_2025: bool = False
+    quirks: Quirks = QUIRKS
+    isolated: frozenset[str] = frozenset()
+    dropped_aliases: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The groups of one machine, in the order in which Linux numbers them on a cold boot.
+
+    ``reasons`` has one entry per device of a group. ``left_out`` says of the other devices why
+    they take no part.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    reasons: dict[str, Reason]
+    left_out: dict[str, str]
+    warnings: tuple[str, ...]
+    topology: Topology
+    kernel: Kernel
+    options: GroupingOptions
+    verdicts: dict[str, Verdict] = field(repr=False)
+    participants: frozenset[str] | None = field(default=None, repr=False)
+
+    def group_of(self, bdf: str) -> int:
+        """Return the index of a device's group; KeyError if it is in none."""
+        for number, members in enumerate(self.groups):
+            if bdf in members:
+                return number
+        raise KeyError(f"{bdf} is in no group: {self.left_out.get(bdf, 'no such device')}")
+
+    def mates(self, bdf: str) -> tuple[str, ...]:
+        """Return the members of a device's group, the device included; () if it is in none."""
+        return next((members for members in self.groups if bdf in members), ())
+
+    def without(self, *causes: Cause) -> Grouping:
+        """Group again as if these causes were not there."""
+        isolated = {cause.bdf for cause in causes if cause.kind == "acs"}
+        dropped = {(cause.bdf, cause.owner) for cause in causes if cause.kind == "alias"}
+        options = replace(
+            self.options, isolated=self.options.isolated | isolated, dropped_aliases=self.options.dropped_aliases | dropped
+        )
+        return _Run(self.topology, self.kernel, options, self.participants, reading=False).grouping()
+
+
+def iommu_groups(
+    topology: Topology,
+    kernel: Kernel | None = None,
+    options: GroupingOptions | None = None,
+    *,
+    participants: Collection[str] | None = None,
+) -> Grouping:
+    """Compute the IOMMU groups of a machine.
+
+    ``participants``: the devices behind an IOMMU, where that is known (a machine file's units);
+    else a rule decides: IOMMUs themselves take no part, nor an AMD root complex beside its IOMMU.
+    Raises NotComputableError (a ValueError) if unknown capabilities decide the partition.
+
+    >>> port = Function(bdf="00:01.0", kind="root-port", secondary=1)
+    >>> card = [Function(bdf=f"01:00.{n}", kind="endpoint", multifunction=True) for n in (0, 1)]
+    >>> found = iommu_groups(Topology([port, *card]))
+    >>> found.groups
+    (('0000:00:01.0', '0000:01:00.0', '0000:01:00.1'),)
+    >>> print(found.reasons["0000:01:00.1"])
+    01:00.1 joins 00:01.0 because the path to the root fails at 00:01.0: no ACS capability
+    """
+    kernel = kernel or Kernel()
+    options = options or GroupingOptions()
+    behind = None if participants is None else frozenset(participants)
+    coarse = _Run(topology, kernel, options, behind, reading=False)
+    found = coarse.grouping()
+    unsure = [bdf for bdf, verdict in coarse.acs.verdicts().items() if verdict.uncertain]
+    if not unsure:
+        return found
+    fine = _Run(topology, kernel, options, behind, reading=True).grouping()
+    if set(fine.groups) == set(found.groups):
+        note = f"the capabilities of {_some(unsure)} are not known; whatever they are, the groups come out the same"
+        return replace(found, warnings=(*found.warnings, note))
+    raise NotComputableError(_undecided(unsure, fine, found), fine, found)
+
+
+class _Run:
+    """One pass over a machine: Linux probing device after device."""
+
+    def __init__(
+        self, topology: Topology, kernel: Kernel, options: GroupingOptions, participants: frozenset[str] | None, *, reading: bool
+    ) -> None:
+        self.kernel, self.options, self.participants, self.original = kernel, options, participants, topology
+        self.topology, self.warnings = apply_acs_parameters(
+            topology, kernel, disable_acs_redir=options.disable_acs_redir, config_acs=options.config_acs
+        )
+        override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
+        self.acs = AcsTester(
+            self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading
+        )
+        self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
+        self.groups: list[list[str]] = []
+        self.member: dict[str, int] = {}
+        self.reasons: dict[str, Reason] = {}
+        self.left_out: dict[str, str] = {}
+
+    def grouping(self) -> Grouping:
+        for f in _scan_order(self.topology):
+            excuse = self._excuse(f)
+            if excuse:
+                self.left_out[f.bdf] = excuse
+            else:
+                self._place(f.bdf)
+        verdicts = self.acs.verdicts()
+        assumed = sorted({v.assumption for v in verdicts.values() if v.assumption})
+        doubts = [*self.acs.doubts.values(), *self.aliases.doubts.values()]
+        if self.options.proposal_2025:
+            self._join_open_switches()
+        return Grouping(
+            tuple(tuple(members) for members in self.groups if members), self.reasons, self.left_out,
+            (*self.topology.warnings, *self.warnings, *doubts, *assumed),
+            self.original, self.kernel, self.options, verdicts, self.participants,
+        )  # fmt: skip
+
+    def _excuse(self, f: Function) -> str:
+        if self.participants is not None:
+            return "" if f.bdf in self.participants else "it is not behind an IOMMU on this machine"
+        if (f.class_code or 0) >> 8 == 0x0806 or f.ids == (0x1AF4, 0x1057):
+            return "it is an IOMMU itself"
+        if f.vendor == 0x1022 and (f.class_code or 0) >> 8 == 0x0600 and f.bdf.endswith(":00.0"):
+            beside = [o for o in self.topology.siblings(f.bdf) if (o.class_code or 0) >> 8 == 0x0806]
+            if beside:
+                return f"AMD's firmware tables leave the root complex beside the IOMMU {short(beside[0].bdf)} out"
+        if f.segment >= FIRST_VMD_SEGMENT and self.aliases.vmd(f) and not self.kernel.landed(first_seen="5.7", absent_in="5.4"):
+            return f"kernel {self.kernel} gives no group to what is behind a VMD controller"
+        return ""
+
+    def _place(self, bdf: str) -> None:
+        reason = self._find(bdf)
+        if reason.joins is None:
+            number = len(self.groups)
+            self.groups.append([])
+        else:
+            number = self.member[reason.joins]
+        self.groups[number].append(bdf)
+        self.member[bdf] = number
+        self.reasons[bdf] = reason
+
+    def _find(self, bdf: str) -> Reason:
+        at = bdf
+        for alias in self.aliases.of(bdf):  # step 1
+            at = alias.owner
+            if at in self.member:
+                causes = [Cause("alias", bdf, at), *self._path_causes(bdf)]
+                return Reason(bdf, at, "alias", f"because {alias.why}", tuple(causes))
+        bridge = self.topology.parent(at)
+        while bridge is not None:  # step 2
+            failing = self.acs.first_failure(bridge.bdf)
+            if failing is None:
+                break
+            at = bridge.bdf
+            if at in self.member:
+                why = f"because the path to the root fails at {short(failing)}: {self.acs.test(failing).why}"
+                return Reason(bdf, at, "path", why, tuple(self._path_causes(bdf)))
+            bridge = self.topology.parent(at)
+        seen: set[str] = set()
+        return self._peer(bdf, at, at, seen) or self._sibling(bdf, at, at, seen) or self._alone(bdf)
+
+    def _peer(self, bdf: str, origin: str, at: str, seen: set[str]) -> Reason | None:
+        """Step 3: whoever shares an id on the same bus, and whoever shares one with them."""
+        if at in seen:
+            return None
+        seen.add(at)
+        if at in self.member:
+            return Reason(bdf, at, "peer", f"because {short(origin)} and {short(at)} may both use one id", (Cause("alias", origin, at),))
+        for other in self.aliases.peers(at):
+            found = self._peer(bdf, at, other.bdf, seen) or self._sibling(bdf, origin, other.bdf, seen)
+            if found:
+                return found
+        return None
+
+    def _sibling(self, bdf: str, origin: str, at: str, seen: set[str]) -> Reason | None:
+        """Step 4: functions of one slot that are not isolated from each other."""
+        verdict = self.acs.test(at)
+        if verdict.passed or not self.topology.is_multifunction(at):
+            return None
+        for other in self.topology.siblings(at):
+            if self.acs.test(other.bdf).passed:
+                continue
+            found = self._peer(bdf, at, other.bdf, seen)
+            if found and found.joins == other.bdf:
+                whose = "neither is" if at == bdf else f"neither {short(at)} nor {short(other.bdf)} is"
+                why = f"because {whose} isolated from the other functions of the slot: {verdict.why}"
+                return Reason(bdf, other.bdf, "sibling", why, (Cause("acs", at), *self._path_causes(bdf, below=at)))
+            if found:
+                return replace(found, causes=(Cause("acs", at), *found.causes))
+        return None
+
+    def _alone(self, bdf: str) -> Reason:
+        above = self.topology.parent(bdf)
+        verdict = self.acs.test(bdf)
+        shared = self.topology.is_multifunction(bdf)
+        if shared and not verdict.passed:
+            why = "no other device of the slot that is not isolated came before it"
+        elif shared:
+            why = f"it is isolated from the other functions of the slot: {verdict.why}"
+        else:
+            why = "it has one function"
+        if above is not None:
+            why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
+        else:
+            why += " and sits on a root bus"
+        return Reason(bdf, None, "new", f"because {why}", ())
+
+    def _path_causes(self, bdf: str, below: str | None = None) -> Iterator[Cause]:
+        """Every failing bridge above: as long as one is left on the way, the device does not get free of it."""
+        if below == bdf:
+            return
+        above = self.topology.parent(bdf)
+        if above is not None:
+            yield from (Cause("acs", failing) for failing in self.acs.failures(above.bdf))
+
+    def _join_open_switches(self) -> None:
+        """Put a switch with a port that lacks isolation, and all below it, into one group (a proposal of 2025)."""
+        for upstream in [f for f in self.topology.values() if f.kind == "upstream" and f.bdf in self.member]:
+            ports = [f for f in self.topology.children(upstream.bdf) if f.kind == "downstream"]
+            opened = next((f for f in ports if not self.acs.test(f.bdf).passed), None)
+            if opened is None:
+                continue
+            why = f"because port {short(opened.bdf)} of the switch does not isolate (proposal of 2025): {self.acs.test(opened.bdf).why}"
+            for f in _below(self.topology, upstream.bdf):
+                if f.bdf in self.member:
+                    self._merge(f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),)))
+
+    def _merge(self, bdf: str, into: str, reason: Reason) -> None:
+        old, new = self.member[bdf], self.member[into]
+        if old != new:
+            self.reasons[bdf] = reason
+            for member in self.groups[old]:
+                self.member[member] = new
+            self.groups[new] = sorted([*self.groups[new], *self.groups[old]], key=lambda one: self.topology[one].key)
+            self.groups[old] = []
+
+
+def _scan_order(topology: Topology) -> Iterator[Function]:
+    """Yield functions as Linux adds them: a bus in slot order, then bridge by bridge the buses below."""
+    roots: dict[tuple[int, int], list[Function]] = {}
+    for f in topology.values():
+        if topology.parent(f.bdf) is None:
+            roots.setdefault((f.segment, f.bus), []).append(f)
+    stack: list[tuple[Function, ...]] = [tuple(bus) for _, bus in sorted(roots.items(), reverse=True)]
+    while stack:
+        bus = stack.pop()
+        yield from bus
+        stack.extend(children for f in reversed(bus) if (children := topology.children(f.bdf)))
+
+
+def _below(topology: Topology, bdf: str) -> Iterator[Function]:
+    stack = list(topology.children(bdf))
+    while stack:
+        f = stack.pop()
+        yield f
+        stack.extend(topology.children(f.bdf))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(short(name) for name in listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
+
+
+def _undecided(unsure: list[str], fine: Grouping, coarse: Grouping) -> str:
+    split = [bdf for bdf in coarse.reasons if fine.mates(bdf) != coarse.mates(bdf)]
+    return (
+        f"not computable: the capabilities of {_some(unsure)} are not in the input, and they decide the groups of {_some(split)}"
+        f" ({len(coarse.groups)} groups if those devices do not isolate, {len(fine.groups)} if they do);"
+        " list them with 'lspci -vvv' as root"
+    )
