@@ -36,11 +36,12 @@ def workspace(parent: Path | None = None) -> Path:
 
 
 def command(folder: Path, arguments: list[str]) -> list[str]:
-    """Build the command that serves `folder` with notebook 00 in front; `arguments` go to JupyterLab as they are."""
+    """Build the command, to be run in `folder`, that opens notebook 00; `arguments` go to JupyterLab as they are."""
     start = [f"--LabApp.default_url=/lab/tree/{START}"] if (folder / START).is_file() else []
     # JupyterLab refuses to run as root unless told; in a container root is the only user there is.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", *start, *root, *arguments]
+    # -P: a learner's own file beside the notebooks must not stand in for one of JupyterLab's modules.
+    return [sys.executable, "-P", "-m", "jupyterlab", *start, *root, *arguments]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = workspace()
     print(f"Opening the notebooks in {folder}", flush=True)
     argv = command(folder, arguments or [])
+    os.chdir(folder)  # JupyterLab shows the folder it is started in
     if os.name == "posix":
         # JupyterLab gets the terminal's signals itself: one Ctrl-C asks, a second one ends it.
         os.execv(argv[0], argv)  # noqa: S606 - our own interpreter, arguments from the user's own command line

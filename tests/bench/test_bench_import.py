@@ -1,0 +1,21 @@
+"""`import vfiolab` brings the model and the kit, and nothing that draws."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.bench
+
+
+def importing(module):
+    code = f"from time import perf_counter as now; start = now(); import {module}; print(now() - start)"
+
+    def seconds():
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    return seconds
+
+
+def test_importing_vfiolab_takes_less_than_a_quarter_of_importing_ipywidgets(beside):
+    beside("import vfiolab", importing("vfiolab"), "import ipywidgets", importing("ipywidgets"), within=0.25)

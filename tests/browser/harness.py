@@ -1,0 +1,250 @@
+"""Drive a real JupyterLab in Chromium, as a learner would, with nothing but this machine's loopback to talk to.
+
+    with serving() as server, Browser() as browser:
+        page = browser.open(server, "00-start-here.ipynb")
+        page.run_all()
+        page.button("Attach").click()
+        page.picture("iova map").wait_for()
+
+The server is `vfiolab lab` itself, with throw-away settings, so every notebook opens untrusted, as from a fresh clone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
+
+from playwright.sync_api import Locator, Page, sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--force-device-scale-factor=1",
+    "--font-render-hinting=none",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # a use of the internet fails, and is recorded
+]
+SETTINGS = {
+    # Cells out of sight stay in the page, so that they can be found and clicked.
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension/notification": {
+        "checkForUpdates": False,
+        "fetchNews": "false",
+        "doNotDisturbMode": True,
+    },
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
+}
+OFF_LOOPBACK = re.compile(r"(https?|wss?)://(?!127\.0\.0\.1[:/])")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """Keep this machine's own Jupyter settings and trusted notebooks out, and throw ours away afterwards."""
+    for plugin, values in SETTINGS.items():
+        file = home / "settings" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    own = {
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+    }
+    return os.environ | {name: str(home / folder) for name, folder in own.items()}
+
+
+def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if server.poll() is not None:
+            raise RuntimeError(f"the server ended with {server.returncode}:\n{log.read_text()[-3000:]}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"{url} did not answer in {seconds:g} s:\n{log.read_text()[-3000:]}")
+
+
+@contextlib.contextmanager
+def serving(root: Path | None = None) -> Iterator[str]:
+    """Run `vfiolab lab` on a free port until the block ends; yield its address. `root` serves another folder."""
+    port = _free_port()
+    options = [
+        "--no-browser",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        "--LabApp.expose_app_in_browser=True",
+        *([f"--ServerApp.root_dir={root}"] if root else []),
+    ]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        log = home / "log"
+        with log.open("w") as out:
+            server = subprocess.Popen(
+                [sys.executable, "-c", "import sys; from vfiolab.lab.launch import main; main(sys.argv[1:])", *options],
+                env=_environment(home),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            _wait_for(f"{address}/api/status", server, log)
+            yield address
+        finally:
+            server.terminate()  # JupyterLab ends its kernels first
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def js(page: Page, body: str, milliseconds: int = 120_000):
+    """Run `body` as an async function in the page, where `app` is JupyterLab and `panel` its open notebook.
+
+    Playwright's own evaluate() waits for ever; this one gives up.
+    """
+    code = f"""([limit]) => Promise.race([
+        (async () => {{ const app = window.jupyterapp, panel = app?.shell.currentWidget; {body} }})(),
+        new Promise((_, no) => setTimeout(() => no(new Error("no answer from the page in " + limit + " ms")), limit)),
+    ])"""
+    return page.evaluate(code, [milliseconds])
+
+
+@dataclass(slots=True)
+class NotebookPage:
+    """One notebook, open in JupyterLab."""
+
+    page: Page
+    errors: list[str]
+    external: list[str]
+
+    def run_all(self, milliseconds: int = 120_000) -> None:
+        """Run every cell; raise AssertionError with the words of the cells that failed or did not run.
+
+        A cell tagged `raises-exception` is meant to fail.
+        """
+        js(self.page, "return await app.commands.execute('notebook:run-all-cells')", milliseconds)
+        problems = js(
+            self.page,
+            """return panel.content.widgets
+                .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim())
+                .filter(cell => !(cell.model.getMetadata('tags') || []).includes('raises-exception'))
+                .flatMap(cell => {
+                    const source = cell.model.sharedModel.source;
+                    if (!cell.model.executionCount) return ['did not run: ' + source];
+                    return cell.model.outputs.toJSON().filter(output => output.output_type === 'error')
+                        .map(output => output.ename + ': ' + output.evalue + ' in: ' + source);
+                });""",
+        )
+        assert not problems, "\n".join(problems)
+
+    def run_cell(self, number: int) -> None:
+        """Run the cell with this number, counted from 0, and leave the others alone."""
+        js(
+            self.page,
+            f"""panel.content.deselectAll(); panel.content.activeCellIndex = {number};
+                await app.commands.execute('notebook:run-cell')""",
+        )
+
+    def button(self, name: str | re.Pattern) -> Locator:
+        """Find a button among the outputs by the words on it."""
+        area = self.page.locator(".jp-OutputArea")
+        return area.get_by_role("button", name=name, exact=isinstance(name, str)).first
+
+    def picture(self, name: str | re.Pattern) -> Locator:
+        """Find a picture among the outputs by its alternative text: what a screen reader says."""
+        return self.page.locator(".jp-OutputArea").get_by_role("img", name=name).first
+
+    def text(self, words: str | re.Pattern) -> Locator:
+        """Find words among the outputs."""
+        return self.page.locator(".jp-OutputArea").get_by_text(words).first
+
+    def focused(self) -> str:
+        """Name what the keyboard is on: the words on a button, else the tag."""
+        return self.page.evaluate("() => document.activeElement.textContent.trim() || document.activeElement.tagName")
+
+    def time_click(self, name: str) -> float:
+        """Click a button; return the milliseconds until a changed SVG picture is painted.
+
+        The clock runs inside the page: from the click to the second frame after the picture's node was replaced.
+        """
+        self.button(name).scroll_into_view_if_needed()
+        handle = self.button(name).element_handle()
+        return self.page.evaluate(
+            """button => new Promise((done, no) => {
+                const limit = setTimeout(() => no(new Error("no new picture in 10 s")), 10000);
+                const area = button.closest('.jp-OutputArea');
+                const isPicture = node => node.nodeType === 1 && (node.tagName === 'svg' || node.querySelector('svg'));
+                const watch = new MutationObserver(changes => {
+                    if (!changes.some(change => [...change.addedNodes].some(isPicture))) return;
+                    watch.disconnect(); clearTimeout(limit);
+                    requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));
+                });
+                watch.observe(area, {subtree: true, childList: true});
+                const start = performance.now();
+                button.click();
+            })""",
+            handle,
+        )
+
+
+@dataclass(slots=True)
+class Browser:
+    """Chromium with every JavaScript error and every request off loopback recorded."""
+
+    width: int = 1200
+    height: int = 900
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _chromium: object = None
+
+    def __enter__(self) -> Self:
+        playwright = self._stack.enter_context(sync_playwright())
+        self._chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        self._stack.callback(self._chromium.close)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._stack.close()
+
+    def open(self, address: str, notebook: str, *, kernel: bool = True) -> NotebookPage:
+        """Open `notebook` in JupyterLab's single-document view; wait for its cells and, unless told not to, kernel."""
+        page = self._chromium.new_page(viewport={"width": self.width, "height": self.height}, reduced_motion="reduce")
+        page.set_default_timeout(30_000)
+        errors: list[str] = []
+        external: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: external.append(request.url) if OFF_LOOPBACK.match(request.url) else None)
+        page.goto(f"{address}/doc/tree/{quote(notebook)}?reset", wait_until="domcontentloaded")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-Cell", timeout=60_000)
+        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext", timeout=60_000)
+        js(page, "await panel.context.ready; return true")
+        if kernel:
+            # JupyterLab shows "idle" before the kernel is connected, and then drops a run-all without a word.
+            js(page, "await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info; return true")
+        return NotebookPage(page, errors, external)
