@@ -1,0 +1,96 @@
+"""Addresses under the lanes and gap sizes over them: placed by importance, staggered, and dropped rather than run into each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vfiolab.draw.measure import text_width
+from vfiolab.draw.ruler import Ruler
+from vfiolab.draw.shapes import Line, Shape, Text
+from vfiolab.model.address import hexa, human_size
+
+if TYPE_CHECKING:
+    from vfiolab.draw.scene import Mark
+
+SIZE = 10.5
+ROW = 14.0
+ROWS = 3
+AIR = 7.0
+
+
+@dataclass
+class Shelf:
+    """One row of labels, with what is already on it."""
+
+    taken: list[tuple[float, float]] = field(default_factory=list)
+    leaders: list[float] = field(default_factory=list)
+
+    def free(self, a: float, b: float) -> bool:
+        """Say whether nothing stands between a and b."""
+        return all(b + AIR <= c or d + AIR <= a for c, d in self.taken) and not any(
+            a - 3 <= x <= b + 3 for x in self.leaders
+        )
+
+    def open_at(self, x: float) -> bool:
+        """Say whether a leader line may pass here."""
+        return all(not c - 3 <= x <= d + 3 for c, d in self.taken)
+
+
+def gap_labels(ruler: Ruler, y: float) -> list[Shape]:
+    """Return the true size of each compressed gap, widest pixels first; what finds no room is dropped."""
+    shelf = Shelf()
+    out: list[Shape] = []
+    gaps = [(ruler.x(a), ruler.x(b), b - a) for a, b, gap in ruler.segments if gap]
+    for x, x2, size in sorted(gaps, key=lambda g: (g[0] - g[1], g[0])):
+        words = f"≈ {human_size(size)}"
+        half = text_width(words, SIZE) / 2
+        centre = min(max((x + x2) / 2, ruler.xs[0] + half), ruler.xs[-1] - half)
+        if x2 - x >= 10 and shelf.free(centre - half, centre + half):
+            shelf.taken.append((centre - half, centre + half))
+            out.append(Text.plain(round(centre, 1), y, words, "muted", size=SIZE, anchor="middle"))
+    return out
+
+
+def address_labels(
+    ruler: Ruler, marks: Sequence[Mark], bottom: float, window: tuple[int, int], right: float
+) -> tuple[list[Shape], float]:
+    """Return the addresses of the boundaries with their leader lines, and the height they take."""
+    weight: dict[int, int] = {}
+    for m in marks:
+        if m.kind == "fault":
+            continue
+        worth = 3 if m.kind in {"msi", "sw-msi", "direct", "reserved", "doorbell", "outside", "refused"} else 2
+        if m.width >= 2:
+            weight[m.start] = max(weight.get(m.start, 0), worth)
+            weight[m.end] = max(weight.get(m.end, 0), worth - 1)
+    weight[window[0]] = weight[window[1]] = 4
+    shelves = [Shelf() for _ in range(ROWS)]
+    out: list[Shape] = []
+    used = 0
+    for iova in sorted(weight, key=lambda i: (-weight[i], i)):
+        x, words = ruler.x(iova), hexa(iova)
+        half = text_width(words, SIZE, mono=True) / 2
+        centre = min(max(x, ruler.xs[0] + half), right - half)
+        row = _row(shelves, x, centre - half, centre + half)
+        if row is None:
+            out.append(Line(x, bottom, x, bottom + 4, "rule"))
+            continue
+        shelves[row].taken.append((centre - half, centre + half))
+        for above in shelves[:row]:
+            above.leaders.append(x)
+        used = max(used, row + 1)
+        y = bottom + 18 + row * ROW
+        out.append(Line(x, bottom, x, round(y - 9, 1), "rule"))
+        out.append(Text.plain(round(centre, 1), y, words, size=SIZE, anchor="middle", mono=True))
+    return out, 12 + used * ROW
+
+
+def _row(shelves: Sequence[Shelf], x: float, a: float, b: float) -> int | None:
+    for number, shelf in enumerate(shelves):
+        if shelf.free(a, b):
+            return number
+        if not shelf.open_at(x):
+            return None
+    return None

@@ -1,0 +1,279 @@
+"""One look at a live container: everything a picture needs, copied once, so that a later call cannot change a picture already made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfiolab.model.address import U64, Span, hexa, human_size
+
+SHOWN_ATTEMPTS = 3
+RESERVED_FOR_USER = ("direct", "reserved", "msi", "sw-msi")  # a direct-relaxable region stops nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A reserved region as one lane shows it: the span, its kind, and the groups that bring it."""
+
+    span: Span
+    kind: str
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """A doorbell page that the kernel mapped: where in iova, and which physical page."""
+
+    span: Span
+    physical: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFacts:
+    """One lane: a domain, or the single I/O address space of a backend that shows no domains (`number` 0).
+
+    `mapped` is None when the domain holds exactly the user's mappings, which is what mirroring promises; else what it holds.
+    """
+
+    number: int
+    unit: str
+    unit_kind: str
+    groups: tuple[int, ...]
+    aperture: Span | None
+    page_sizes: int
+    coherent: bool | None
+    stage: int | None
+    reserved: tuple[Reserved, ...] = ()
+    doorbells: tuple[Doorbell, ...] = ()
+    msi_base: int | None = None
+    mapped: tuple[Span, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """The word for this domain everywhere: `D1`."""
+        return f"D{self.number}" if self.number else "address space"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A map call that was refused: the range asked for, the errno's name, why, and the domains in whose way it was."""
+
+    start: int
+    end: int
+    errno: str
+    why: str
+    source: str
+    blockers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpaceFacts:
+    """A container as it was when looked at. The user's mappings are parallel tuples in iova order, ends half-open."""
+
+    backend: str
+    groups: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    prots: tuple[int, ...] = ()
+    domains: tuple[DomainFacts, ...] = ()
+    valid: tuple[Span, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    attempts_before: int = 0
+    faults: tuple[int, ...] = ()
+    appeared: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    gone: tuple[tuple[int, int, str], ...] = ()
+    new_domains: frozenset[int] = field(default_factory=frozenset)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes in the user's mappings."""
+        return sum(self.ends) - sum(self.starts)
+
+    @property
+    def top(self) -> int:
+        """End of the space that is drawn: the highest aperture, or what lies beyond it, else 2^64."""
+        ends = [d.aperture.end for d in self.domains if d.aperture is not None]
+        ends += self.ends[-1:]
+        ends += [a.end for a in self.attempts]
+        ends += [f + 1 for f in self.faults]
+        known = any(d.aperture is not None for d in self.domains)
+        return min(max(ends), U64) if known else U64
+
+
+def observe(container: Any, log: Any = None, faults: Iterable[int] = ()) -> SpaceFacts:
+    """Copy what a picture needs from a live container; `log` adds its refused maps, `faults` iovas at which DMA failed."""
+    backend = container.backend
+    groups = tuple(sorted(group_id(g) for g in container.groups))
+    if backend is None:
+        return SpaceFacts("none", groups)
+    dmas = list(getattr(backend, "dmas", ()))
+    starts = tuple([d.iova for d in dmas])
+    ends = tuple([d.iova + d.size for d in dmas])
+    domains = tuple(_domain(d, starts, ends) for d in getattr(backend, "domains", ()))
+    if not domains and (dmas or hasattr(backend, "dmas")) and not hasattr(backend, "domains"):
+        domains = (_single_space(container, backend),)
+    attempts = _attempts(log, domains) if log is not None else []
+    return SpaceFacts(
+        backend_word(backend),
+        groups,
+        starts,
+        ends,
+        tuple([d.name for d in dmas]),
+        tuple([d.prot for d in dmas]),
+        domains,
+        tuple(getattr(backend, "valid_iova", ())),
+        tuple(attempts[-SHOWN_ATTEMPTS:]),
+        max(0, len(attempts) - SHOWN_ATTEMPTS),
+        tuple(sorted(faults)),
+    )
+
+
+def backend_word(backend: Any) -> str:
+    """Return what the backend is called: none, type1, type1v2, iommufd-compat or noiommu."""
+    if backend is None:
+        return "none"
+    word = type(backend).__name__.lower()
+    if word == "type1":
+        return "type1v2" if backend.v2 else "type1"
+    return {"compat": "iommufd-compat"}.get(word, word)
+
+
+def group_id(group: Any) -> int:
+    """Return the number of a VFIO or IOMMU group."""
+    inner = getattr(group, "iommu_group", group)
+    return int(inner.id)
+
+
+def page_words(bitmap: int) -> str:
+    """Return a page-size bitmap as words, smallest first.
+
+    >>> page_words(0x40201000), page_words(0xfffffffffffff000)
+    ('4K 2M 1G', 'any multiple of 4K')
+    """
+    sizes = [1 << bit for bit in range(bitmap.bit_length()) if bitmap >> bit & 1]
+    if len(sizes) > 6:
+        return (
+            f"any multiple of {short_size(sizes[0])}"
+            if len(sizes) > 40
+            else f"{short_size(sizes[0])}…{short_size(sizes[-1])}"
+        )
+    return " ".join(short_size(size) for size in sizes)
+
+
+def short_size(size: int) -> str:
+    """Return a size in the kernel's short form.
+
+    >>> short_size(4096), short_size(1 << 30)
+    ('4K', '1G')
+    """
+    return human_size(size).replace(" ", "").replace("iB", "")
+
+
+def width_words(aperture: Span | None) -> str:
+    """Return an aperture as a width where it is one, else as a range.
+
+    >>> width_words(Span(0, 1 << 44)), width_words(Span(0x1000, 0x10000))
+    ('44-bit', '0x1000-0xffff')
+    """
+    if aperture is None:
+        return "aperture unknown"
+    if aperture.start == 0 and aperture.end & (aperture.end - 1) == 0:
+        return f"{aperture.end.bit_length() - 1}-bit"
+    return f"{hexa(aperture.start)}-{hexa(aperture.last)}"
+
+
+def _domain(domain: Any, starts: tuple[int, ...], ends: tuple[int, ...]) -> DomainFacts:
+    mappings = list(domain.mappings)
+    doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
+    pages = {d.span.start for d in doorbells}
+    own_starts = tuple([m.iova for m in mappings if m.iova not in pages] if pages else [m.iova for m in mappings])
+    own_ends = tuple(
+        [m.iova + m.size for m in mappings if m.iova not in pages] if pages else [m.iova + m.size for m in mappings]
+    )
+    same = (own_starts == starts and own_ends == ends) or joined(own_starts, own_ends) == joined(starts, ends)
+    unit = domain.unit
+    return DomainFacts(
+        domain.number,
+        unit.name,
+        unit.kind,
+        tuple(sorted(group_id(g) for g in domain.groups)),
+        domain.aperture,
+        domain.page_sizes,
+        domain.enforces_coherency,
+        domain.stage,
+        _reserved(domain.groups),
+        doorbells,
+        domain.msi_base,
+        None if same else tuple(Span(a, b) for a, b in joined(own_starts, own_ends)),
+    )
+
+
+def _single_space(container: Any, backend: Any) -> DomainFacts:
+    groups = [getattr(g, "iommu_group", g) for g in container.groups]
+    return DomainFacts(
+        0,
+        backend_word(backend),
+        "",
+        tuple(sorted(group_id(g) for g in groups)),
+        getattr(backend, "aperture", None),
+        getattr(backend, "page_sizes", 0),
+        None,
+        None,
+        _reserved(groups),
+    )
+
+
+def _reserved(groups: Iterable[Any]) -> tuple[Reserved, ...]:
+    found: dict[tuple[Span, str], list[int]] = {}
+    for group in groups:
+        for region in group.reserved:
+            found.setdefault((region.span, region.kind), []).append(group_id(group))
+    return tuple(
+        Reserved(span, kind, tuple(sorted(ids)))
+        for (span, kind), ids in sorted(found.items(), key=lambda f: (f[0][0], f[0][1]))
+    )
+
+
+def joined(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending half-open ranges with the touching ones joined.
+
+    >>> joined([0, 0x1000, 0x8000], [0x1000, 0x2000, 0x9000])
+    [(0, 8192), (32768, 36864)]
+    """
+    out: list[tuple[int, int]] = []
+    for start, end in zip(starts, ends, strict=True):
+        if out and out[-1][1] == start:
+            out[-1] = (out[-1][0], end)
+        else:
+            out.append((start, end))
+    return out
+
+
+def _attempts(log: Any, domains: tuple[DomainFacts, ...]) -> list[Attempt]:
+    found: dict[tuple[int, int, str], Attempt] = {}
+    for call in log.calls:
+        if call.error is None or not call.verb.startswith("map"):
+            continue
+        start, size = int(call.args.get("iova", 0)), int(call.args.get("size", 0))
+        if size <= 0 or start >= U64:
+            continue
+        end = min(start + size, U64)
+        name = call.error.name
+        blockers = (
+            ()
+            if name in {"EEXIST", "ENOMEM", "ENOSPC"}
+            else tuple(d.number for d in domains if in_the_way(d, Span(start, end)))
+        )
+        found.pop((start, end, name), None)
+        found[start, end, name] = Attempt(start, end, name, call.error.why, call.error.source, blockers)
+    return list(found.values())
+
+
+def in_the_way(domain: DomainFacts, span: Span) -> str:
+    """Say what of this domain a mapping of `span` would meet: its aperture, a reserved region, or nothing (empty)."""
+    if domain.aperture is not None and not (domain.aperture.start <= span.start and span.end <= domain.aperture.end):
+        return "outside"
+    hit = next((r for r in domain.reserved if r.kind in RESERVED_FOR_USER and r.span.overlaps(span)), None)
+    return hit.kind if hit else ""

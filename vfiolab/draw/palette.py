@@ -1,0 +1,159 @@
+"""The one palette: what each role looks like, light, dark and in high contrast.
+
+Hues are Okabe and Ito's, which people with any common colour blindness tell apart. The pale ones fill, the dark ones draw edges; text is
+ink or muted ink on paper and keeps a contrast of 4.5 to 1 in every theme (tested). No role is told by colour alone: each has a pattern,
+a dash or a word of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1b1b1b",
+    "muted": "#5a5a5a",
+    "rule": "#8a8a8a",
+    "faint": "#d9d9d9",
+    "lane": "#f6f6f4",
+    "blue": "#0072b2",
+    "pale-blue": "#d6e8f5",
+    "quiet": "#e6ebef",
+    "quiet-edge": "#6d7a84",
+    "vermilion": "#c24e00",
+    "vermilion-text": "#a63f00",
+    "pale-vermilion": "#fbe9dd",
+    "green": "#007a59",
+    "pale-green": "#d3efe5",
+    "orange": "#a86e00",
+    "purple": "#9a4f7c",
+    "pale-purple": "#f6e3ee",
+    "outside": "#dcdcdc",
+}
+DARK = {
+    "paper": "#161616",
+    "ink": "#f2f2f2",
+    "muted": "#b4b4b4",
+    "rule": "#8c8c8c",
+    "faint": "#3a3a3a",
+    "lane": "#202122",
+    "blue": "#56b4e9",
+    "pale-blue": "#123e57",
+    "quiet": "#2c3338",
+    "quiet-edge": "#8596a3",
+    "vermilion": "#f0803c",
+    "vermilion-text": "#ff9d66",
+    "pale-vermilion": "#43220d",
+    "green": "#2fc79c",
+    "pale-green": "#0d3f31",
+    "orange": "#e69f00",
+    "purple": "#dd94bc",
+    "pale-purple": "#43213a",
+    "outside": "#454545",
+}
+CONTRAST = {
+    **LIGHT,
+    "ink": "#000000",
+    "muted": "#000000",
+    "rule": "#000000",
+    "faint": "#808080",
+    "lane": "#ffffff",
+    "blue": "#00507d",
+    "quiet-edge": "#000000",
+    "vermilion": "#8a3500",
+    "vermilion-text": "#7a2f00",
+    "green": "#00523c",
+    "orange": "#6e4700",
+    "purple": "#6a2f53",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a role is drawn: colour names of the palette, a pattern's name instead of a fill, a line width and a dash."""
+
+    fill: str = "none"
+    edge: str = "none"
+    pattern: str = ""
+    width: float = 1.0
+    dash: str = ""
+
+
+LOOKS = {
+    # the address map
+    "lane": Look("lane", "rule", width=0.8),
+    "mapping": Look("pale-blue", "blue", width=1.2),
+    "mirror": Look("quiet", "quiet-edge", width=0.8),
+    "msi": Look("paper", "vermilion", "hatch", 1.4),
+    "sw-msi": Look("paper", "purple", "dots", 1.4),
+    "doorbell": Look("green", "green", width=1.2),
+    "direct": Look("paper", "orange", "cross", 1.4),
+    "direct-relaxable": Look("paper", "orange", "cross", 1.4, "2 2"),
+    "reserved": Look("paper", "ink", "bars", 1.2),
+    "outside": Look("outside", "rule", width=0.8),
+    "hole": Look("outside", "rule", "slants", 0.8),
+    "refused": Look("paper", "vermilion-text", width=1.8, dash="5 3"),
+    "fault": Look("vermilion", "vermilion", width=2.0),
+    "appeared": Look("pale-green", "green", width=2.0),
+    "gone": Look("paper", "rule", "slants", 1.4, "2 3"),
+    # lines
+    "rule": Look("none", "rule", width=0.8),
+    "faint": Look("none", "faint", width=0.8),
+    "guide": Look("none", "vermilion-text", width=1.4, dash="3 3"),
+    "caret": Look("ink", "none"),
+    "tear": Look("paper", "rule", width=1.0),
+    "edge": Look("none", "ink", width=2.2),
+    "link": Look("none", "rule", width=1.4),
+    "link-strong": Look("none", "blue", width=2.0),
+    "paper": Look("paper", "none"),
+    # cards of the other pictures
+    "card": Look("paper", "rule", width=1.0),
+    "group": Look("none", "blue", width=1.6),
+    "hull": Look("pale-blue", "blue", width=1.4),
+    "unit": Look("pale-purple", "purple", width=1.4),
+    "domain": Look("pale-green", "green", width=1.6),
+    "container": Look("lane", "ink", width=1.4),
+    "band": Look("lane", "none"),
+    "alarm": Look("pale-vermilion", "vermilion", width=1.4),
+    "good": Look("pale-green", "green", width=1.2),
+    "flow": Look("none", "ink", width=1.2),
+    "cut": Look("none", "vermilion", width=1.6, dash="4 3"),
+}
+LEVELS = 8  # shades of coverage, from 1/8 to all
+SHADES = {n: round(0.12 + 0.76 * n / LEVELS, 3) for n in range(1, LEVELS + 1)}
+
+TEXT_ROLES = ("ink", "muted", "vermilion-text", "blue", "green", "purple")
+
+WORDS = {
+    "mapping": "mapping",
+    "mirror": "the user's mapping, mirrored",
+    "msi": "MSI window of the hardware: writes here are interrupts",
+    "sw-msi": "software MSI window: the kernel places doorbells here",
+    "doorbell": "doorbell page",
+    "direct": "direct region: must stay mapped 1:1",
+    "direct-relaxable": "direct, relaxable: ignored for assignment",
+    "reserved": "reserved region",
+    "outside": "outside the domain's aperture",
+    "hole": "not in the valid-iova list",
+    "refused": "refused attempt",
+    "fault": "DMA fault",
+    "merged": "mappings thinner than a pixel, shaded by coverage",
+    "appeared": "appeared",
+    "gone": "disappeared",
+}
+
+
+def contrast_ratio(first: str, second: str) -> float:
+    """Return the WCAG contrast of two `#rrggbb` colours, from 1 to 21.
+
+    >>> round(contrast_ratio("#000000", "#ffffff"))
+    21
+    """
+    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

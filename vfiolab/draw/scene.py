@@ -1,0 +1,279 @@
+"""The iova map: pure layout. One ruler, the user's lane, one lane for each domain, and every mark on them.
+
+`observe` looks at the live container, `lay_out` decides where everything stands; `compose.py` turns that into shapes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vfiolab.draw.blocks import Piece, Wanted, plan
+from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, observe
+from vfiolab.draw.ruler import Ruler
+from vfiolab.draw.shapes import Picture
+from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
+
+MARGIN = 14.0
+LEAST_WIDTH = 320
+ORDER = (
+    "mapping", "gone", "hole", "direct", "direct-relaxable", "reserved", "msi", "sw-msi", "doorbell", "outside", "refused", "fault",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One thing on a lane: iovas start to end (half-open), pixels x to x + width.
+
+    `count` mappings are merged in it and `covered` of its bytes are mapped; `level` is the shade (0: drawn as it is). `blockers` are the
+    lanes that refused an attempt, `attempt` its place in the facts. `news` is "appeared" or "gone" in a before/after picture.
+    """
+
+    kind: str
+    start: int
+    end: int
+    lane: int
+    x: float
+    width: float
+    label: str = ""
+    owner: str = ""
+    count: int = 1
+    covered: int = 0
+    level: int = 0
+    blockers: tuple[int, ...] = ()
+    news: str = ""
+    attempt: int = -1
+
+    @property
+    def span(self) -> str:
+        """The range in words, inclusive."""
+        return f"{hexa(self.start)}-{hexa(self.end - 1)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A row of the picture: the user's mappings (`domain` None) or one domain."""
+
+    index: int
+    name: str
+    domain: DomainFacts | None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Row:
+    """One line of the table twin; `last` is inclusive, as sysfs prints ranges."""
+
+    start: int
+    last: int
+    size: int
+    kind: str
+    domains: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Scene(Picture):
+    """The laid-out iova map: a picture that also knows its ruler, lanes and marks."""
+
+    facts: SpaceFacts = SpaceFacts("none")  # noqa: RUF009 - frozen, so one default can be shared
+    ruler: Ruler = Ruler((0, U64), (0.0, 1.0), frozenset())  # noqa: RUF009
+    lanes: tuple[Lane, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    window: tuple[int, int] = (0, U64)
+    torn: tuple[bool, bool] = (False, False)
+    lane_tops: tuple[tuple[float, float], ...] = ()
+
+    def rows(self) -> list[Row]:
+        """Return the table twin: one row for each drawn thing, the lanes that show it joined, in iova order."""
+        return rows_of(self.lanes, self.marks)
+
+    def iova(self, x: float) -> int:
+        """Return the iova under a pixel."""
+        return self.ruler.iova(x)
+
+    def x(self, iova: int) -> float:
+        """Return the pixel of an iova."""
+        return self.ruler.x(iova)
+
+    def mark_at(self, x: float, y: float) -> Mark | None:
+        """Return the topmost mark under a point, or None."""
+        for lane, (top, height) in enumerate(self.lane_tops):
+            if top <= y <= top + height:
+                hits = [m for m in self.marks if m.lane == lane and m.x <= x <= m.x + m.width]
+                return hits[-1] if hits else None
+        return None
+
+
+def iova_map(
+    container: Any,
+    *,
+    log: Any = None,
+    window: tuple[int | str, int | str] | None = None,
+    width: int = 900,
+    faults: Iterable[int] = (),
+) -> Scene:
+    """Draw a container's iova map as it is now.
+
+    `log` (an EventLog) adds refused maps and faults. `window` is (start, end) in bytes or words such as ("4G", "6G"), end exclusive; what it
+    cuts is drawn torn. `width` is in pixels, at least 320.
+    """
+    return lay_out(observe(container, log, faults), window=window, width=width)
+
+
+def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = None, width: int = 900) -> Scene:
+    """Lay out a container that was looked at before."""
+    from vfiolab.draw.compose import compose
+
+    low, high = window_of(facts, window)
+    width = max(width, LEAST_WIDTH)
+    lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.domains, 1)))
+    first, last = bisect_right(facts.ends, low), bisect_left(facts.starts, high)
+    starts, ends = list(facts.starts[first:last]), list(facts.ends[first:last])
+    if starts:
+        starts[0], ends[-1] = max(starts[0], low), min(ends[-1], high)
+    fixed = _fixed_marks(facts, low, high)
+    solid = [(m.start, m.end) for m in fixed if m.kind not in {"outside", "hole"}]
+    ground = [(m.start, m.end) for m in fixed if m.kind in {"outside", "hole"}]
+    ruler, pieces = plan(starts, ends, Wanted(solid, ground, low, high), MARGIN, width - 2 * MARGIN)
+    marks = _mapping_marks(facts, lanes, pieces, first) + fixed
+    placed = tuple(_place(m, ruler) for m in marks)
+    torn = (low > 0, high < facts.top)
+    return compose(facts, ruler, lanes, placed, (low, high), torn, width)
+
+
+def window_of(facts: SpaceFacts, window: tuple[int | str, int | str] | None) -> tuple[int, int]:
+    """Return the bounds to draw; ValueError says what a window must be."""
+    if window is None:
+        return 0, facts.top
+    low, high = parse_size(window[0]), parse_size(window[1])
+    if not 0 <= low < high <= U64:
+        raise ValueError(f"a window runs from a start to a larger end within 0..2^64, not {window!r}")
+    return low, high
+
+
+def _place(mark: Mark, ruler: Ruler) -> Mark:
+    x = ruler.x(mark.start)
+    return replace(mark, x=x, width=round(ruler.x(mark.end) - x, 2))
+
+
+def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piece], first: int) -> list[Mark]:
+    marks = []
+    mirrors = [lane.index for lane in lanes[1:] if lane.domain is not None and lane.domain.mapped is None]
+    for p in pieces:
+        index = first + p.first
+        name = facts.names[index] if p.count == 1 else ""
+        letters = {1: "R", 2: "W"}.get(facts.prots[index], "") if p.count == 1 else ""
+        label = f"{name} {letters}".strip() if letters else name
+        news = "appeared" if (facts.starts[index], facts.ends[index]) in facts.appeared and p.count == 1 else ""
+        user = Mark("mapping", p.start, p.end, 0, 0, 0, label, name or "user", p.count, p.covered, p.level, news=news)
+        marks.append(user)
+        marks += [replace(user, lane=i, label="", news=news or ("appeared" if lanes[i].domain.number in facts.new_domains else ""))  # type: ignore[union-attr]
+                  for i in mirrors]  # fmt: skip
+    for lane in lanes[1:]:
+        if lane.domain is not None and lane.domain.mapped is not None:
+            marks += [
+                Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size)
+                for s in lane.domain.mapped
+            ]
+    for start, end, name in facts.gone:
+        marks += [
+            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone")
+            for lane in lanes
+        ]
+    return marks
+
+
+def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
+    """Everything but the mappings, clipped to the window, bottom layer first."""
+    marks = [Mark("hole", s, e, 0, 0, 0, owner="valid-iova list") for s, e in holes(facts.valid, low, high)]
+    for lane, domain in enumerate(facts.domains, 1):
+        if domain.aperture is not None:
+            sides = ((low, domain.aperture.start), (domain.aperture.end, high))
+            marks += [Mark("outside", s, e, lane, 0, 0, owner=domain.unit) for s, e in sides if s < e]
+        for region in domain.reserved:
+            owner = (
+                "group " + ", ".join(map(str, region.groups))
+                if len(region.groups) == 1
+                else "groups " + ", ".join(map(str, region.groups))
+            )
+            marks.append(Mark(region.kind, region.span.start, region.span.end, lane, 0, 0, owner=owner))
+        marks += [
+            Mark("doorbell", d.span.start, d.span.end, lane, 0, 0, hexa(d.physical), f"physical {hexa(d.physical)}")
+            for d in domain.doorbells
+        ]
+    marks += [_attempt_mark(i, a, facts.domains) for i, a in enumerate(facts.attempts)]
+    for fault in facts.faults:
+        page = fault & -PAGE_SIZE
+        marks.append(Mark("fault", page, page + PAGE_SIZE, 0, 0, 0, hexa(fault), "device"))
+    clipped = [replace(m, start=max(m.start, low), end=min(m.end, high)) for m in marks]
+    return [m for m in clipped if m.start < m.end]
+
+
+def _attempt_mark(index: int, attempt: Attempt, domains: tuple[DomainFacts, ...]) -> Mark:
+    lanes = tuple(i for i, d in enumerate(domains, 1) if d.number in attempt.blockers)
+    return Mark(
+        "refused",
+        attempt.start,
+        attempt.end,
+        0,
+        0,
+        0,
+        attempt.errno,
+        f"{attempt.errno}: {attempt.why}",
+        blockers=lanes,
+        attempt=index,
+    )
+
+
+def holes(valid: tuple[Span, ...], low: int, high: int) -> list[tuple[int, int]]:
+    """Return what the valid-iova list leaves out of [low, high); an empty list restricts nothing.
+
+    >>> holes((Span(0, 0x1000), Span(0x3000, 0x8000)), 0, 0x9000)
+    [(4096, 12288), (32768, 36864)]
+    """
+    if not valid:
+        return []
+    out, at = [], low
+    for span in valid:
+        if span.start > at:
+            out.append((at, min(span.start, high)))
+        at = max(at, span.end)
+    if at < high:
+        out.append((at, high))
+    return [(a, b) for a, b in out if a < b]
+
+
+def rows_of(lanes: tuple[Lane, ...], marks: Iterable[Mark]) -> list[Row]:
+    """Join the marks that are the same thing on several lanes into rows, in iova order."""
+    found: dict[tuple[int, int, str, str], list[int]] = {}
+    for m in marks:
+        found.setdefault((m.start, m.end, m.kind, row_owner(m)), []).append(m.lane if m.kind != "refused" else -1)
+    rank = {kind: i for i, kind in enumerate(ORDER)}
+    keys = sorted(found, key=lambda k: (k[0], -k[1], rank.get(k[2], 99), k[3]))
+    return [
+        Row(s, e - 1, e - s, kind, _lanes_word(lanes, found[s, e, kind, owner]), owner) for s, e, kind, owner in keys
+    ]
+
+
+def row_owner(mark: Mark) -> str:
+    """Say whose a mark is; a merged one says how many mappings it stands for and how much of it is mapped."""
+    if mark.count > 1:
+        return f"{mark.count:,} mappings merged, {percent(mark.covered, mark.end - mark.start)} mapped"
+    return mark.owner
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share in words; never 0 % or 100 % unless exact.
+
+    >>> percent(1, 3), percent(1, 10**9), percent(2, 2)
+    ('33 %', '<1 %', '100 %')
+    """
+    share = part * 100 / whole
+    return "<1 %" if 0 < share < 1 else ">99 %" if 99 < share < 100 else f"{share:.0f} %"
+
+
+def _lanes_word(lanes: tuple[Lane, ...], indexes: list[int]) -> str:
+    names = [lanes[i].name for i in indexes if i > 0]
+    return ", ".join(dict.fromkeys(names)) if names else "-"
