@@ -7,7 +7,7 @@ and ``pci_dev_specific_acs_enabled`` (drivers/pci/quirks.c). Every verdict says 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vfiolab.model.bootparams import AcsOverride
 from vfiolab.model.kernel import Kernel
@@ -29,6 +29,12 @@ _NEVER = {
     "pcie-to-pci": "a PCIe-to-PCI bridge cannot isolate what is behind it",
     "pci-to-pcie": "a PCI-to-PCIe bridge cannot isolate what is behind it",
     "rc-event-collector": "a root complex event collector counts as not isolated",
+}
+
+_SAYS = {
+    "certified-multifunction": "its maker told Linux that its functions do not send to each other",
+    "intel-rc-endpoint": "Intel's root complex lets its endpoints reach each other only through the IOMMU",
+    "no-peer-to-peer-port": "Linux knows that this port passes nothing on to its neighbours",
 }
 
 
@@ -109,15 +115,25 @@ class AcsTester:
             return Verdict(True, "taken as isolated", "what-if")
         if f.kind is None or (not f.caps_known and f.kind not in {"vf"}):
             return self._judge_unknown(f)
-        return self._by_quirk(f) or self._by_override(f) or self._by_registers(f)
+        return self._by_quirk(f) or self._by_override(f) or self._without_id(f, self._by_registers(f))
 
     def _judge_unknown(self, f: Function) -> Verdict:
         known = self._by_quirk(f)
         if known is not None and not known.uncertain:
             return known
+        if f.kind in _NEVER or (f.kind in _SINGLE_PASSES and not self.topology.is_multifunction(f.bdf)):
+            return self._by_registers(f)
         if not f.is_bridge and not self.topology.is_multifunction(f.bdf):
             return Verdict(True, "it has one function, and such a function passes or stands alone", "single function", uncertain=True)
         return Verdict(self.reading, "its capabilities are not known", "unknown", uncertain=True)
+
+    def _without_id(self, f: Function, verdict: Verdict) -> Verdict:
+        """Name the assumption where an unknown device id might have matched a row of the table."""
+        families = sorted({row.family for row in self.quirks.possible_rows(f)})
+        if verdict.passed or not families:
+            return verdict
+        assumption = f"{f.bdf}: its device id is not in the input; taken to be none that Linux has an isolation rule for ({', '.join(families)})"
+        return replace(verdict, assumption=assumption)
 
     def _by_quirk(self, f: Function) -> Verdict | None:
         for row in self.quirks.acs_rows(f):
@@ -150,7 +166,7 @@ class AcsTester:
             return self._wide(f, rule)
         if row.rule == "fail":
             return Verdict(False, f"Linux's table says that it does not isolate ({row.family})", rule)
-        return Verdict(True, f"Linux's table says that it does not send from function to function or port to port ({row.family})", rule)
+        return Verdict(True, _SAYS[row.family], rule)
 
     def _wide(self, f: Function, rule: str) -> Verdict | None:
         if f.acs is None:

@@ -192,7 +192,8 @@ class _Run:
         for alias in self.aliases.of(bdf):  # step 1
             at = alias.owner
             if at in self.member:
-                causes = [Cause("alias", bdf, at), *self._path_causes(bdf)]
+                rest = [a.owner for a in self.aliases.of(bdf) if a.owner not in {bdf, at}]
+                causes = [*(Cause("alias", bdf, owner) for owner in (at, *rest)), *self._path_causes(bdf)]
                 return Reason(bdf, at, "alias", f"because {alias.why}", tuple(causes))
         bridge = self.topology.parent(at)
         while bridge is not None:  # step 2
@@ -242,15 +243,16 @@ class _Run:
         verdict = self.acs.test(bdf)
         shared = self.topology.is_multifunction(bdf)
         if shared and not verdict.passed:
-            why = "no other device of the slot that is not isolated came before it"
+            others = [f for f in self.topology.siblings(bdf) if not self.acs.test(f.bdf).passed and not self._excuse(f)]
+            why = f"it is the {'first' if others else 'only'} function of its slot that is not isolated from the others"
         elif shared:
-            why = f"it is isolated from the other functions of the slot: {verdict.why}"
+            why = f"it is isolated from the other functions of its slot ({verdict.why})"
         else:
-            why = "it has one function"
+            why = "it is alone in its slot"
         if above is not None:
             why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
         else:
-            why += " and sits on a root bus"
+            why += " on a root bus"
         return Reason(bdf, None, "new", f"because {why}", ())
 
     def _path_causes(self, bdf: str, below: str | None = None) -> Iterator[Cause]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from vfiolab.model.aliases import short
 
-__all__ = ["Cause", "Reason"]
+__all__ = ["Cause", "Reason", "between", "chain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,41 @@ class Reason:
     def __str__(self) -> str:
         what = "begins a group" if self.joins is None else f"joins {short(self.joins)}"
         return f"{short(self.device)} {what} {self.why}"
+
+
+def chain(reasons: Mapping[str, Reason], device: str) -> list[Reason]:
+    """Follow a device's joins to the one that began the group; KeyError if the device is in none.
+
+    >>> first = Reason("0000:00:01.0", None, "new", "because it is alone in its slot on a root bus", ())
+    >>> then = Reason("0000:01:00.0", "0000:00:01.0", "path", "because the path to the root fails", ())
+    >>> [r.device for r in chain({first.device: first, then.device: then}, "0000:01:00.0")]
+    ['0000:01:00.0', '0000:00:01.0']
+    """
+    found = [reasons[device]]
+    while found[-1].joins is not None:
+        found.append(reasons[found[-1].joins])
+    return found
+
+
+def between(reasons: Mapping[str, Reason], one: str, other: str) -> list[Reason]:
+    """Return the fewest joins that tie two devices together; empty if their groups differ."""
+    joined: dict[str, list[Reason]] = {}
+    for reason in reasons.values():
+        if reason.joins is not None:
+            joined.setdefault(reason.device, []).append(reason)
+            joined.setdefault(reason.joins, []).append(reason)
+    queue = deque([one])
+    came: dict[str, tuple[str, Reason] | None] = {one: None}
+    while queue and other not in came:
+        at = queue.popleft()
+        for reason in joined.get(at, ()):
+            far = reason.joins if reason.device == at else reason.device
+            if far is not None and far not in came:
+                came[far] = (at, reason)
+                queue.append(far)
+    steps: list[Reason] = []
+    step = came.get(other)
+    while step is not None:
+        steps.append(step[1])
+        step = came[step[0]]
+    return steps[::-1]
