@@ -80,7 +80,8 @@ class Function:
     pci-bridge (conventional bridge), vf. ``acs`` None means that there is no such capability,
     unless ``caps_known`` is false: then nobody could read the capabilities. ``secondary`` and
     ``subordinate`` are the buses below a bridge. ``real_dma`` names the function whose id
-    this one's DMA carries (Intel VMD).
+    this one's DMA carries (Intel VMD). ``candidates`` are the device ids that fit where only a name was
+    recorded that several devices carry.
     """
 
     bdf: str
@@ -103,6 +104,7 @@ class Function:
     sriov_totalvfs: int = 0
     sriov_numvfs: int = 0
     real_dma: str | None = None
+    candidates: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("bdf", "parent", "physfn", "real_dma"):
@@ -149,6 +151,11 @@ class Function:
     def express_type(self) -> int | None:
         """Device/port type of the PCI Express capability; None without one."""
         return EXPRESS_TYPES.get(self.kind or "")
+
+    @property
+    def possible_devices(self) -> tuple[int, ...]:
+        """Device ids that this may be: one, several (a name with several ids), or none known."""
+        return self.candidates if self.device is None else (self.device,)
 
     @property
     def ids(self) -> tuple[int, int] | None:

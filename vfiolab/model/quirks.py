@@ -43,8 +43,14 @@ _PORTS = frozenset({"root-port", "downstream"})
 _ROOT = frozenset({"root-port"})
 
 
-def _matches(wanted: Ids | None, device: int) -> bool:
-    return wanted is None or any(device == one if isinstance(one, int) else device in one for one in wanted)
+def _has(wanted: Ids, device: int) -> bool:
+    return any(device == one if isinstance(one, int) else device in one for one in wanted)
+
+
+def _matches(wanted: Ids, function: Function) -> bool:
+    """Return whether every device id that the function may have is wanted."""
+    possible = function.possible_devices
+    return bool(possible) and all(_has(wanted, device) for device in possible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +71,19 @@ class AcsQuirk:
 
     def matches(self, function: Function) -> bool:
         """Return whether the row is about this function (its version is another question)."""
-        return (
-            function.vendor == self.vendor
-            and function.device is not None
-            and _matches(self.devices, function.device)
-            and (self.kinds is None or function.kind in self.kinds)
-        )
+        if function.vendor != self.vendor or (self.kinds is not None and function.kind not in self.kinds):
+            return False
+        return self.devices is None or _matches(self.devices, function)
+
+    def might_match(self, function: Function) -> bool:
+        """Return whether the row could be about a function whose device id nobody recorded."""
+        if function.vendor != self.vendor or function.device is not None or self.devices is None:
+            return False
+        if function.candidates:
+            return any(_has(self.devices, device) for device in function.candidates)
+        if self.kinds is not None:
+            return function.kind in self.kinds
+        return function.express_type is not None and (function.class_code or 0x020000) >> 16 == 0x02
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +106,7 @@ class AliasQuirk:
         """Return whether the row is about this function."""
         return (
             function.vendor == self.vendor
-            and function.device is not None
-            and _matches(self.devices, function.device)
+            and _matches(self.devices, function)
             and (self.family != "switchtec-ntb" or (function.class_code or 0) >> 8 == 0x0680)
         )
 
@@ -217,6 +229,10 @@ class Quirks:
     def acs_rows(self, function: Function) -> Iterable[AcsQuirk]:
         """Return the ACS rows about this function, first match first."""
         return [row for row in self._acs.get(function.vendor or 0, ()) if row.matches(function)]
+
+    def possible_rows(self, function: Function) -> Iterable[AcsQuirk]:
+        """Return the ACS rows that could apply if the function's device id were known."""
+        return [row for row in self._acs.get(function.vendor or 0, ()) if row.might_match(function)]
 
     def alias_rows(self, function: Function) -> Iterable[AliasQuirk]:
         """Return the alias rows about this function."""

@@ -1,0 +1,186 @@
+"""From what a reader found to a topology: fill gaps where there is one sensible way, and say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vfiolab.model.pci import Acs, Function, Topology, TopologyError
+from vfiolab.readers.errors import InputError
+from vfiolab.readers.pciids import pci_ids
+
+__all__ = ["Draft", "PciInput", "Recorded", "settle"]
+
+Recorded = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PciInput:
+    """What a file, a tree or this machine says about PCI.
+
+    ``recorded`` are the groups written in the input, for comparison only. ``participants`` are
+    the devices behind an IOMMU where the input names the units; ``not_computable`` says why groups
+    cannot be computed from it ("" if they can).
+    """
+
+    source: str
+    form: str
+    topology: Topology
+    recorded: Recorded = ()
+    warnings: tuple[str, ...] = ()
+    kernel: str | None = None
+    participants: frozenset[str] | None = None
+    not_computable: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft:
+    """One function while it is being read. ``line``: where its entry begins; 0 if it has none."""
+
+    bdf: str
+    line: int = 0
+    vendor: int | None = None
+    device: int | None = None
+    class_code: int | None = None
+    title: str = ""
+    kind: str | None = None
+    multifunction: bool | None = None
+    acs: Acs | None = None
+    caps_known: bool = False
+    secondary: int | None = None
+    subordinate: int | None = None
+    parent: str | None = None
+    driver: str | None = None
+    intx: int = 0
+    msi: int = 0
+    msix: int = 0
+    physfn: str | None = None
+    totalvfs: int = 0
+    numvfs: int = 0
+    vf_offset: int = 0
+    vf_stride: int = 0
+    real_dma: str | None = None
+    candidates: tuple[int, ...] = ()
+    group: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def function(self) -> Function:
+        """Return the finished value."""
+        return Function(
+            bdf=self.bdf, vendor=self.vendor, device=self.device, class_code=self.class_code, kind=self.kind, name=self.title,
+            multifunction=self.multifunction, acs=self.acs, caps_known=self.caps_known, secondary=self.secondary,
+            subordinate=self.subordinate, parent=self.parent, driver=self.driver, intx=self.intx, msi=self.msi, msix=self.msix,
+            physfn=self.physfn, sriov_totalvfs=self.totalvfs, sriov_numvfs=self.numvfs, real_dma=self.real_dma,
+            candidates=self.candidates,
+        )  # fmt: skip
+
+
+def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topology:
+    """Make a topology: find virtual functions, missing bus numbers and ids; append a warning for each assumption.
+
+    Raises InputError if no machine can be made of the functions (naming the line of one that is in the way).
+    """
+    found = sorted(drafts, key=lambda d: Function(bdf=d.bdf).key)
+    _mark_virtual_functions(found)
+    for draft in found:
+        _identify(draft)
+    _number_bridges(found, warnings)
+    _hang_orphans(found, warnings)
+    try:
+        return Topology(draft.function() for draft in found)
+    except TopologyError as error:
+        line = next((d.line for d in found if d.line and d.bdf in str(error)), None)
+        raise InputError(str(error), where=where, line=line, advice="no tree can be built from these bus numbers") from error
+
+
+def _mark_virtual_functions(drafts: list[Draft]) -> None:
+    by_id = {(Function(bdf=d.bdf).segment, Function(bdf=d.bdf).requester_id): d for d in drafts}
+    for pf in [d for d in drafts if d.numvfs and d.vf_offset]:
+        owner = Function(bdf=pf.bdf)
+        for n in range(min(pf.numvfs, 256)):
+            vf = by_id.get((owner.segment, owner.requester_id + pf.vf_offset + n * pf.vf_stride))
+            if vf is not None and vf is not pf:
+                vf.kind, vf.physfn, vf.multifunction = "vf", pf.bdf, False
+    for draft in drafts:
+        if draft.kind == "endpoint" and draft.physfn is None and "Virtual Function" in draft.title:
+            draft.kind = "vf"
+
+
+def _identify(draft: Draft) -> None:
+    """Find the ids that a name stands for."""
+    if draft.vendor is not None and draft.device is not None:
+        return
+    ids = pci_ids()
+    name = draft.title.partition(": ")[2]
+    if draft.vendor is None:
+        vendor = ids.find_vendor(name)
+        if vendor is None:
+            return
+        draft.vendor, name = vendor
+    else:
+        name = name.removeprefix(ids.vendors.get(draft.vendor, "")).strip()
+    if draft.device is None and name:
+        candidates = ids.find_devices(draft.vendor, name)
+        if len(candidates) == 1:
+            draft.device = candidates[0]
+        else:
+            draft.candidates = candidates[:200]
+
+
+def _bus(draft: Draft) -> tuple[int, int]:
+    f = Function(bdf=draft.bdf)
+    return f.segment, f.bus
+
+
+def _is_bridge(draft: Draft) -> bool:
+    return (draft.class_code or 0) >> 8 in {0x0604, 0x0609} or draft.kind in {"root-port", "upstream", "downstream", "pcie-to-pci", "pci-to-pcie", "pci-bridge"}
+
+
+def _orphans(drafts: list[Draft]) -> dict[tuple[int, int], list[Draft]]:
+    """Map buses whose bridge is not among the functions to what is on them; root buses by the looks of them excluded."""
+    above = {(_bus(d)[0], d.secondary) for d in drafts if d.secondary}
+    known = {d.bdf for d in drafts}
+    buses: dict[tuple[int, int], list[Draft]] = {}
+    for d in drafts:
+        if _bus(d) not in above and d.parent not in known and d.physfn not in known:
+            buses.setdefault(_bus(d), []).append(d)
+    return {bus: on for bus, on in buses.items() if bus[1] != 0 and not _looks_like_root(on)}
+
+
+def _looks_like_root(on: list[Draft]) -> bool:
+    """Root ports, host bridges and root complex endpoints sit on root buses; so does a bus with nothing that needs a link above."""
+    if any(d.kind in {"root-port", "rc-endpoint", "rc-event-collector"} or (d.class_code or 0) >> 8 == 0x0600 for d in on):
+        return True
+    return not any(d.kind in {"endpoint", "legacy-endpoint", "upstream", "downstream", "pcie-to-pci", "vf", None} for d in on)
+
+
+def _number_bridges(drafts: list[Draft], warnings: list[str]) -> None:
+    """Give bridges without a 'Bus:' line the buses that no other bridge leads to, both in ascending order."""
+    for segment in sorted({_bus(d)[0] for d in drafts}):
+        blind = [d for d in drafts if _bus(d)[0] == segment and _is_bridge(d) and d.secondary is None]
+        buses = sorted(bus for (seg, bus) in _orphans(drafts) if seg == segment)
+        if not blind:
+            continue
+        if len(blind) == len(buses):
+            for bridge, bus in zip(blind, buses, strict=True):
+                bridge.secondary = bridge.subordinate = bus
+                warnings.append(f"{bridge.bdf}: the input does not say which bus lies below it; taken to be {bus:02x}, the one left over, in ascending order")
+        elif buses:
+            names = ", ".join(d.bdf for d in blind[:4]) + (f" and {len(blind) - 4} more" if len(blind) > 4 else "")
+            listed = ", ".join(f"{bus:02x}" for bus in buses[:6]) + (" ..." if len(buses) > 6 else "")
+            warnings.append(f"{names}: the input does not say which buses lie below; what is on bus {listed} may be below any of them")
+
+
+def _hang_orphans(drafts: list[Draft], warnings: list[str]) -> None:
+    for (segment, bus), on in sorted(_orphans(drafts).items()):
+        covering = [
+            d for d in drafts
+            if _bus(d)[0] == segment and d.secondary and d.secondary < bus <= (d.subordinate or 0) and d not in on
+        ]  # fmt: skip
+        if covering:
+            nearest = max(covering, key=lambda d: d.secondary or 0)
+            for d in on:
+                d.parent = nearest.bdf
+            warnings.append(f"bus {bus:02x}: the bridge that leads to it is not in the input; it lies below {nearest.bdf} and the missing bridge is taken to isolate")
+        else:
+            warnings.append(f"bus {bus:02x}: the bridge that leads to it is not in the input; everything above is taken to isolate ({on[0].bdf} and the others there might share groups with more)")
