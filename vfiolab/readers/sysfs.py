@@ -1,0 +1,148 @@
+"""Read PCI from a sysfs tree: this machine's /sys, or a copy of it as a folder or tar file.
+
+What a device is comes from the bytes of its ``config`` file: 4096 as root, 64 otherwise.
+``iommu_group`` links are kept for comparison only.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import tarfile
+from pathlib import Path
+
+from vfiolab.model.pci import TopologyError, normal_bdf
+from vfiolab.readers.config import decode
+from vfiolab.readers.errors import InputError
+from vfiolab.readers.listing import Draft, PciInput, settle
+from vfiolab.readers.pciids import pci_ids
+from vfiolab.readers.tree import DirectoryTree, TarTree, Tree
+
+__all__ = ["SYS", "open_tree", "read_sysfs"]
+
+SYS = Path("/sys")
+_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_DEEPEST = 24
+
+
+def open_tree(path: Path) -> Tree:
+    """Return the tree of a folder or tar file."""
+    return DirectoryTree(path) if path.is_dir() else TarTree(path)
+
+
+def is_tar(path: Path) -> bool:
+    """Return whether the file is a tar archive."""
+    try:
+        return path.is_file() and tarfile.is_tarfile(path)
+    except OSError:
+        return False
+
+
+def read_sysfs(path: Path = SYS) -> PciInput:
+    """Read all PCI functions below a tree's ``bus/pci/devices`` (or, without it, wherever they are).
+
+    Raises InputError if there are none.
+    """
+    tree = open_tree(path)
+    live = path == SYS
+    places = _find_devices(tree)
+    if not places:
+        advice = "this machine shows no PCI bus (a container or a machine without PCI)" if live else "copy /sys/bus/pci/devices and /sys/devices with their links"
+        raise InputError("no PCI device in the tree", where=str(path), advice=advice)
+    warnings: list[str] = []
+    drafts = [_read_device(tree, at, bdf) for bdf, at in sorted(places.items())]
+    cut = [draft.bdf for draft in drafts if not draft.caps_known]
+    if cut:
+        reason = "only 64 bytes may be read without root" if live and os.geteuid() != 0 else "the tree holds only part of it"
+        warnings.append(f"configuration space of {len(cut)} functions is cut ({cut[0]} first): {reason}")
+    warnings += [f"{draft.bdf}: {note}" for draft in drafts for note in draft.notes]
+    topology = settle(drafts, warnings, where=str(path))
+    groups: dict[int, list[str]] = {}
+    for draft in drafts:
+        if draft.group is not None:
+            groups.setdefault(draft.group, []).append(draft.bdf)
+    return PciInput(
+        source="this machine" if live else str(path), form="sysfs", topology=topology, warnings=tuple(warnings),
+        recorded=tuple(tuple(members) for _, members in sorted(groups.items())),
+        kernel=os.uname().release if live else None, participants=_behind_units(tree),
+    )  # fmt: skip
+
+
+def _find_devices(tree: Tree) -> dict[str, str]:
+    for start in ("/bus/pci/devices", "/sys/bus/pci/devices"):
+        found = {name: tree.target(f"{start}/{name}") or "" for name in tree.names(start) if _ADDRESS.fullmatch(name)}
+        usable = {name: at for name, at in found.items() if at and tree.bytes(f"{at}/config") is not None}
+        if usable:
+            return usable
+    return _walk(tree)
+
+
+def _walk(tree: Tree) -> dict[str, str]:
+    found: dict[str, str] = {}
+    stack = [("", 0)]
+    looked = 0
+    while stack and looked < 200_000:
+        path, depth = stack.pop()
+        for name in tree.names(path or "/"):
+            looked += 1
+            at = f"{path}/{name}"
+            if tree.target(at) != posixpath.normpath(at):  # a link: met again where it leads
+                continue
+            if _ADDRESS.fullmatch(name) and tree.bytes(f"{at}/config") is not None:
+                found.setdefault(name, at)
+            if depth < _DEEPEST and tree.names(at):
+                stack.append((at, depth + 1))
+    return found
+
+
+def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
+    draft = Draft(bdf=bdf)
+    config = decode(tree.bytes(f"{at}/config") or b"")
+    draft.vendor, draft.device, draft.class_code = (tree.number(f"{at}/{name}") for name in ("vendor", "device", "class"))
+    if config is None:
+        draft.notes.append("its configuration space cannot be read, or no device answers")
+    else:
+        draft.vendor = config.vendor if draft.vendor is None else draft.vendor
+        draft.device = config.device if draft.device is None else draft.device
+        draft.class_code = config.class_code if draft.class_code is None else draft.class_code
+        draft.kind, draft.multifunction, draft.acs, draft.caps_known = config.kind, config.multifunction, config.acs, config.caps_known
+        draft.secondary, draft.subordinate = config.secondary, config.subordinate
+        draft.intx, draft.msi, draft.msix = config.intx, config.msi, config.msix
+    draft.totalvfs, draft.numvfs = tree.number(f"{at}/sriov_totalvfs") or 0, tree.number(f"{at}/sriov_numvfs") or 0
+    physfn = tree.link_name(f"{at}/physfn")
+    if physfn and _ADDRESS.fullmatch(physfn):
+        draft.physfn, draft.kind, draft.multifunction = physfn, "vf", False
+    draft.driver = tree.link_name(f"{at}/driver")
+    group = tree.link_name(f"{at}/iommu_group") or ""
+    draft.group = int(group) if group.isdecimal() else None
+    _place(draft, at)
+    ids = pci_ids()
+    draft.title = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
+    return draft
+
+
+def _place(draft: Draft, at: str) -> None:
+    """Take parent and VMD controller from the path: .../0000:00:0e.0/pci10000:e0/10000:e0:06.0."""
+    parts = at.strip("/").split("/")[:-1]
+    above = [part for part in parts if _ADDRESS.fullmatch(part)]
+    if above and draft.physfn is None:
+        segment = draft.bdf.split(":", 1)[0]
+        if above[-1].split(":", 1)[0] == segment:
+            draft.parent = above[-1]
+        foreign = [part for part in above if part.split(":", 1)[0] != segment]
+        if foreign:
+            draft.real_dma = foreign[-1]
+
+
+def _behind_units(tree: Tree) -> frozenset[str] | None:
+    """Return the PCI functions that some IOMMU under class/iommu lists; None if none does."""
+    found: set[str] = set()
+    for start in ("/class/iommu", "/sys/class/iommu"):
+        for unit in tree.names(start):
+            for name in tree.names(f"{start}/{unit}/devices"):
+                try:
+                    found.add(normal_bdf(name))
+                except TopologyError:
+                    continue  # platform and ACPI devices are no PCI functions
+    return frozenset(found) or None
