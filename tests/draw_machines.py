@@ -1,102 +1,128 @@
-"""Small containers for the tests of pictures: plain objects with the attributes that a picture reads."""
+"""Small containers for the tests of pictures, made of the model's own objects: what a picture reads cannot drift from what the model is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from types import SimpleNamespace as Thing
+import random
+from contextlib import suppress
 
-from vfiolab.model.address import Span
-
-G = 1 << 30
-MSI = Thing(span=Span.inclusive(0xFEE00000, 0xFEEFFFFF), kind="msi")
-SW_MSI = Thing(span=Span.inclusive(0x8000000, 0x80FFFFF), kind="sw-msi")
-
-
-@dataclass
-class Mapping:
-    iova: int
-    size: int
-    physical: int = 0
-    prot: int = 3
-    name: str = ""
-    vaddr: int = 0
+from vfiolab.model.address import Span, parse_size
+from vfiolab.model.core import IommuCore, IommuGroup
+from vfiolab.model.errors import VfioError
+from vfiolab.model.events import EventLog
+from vfiolab.model.iommu import IommuUnit, ReservedRegion
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.process import Arena, Process
+from vfiolab.model.type1 import Type1, TYPE1v2
 
 
-@dataclass
-class Domain:
-    number: int
-    unit: Thing
-    groups: list
-    aperture: Span = Span(0, 1 << 48)
-    page_sizes: int = 0x40201000
-    enforces_coherency: bool = False
-    stage: int | None = None
-    mappings: list = field(default_factory=list)
-    doorbells: tuple = ()
-    msi_base: int | None = None
+class Bench:
+    """One container: units, a group for each (unit, extra reserved regions), a type1 backend; each verb is a call of the log.
+
+    It has what a picture reads of a container: `backend` and `groups`.
+    """
+
+    def __init__(self, *units: IommuUnit, kernel: str = "6.12", kind: int = TYPE1v2, limit: int = 65535) -> None:
+        self.kernel, self.units, self.kind = Kernel(kernel), units, kind
+        self.log = EventLog()
+        self.core = IommuCore(self.kernel, units, 4096, self.log)
+        self.process = Process(self.log, Arena(), None, 4096)
+        self.params = {"vfio_iommu_type1.dma_entry_limit": str(limit)}
+        self.backend: Type1 | None = None
+        self.groups: list[IommuGroup] = []
+
+    def group(self, number: int, unit: int = 0, *regions: ReservedRegion, devices: tuple[str, ...] = ()) -> IommuGroup:
+        behind = self.units[unit]
+        group = IommuGroup(
+            number, devices or (f"0000:{number:02x}:00.0",), behind, sorted([*behind.reserved(), *regions])
+        )
+        self.core.add(group)
+        return group
+
+    def attach(self, *groups: IommuGroup) -> Bench:
+        for group in groups:
+            with self.log.call("set_container", f"G{group.id}"):
+                if self.backend is None:
+                    self.backend = Type1(self.core, self.process, self.params, self.kind)
+                self.backend.attach(group)
+                self.groups.append(group)
+        return self
+
+    def detach(self, group: IommuGroup) -> None:
+        with self.log.call("unset_container", f"G{group.id}"):
+            self.backend.detach(group)
+            self.groups.remove(group)
+
+    def map(self, iova: int | str, size: int | str, name: str = "", flags: int = 3) -> Bench:
+        iova, size = parse_size(iova), parse_size(size)
+        vaddr = self.process.memory.mmap(size)
+        with self.log.call("map", "A", iova=iova, size=size, vaddr=vaddr), suppress(VfioError) as _:
+            self._map(iova, size, vaddr, flags, name)
+        return self
+
+    def _map(self, iova, size, vaddr, flags, name):
+        try:
+            self.backend.map(iova, size, vaddr, flags, name=name)
+        except VfioError as error:
+            self.log.calls[-1].error = error
+            raise
+
+    def unmap(self, iova: int | str, size: int | str) -> None:
+        iova, size = parse_size(iova), parse_size(size)
+        with self.log.call("unmap", "A", iova=iova, size=size) as call:
+            call.output["unmapped"] = self.backend.unmap(iova, size)[0]
+
+    def doorbell(self, group: IommuGroup, physical: int = 0x8090040) -> None:
+        with self.log.call("set_irqs", f"G{group.id}"):
+            self.core.map_doorbell(group.domain, physical)
 
 
-class Type1:
-    def __init__(self, dmas=(), domains=(), valid=(), v2=True):
-        self.dmas, self.domains, self.valid_iova, self.v2 = list(dmas), list(domains), tuple(valid), v2
-        for domain in self.domains:
-            domain.mappings = sorted([*domain.mappings, *self.dmas], key=lambda m: m.iova)
-        self.page_sizes, self.dma_avail = 0x40201000, 65535
+def intel(name="dmar0", **facts):
+    return IommuUnit(name=name, kind="intel-vtd", **facts)
 
 
-class Compat:
-    def __init__(self, dmas=()):
-        self.dmas, self.valid_iova, self.page_sizes = list(dmas), (), 0x1000
+def smmu(name="smmu0", **facts):
+    return IommuUnit(name=name, kind="arm-smmu-v3", **{"stage": 1, **facts})
 
 
-def group(number, *reserved):
-    return Thing(id=number, reserved=tuple(reserved), devices=())
+def guest_ram(bench: Bench) -> Bench:
+    return (
+        bench.map(0, "640K", "low memory").map(0xC0000, 0x80000000 - 0xC0000, "guest RAM").map("4G", "2G", "high RAM")
+    )
 
 
-def container(backend, *groups):
-    return Thing(backend=backend, groups=list(groups))
+def intel_two_widths(*, refused: bool = True) -> Bench:
+    """Two VT-d units that differ in snoop control and width: two domains, and two maps that each meet one of them."""
+    bench = Bench(intel("dmar0", snoop_control=True), intel("dmar1", width=39))
+    bench.attach(bench.group(3, 0))
+    guest_ram(bench)
+    bench.attach(bench.group(7, 1))
+    if refused:
+        bench.map(0xFEE00000, "1M").map(0x3820_0000_0000, 4096)
+    return bench
 
 
-def refused(iova, size, errno="EINVAL", why="the range is not inside one entry of the valid-iova list"):
-    return Thing(verb="map", target="A", args={"iova": iova, "size": size}, events=[],
-                 error=Thing(name=errno, why=why, source="vfio_dma_do_map"))  # fmt: skip
+def arm_mixed(*, doorbell: bool = True) -> Bench:
+    """Two SMMUs, one stage 1 and 48 bits, one stage 2 and 44 bits; a doorbell page in the second's domain."""
+    bench = Bench(smmu("smmu3.0x0c000000"), smmu("smmu3.0x0c020000", stage=2))
+    first, second = bench.group(8, 0), bench.group(4, 1)
+    bench.attach(first).map("1G", "2G", "guest RAM").attach(second)
+    if doorbell:
+        bench.doorbell(second)
+    return bench
 
 
-def log(*calls):
-    return Thing(calls=list(calls))
-
-
-def guest():
-    return [Mapping(0, 0xA0000, name="low memory"), Mapping(0xC0000, 0x80000000 - 0xC0000, name="guest RAM"), Mapping(4 * G, 2 * G, name="high RAM")]
-
-
-def intel_two_widths():
-    g3, g7 = group(3, MSI), group(7, MSI)
-    d1 = Domain(1, Thing(name="dmar0", kind="intel-vtd"), [g3], Span(0, 1 << 48), enforces_coherency=True)
-    d2 = Domain(2, Thing(name="dmar1", kind="intel-vtd"), [g7], Span(0, 1 << 39))
-    valid = (Span(0, 0xFEE00000), Span(0xFEF00000, 1 << 39))
-    return container(Type1(guest(), [d2, d1], valid), g3, g7)
-
-
-def arm_mixed():
-    g4, g8 = group(4, SW_MSI), group(8, SW_MSI)
-    bell = Thing(iova=0x8000000, size=0x1000, physical=0x8090000)
-    d1 = Domain(1, Thing(name="smmu3.0x000000000c000000", kind="arm-smmu-v3"), [g8], Span(0, 1 << 48), stage=1, msi_base=0x8000000)
-    d2 = Domain(2, Thing(name="smmu3.0x000000000c020000", kind="arm-smmu-v3"), [g4], Span(0, 1 << 44), stage=2, doorbells=(bell,), msi_base=0x8000000)
-    d2.mappings = [Mapping(0x8000000, 0x1000, 0x8090000)]
-    ram = [Mapping(0x40000000, 2 * G, name="guest RAM")]
-    return container(Type1(ram, [d2, d1], (Span(0, 0x8000000), Span(0x8100000, 1 << 44))), g4, g8)
-
-
-def many(count, domains=1):
-    import random
-
-    dice = random.Random(7)
-    at, dmas = 0x1000, []
+def scattered(count: int, domains: int = 1, *, seed: int = 7) -> Bench:
+    """`count` mappings of 1 to 8 pages with gaps of 0 to 5, mirrored into `domains` domains."""
+    bench = Bench(*(smmu(f"smmu{i}") for i in range(domains)), limit=1 << 20)
+    bench.attach(bench.group(0, 0))
+    dice, at = random.Random(seed), 0x10000000
+    vaddr = bench.process.memory.mmap(1 << 20)
     for _ in range(count):
         size = dice.randint(1, 8) * 4096
-        dmas.append(Mapping(at, size))
+        bench.backend.map(at, size, vaddr)
         at += size + dice.randint(0, 5) * 4096
-    groups = [group(i, MSI) for i in range(domains)]
-    made = [Domain(i + 1, Thing(name=f"unit{i}", kind="intel-vtd"), [groups[i]]) for i in reversed(range(domains))]
-    return container(Type1(dmas, made), *groups)
+    return bench.attach(*(bench.group(i, i) for i in range(1, domains)))
+
+
+def direct(start: int, last: int) -> ReservedRegion:
+    return ReservedRegion(Span.inclusive(start, last), "direct")

@@ -1,35 +1,53 @@
 """Pictures of the live objects: a pure scene, then SVG, matplotlib axes, or text.
 
->>> from vfiolab.draw import Picture, Text, to_svg
->>> picture = Picture("Nothing mapped", "An empty address space.", 320, 40, (Text.plain(8, 24, "nothing mapped"),))
->>> to_svg(picture).startswith("<svg ")
-True
+Each function that draws returns a `Picture`: shapes, a title, a description, a table twin and a text twin. In a notebook it shows itself.
+
+>>> from vfiolab.draw import pages, to_text
+>>> print(to_text(pages(0x100000, 0x40100000, 4 << 20, 0x40201000)).splitlines()[0])
+4 MiB became 1 × 2 MiB + 512 × 4 KiB
 """
 
+from vfiolab.draw.chain import chain
+from vfiolab.draw.change import change
 from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, observe
-from vfiolab.draw.scene import Mark, Row, Scene, iova_map, lay_out
-from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Text
-from vfiolab.draw.svg import figure_html, inline_svg, to_svg
+from vfiolab.draw.mpl import plot
+from vfiolab.draw.pages import page_table, pages
+from vfiolab.draw.scene import Lane, Mark, Row, Scene, iova_map, lay_out
+from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Run, Text
+from vfiolab.draw.svg import figure_html, inline_svg, table_html, to_svg
 from vfiolab.draw.text import to_text
+from vfiolab.draw.timeline import compare, timeline
+from vfiolab.draw.topology import topology
 
 __all__ = [
     "Attempt",
     "Box",
     "Curve",
     "DomainFacts",
+    "Lane",
     "Line",
     "Mark",
     "Picture",
     "Poly",
     "Row",
+    "Run",
     "Scene",
     "SpaceFacts",
     "Text",
+    "chain",
+    "change",
+    "compare",
     "figure_html",
     "inline_svg",
     "iova_map",
     "lay_out",
     "observe",
+    "page_table",
+    "pages",
+    "plot",
+    "table_html",
+    "timeline",
     "to_svg",
     "to_text",
+    "topology",
 ]

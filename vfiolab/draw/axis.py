@@ -58,13 +58,15 @@ def address_labels(
 ) -> tuple[list[Shape], float]:
     """Return the addresses of the boundaries with their leader lines, and the height they take."""
     weight: dict[int, int] = {}
+    inner = {m.end for m in marks if m.count > 1} & {m.start for m in marks if m.count > 1}
     for m in marks:
         if m.kind == "fault":
             continue
         worth = 3 if m.kind in {"msi", "sw-msi", "direct", "reserved", "doorbell", "outside", "refused"} else 2
         if m.width >= 2:
-            weight[m.start] = max(weight.get(m.start, 0), worth)
-            weight[m.end] = max(weight.get(m.end, 0), worth - 1)
+            for iova, rank in ((m.start, worth), (m.end, worth - 1)):
+                if iova not in inner:
+                    weight[iova] = max(weight.get(iova, 0), rank)
     weight[window[0]] = weight[window[1]] = 4
     shelves = [Shelf() for _ in range(ROWS)]
     out: list[Shape] = []
@@ -72,11 +74,11 @@ def address_labels(
     for iova in sorted(weight, key=lambda i: (-weight[i], i)):
         x, words = ruler.x(iova), hexa(iova)
         half = text_width(words, SIZE, mono=True) / 2
-        centre = min(max(x, ruler.xs[0] + half), right - half)
-        row = _row(shelves, x, centre - half, centre + half)
-        if row is None:
+        place = _place(shelves, x, half, ruler.xs[0], right)
+        if place is None:
             out.append(Line(x, bottom, x, bottom + 4, "rule"))
             continue
+        row, centre = place
         shelves[row].taken.append((centre - half, centre + half))
         for above in shelves[:row]:
             above.leaders.append(x)
@@ -87,10 +89,13 @@ def address_labels(
     return out, 12 + used * ROW
 
 
-def _row(shelves: Sequence[Shelf], x: float, a: float, b: float) -> int | None:
+def _place(shelves: Sequence[Shelf], x: float, half: float, left: float, right: float) -> tuple[int, float] | None:
+    """Find the first row where a label fits under x: centred, or shifted to one side of it."""
     for number, shelf in enumerate(shelves):
-        if shelf.free(a, b):
-            return number
+        for shift in (0, half - 2, 2 - half):
+            centre = min(max(x + shift, left + half), right - half)
+            if shelf.free(centre - half, centre + half):
+                return number, centre
         if not shelf.open_at(x):
             return None
     return None

@@ -16,7 +16,7 @@ from vfiolab.draw.palette import LEVELS
 from vfiolab.draw.ruler import Ruler, Segment, fit, log2, wish
 
 PIXELS_EACH = 3.4  # a mapping and the gap after it, drawn one by one
-COLUMN = 1.5  # pixels of a column of a dense run
+COLUMN = 2.5  # pixels of a column of a dense run
 STANDS_OUT = 16  # a gap that is so many times the median one ends a dense run
 MOST_RUNS = 40
 
@@ -115,7 +115,7 @@ def _segments(
         elif any(a <= low and high <= b for a, b in wanted.ground):
             out.append(Segment(low, high, True, 70, 12))
         else:
-            out.append(Segment(low, high, True, 3 if many else 36, 1))
+            out.append(Segment(low, high, True, 3 if many and size < 1 << 30 else 36, 1))
     return out
 
 

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from vfiolab.draw import palette
 from vfiolab.draw.axis import address_labels, gap_labels
 from vfiolab.draw.facts import SpaceFacts
 from vfiolab.draw.labels import Keys, lane_header, mark_label
 from vfiolab.draw.measure import shorten, text_width, wrap
+from vfiolab.draw.page import MARGIN, Page, layered
 from vfiolab.draw.ruler import Ruler
-from vfiolab.draw.scene import MARGIN, Lane, Mark, Scene, rows_of
+from vfiolab.draw.scene import Lane, Mark, Scene, rows_of
 from vfiolab.draw.shapes import Box, Line, Poly, Shape, Text
 from vfiolab.draw.words import blame, description, findings, headline
 from vfiolab.model.address import hexa, human_size
 
 LANE, USER_LANE, HEADER, GAP, TRACK = 32.0, 38.0, 18.0, 9.0, 20.0
 COLUMNS = ("start", "end", "size", "kind", "domains", "owner")
-
-
-@dataclass
-class Page:
-    """The page as it fills from top to bottom."""
-
-    width: float
-    y: float = 0.0
-    shapes: list[Shape] = field(default_factory=list)
-
-    @property
-    def right(self) -> float:
-        """Right edge of the ruler."""
-        return self.width - MARGIN
-
-    def add(self, *shapes: Shape) -> None:
-        """Put shapes on top of what is there."""
-        self.shapes.extend(shapes)
 
 
 def compose(
@@ -44,7 +27,7 @@ def compose(
     """Return the finished scene."""
     page = Page(width)
     merged = sum(m.count for m in marks if m.lane == 0 and m.count > 1)
-    _heading(page, facts, merged)
+    page.heading(headline(facts), " ".join(findings(facts, merged, window if any(torn) else None)))
     _strip(page, facts, marks, window, torn)
     page.shapes += gap_labels(ruler, page.y + 11)
     page.y += 18
@@ -75,20 +58,9 @@ def compose(
 
     shapes = tuple(sorted(page.shapes, key=lambda s: isinstance(s, Text) or (isinstance(s, Box) and s.role == "paper")))
     return Scene(
-        headline(facts), description(facts, window, torn, merged), width, round(page.y, 1), shapes, COLUMNS, table,
+        headline(facts), description(facts, window, torn, merged), width, round(page.y, 1), layered(page.shapes), COLUMNS, table,
         tuple(map_lines(facts, ruler, lanes, marks, window)), facts, ruler, lanes, marks, window, torn, tuple(tops),
     )  # fmt: skip
-
-
-def _heading(page: Page, facts: SpaceFacts, merged: int) -> None:
-    page.y = 8
-    for line in wrap(headline(facts), page.width - 2 * MARGIN, 15, bold=True, lines=3):
-        page.y += 18
-        page.add(Text.plain(MARGIN, page.y - 3, line, size=15, bold=True))
-    for line in wrap(" ".join(findings(facts, merged)), page.width - 2 * MARGIN, 12, lines=4):
-        page.y += 16
-        page.add(Text.plain(MARGIN, page.y - 2, line, size=12))
-    page.y += 8
 
 
 def _strip(
@@ -220,7 +192,7 @@ def _tracks(page: Page, facts: SpaceFacts, ruler: Ruler, marks: list[Mark]) -> N
         if m.kind == "refused":
             attempt = facts.attempts[m.attempt]
             why = blame(attempt, facts.domains) or attempt.why
-            words = f"✗ {m.label}  map {m.span} ({human_size(m.end - m.start)}): {why}"
+            words = f"✗ {m.label}  map {hexa(m.start)}, {human_size(m.end - m.start)}: {why}"
         else:
             words = f"✗ DMA fault at {m.label}"
         box = Box(m.x, y + 1, max(m.width, 5), TRACK - 4, "refused" if m.kind == "refused" else "fault", tip(m))
@@ -274,14 +246,9 @@ def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys) -> None:
         page.add(Text.plain(x + 20, page.y + 11, words, "muted", size=10.5))
         x += need
     page.y += 18 if entries else 2
-    for line in wrap("  ".join(keys.entries), page.right - MARGIN, 10.5, lines=6) if keys.entries else []:
-        page.add(Text.plain(MARGIN, page.y + 10, line, "muted", size=10.5))
-        page.y += 15
-    for line in wrap(
-        "Widths grow with log₂ of size; a slanted cut and ≈ mark a compressed gap.", page.right - MARGIN, 10.5
-    ):
-        page.add(Text.plain(MARGIN, page.y + 10, line, "muted", size=10.5))
-        page.y += 15
+    if keys.entries:
+        page.note("   ".join(keys.entries))
+    page.note("Widths grow with log₂ of size; a slanted cut and ≈ mark a compressed gap.")
     page.y += 4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from vfiolab.model.address import U64, Span, hexa, human_size
@@ -85,6 +86,9 @@ class SpaceFacts:
     appeared: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     gone: tuple[tuple[int, int, str], ...] = ()
     new_domains: frozenset[int] = field(default_factory=frozenset)
+    gone_domains: frozenset[int] = field(default_factory=frozenset)
+    title: str = ""
+    said: tuple[str, ...] = ()
 
     @property
     def mapped_bytes(self) -> int:
@@ -108,13 +112,15 @@ def observe(container: Any, log: Any = None, faults: Iterable[int] = ()) -> Spac
     groups = tuple(sorted(group_id(g) for g in container.groups))
     if backend is None:
         return SpaceFacts("none", groups)
-    dmas = list(getattr(backend, "dmas", ()))
+    dmas = sorted(
+        getattr(backend, "dmas", ()), key=attrgetter("iova")
+    )  # overlaps were let in by old kernels, out of order
     starts = tuple([d.iova for d in dmas])
     ends = tuple([d.iova + d.size for d in dmas])
     domains = tuple(_domain(d, starts, ends) for d in getattr(backend, "domains", ()))
     if not domains and (dmas or hasattr(backend, "dmas")) and not hasattr(backend, "domains"):
         domains = (_single_space(container, backend),)
-    attempts = _attempts(log, domains) if log is not None else []
+    attempts = attempts_of(log.calls, domains) if log is not None else []
     return SpaceFacts(
         backend_word(backend),
         groups,
@@ -126,7 +132,7 @@ def observe(container: Any, log: Any = None, faults: Iterable[int] = ()) -> Spac
         tuple(getattr(backend, "valid_iova", ())),
         tuple(attempts[-SHOWN_ATTEMPTS:]),
         max(0, len(attempts) - SHOWN_ATTEMPTS),
-        tuple(sorted(faults)),
+        tuple(sorted({*faults, *_faults(log)})),
     )
 
 
@@ -251,9 +257,10 @@ def joined(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:
     return out
 
 
-def _attempts(log: Any, domains: tuple[DomainFacts, ...]) -> list[Attempt]:
+def attempts_of(calls: Iterable[Any], domains: tuple[DomainFacts, ...]) -> list[Attempt]:
+    """Return the refused map calls among `calls`, the same one once, with the domains that stood in the way."""
     found: dict[tuple[int, int, str], Attempt] = {}
-    for call in log.calls:
+    for call in calls:
         if call.error is None or not call.verb.startswith("map"):
             continue
         start, size = int(call.args.get("iova", 0)), int(call.args.get("size", 0))
@@ -269,6 +276,12 @@ def _attempts(log: Any, domains: tuple[DomainFacts, ...]) -> list[Attempt]:
         found.pop((start, end, name), None)
         found[start, end, name] = Attempt(start, end, name, call.error.why, call.error.source, blockers)
     return list(found.values())
+
+
+def _faults(log: Any) -> list[int]:
+    return (
+        [] if log is None else [e.iova for c in log.calls for e in c.events if e.kind == "fault" and e.iova is not None]
+    )
 
 
 def in_the_way(domain: DomainFacts, span: Span) -> str:

@@ -64,10 +64,10 @@ def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float)
         ]
     domain = lane.domain
     loud = set(differing(facts.domains)) if len(facts.domains) > 1 else set()
-    new = "  new" if domain.number in facts.new_domains else ""
+    new = "  new" if domain.number in facts.new_domains else "  gone" if domain.number in facts.gone_domains else ""
     runs = [
         Run(domain.name, bold=True),
-        Run(new, "green", bold=True),
+        Run(new, "green" if domain.number in facts.new_domains else "vermilion-text", bold=True),
         Run("  " + groups_word(domain.groups), bold=bool(domain.groups)),
     ]
     room = right - x - sum(text_width(r.text, 12, bold=True) for r in runs)
@@ -82,7 +82,7 @@ def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float)
             short = shorten(words, room - 14, 12, bold=name in loud)
             runs += [Run(" · ", "muted"), Run(short, "ink" if name in loud else "muted", bold=name in loud)]
             room -= text_width(short, 12, bold=True) + 14
-    return [Text(x, y, tuple(r for r in runs if r.text), 12)]
+    return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
 
 
 def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> list[Shape]:
@@ -109,7 +109,7 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         if m.kind not in {"hole", "outside", "gone"}
         else ""
     )
-    if second and text_width(second, 10) <= room:
+    if second and text_width(second, 10) <= room and text_width(words, SIZE) <= 0.72 * m.width:
         return _on_paper(centre, middle, [(words, SIZE), (second, 10)], role)
     return _on_paper(centre, middle, [(words, SIZE)], role)
 

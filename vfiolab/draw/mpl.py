@@ -47,9 +47,8 @@ class _Pen:
 
     def __init__(self, ax: Axes, picture: Picture, theme: dict[str, str]) -> None:
         self.ax, self.theme, self.z = ax, theme, 1.0
-        box = ax.get_position()
-        width, height = (float(side) for side in ax.figure.get_size_inches())
-        across, down = width * box.width * 72 / picture.width, height * box.height * 72 / picture.height
+        box, dpi = ax.bbox, ax.figure.dpi
+        across, down = box.width / dpi * 72 / picture.width, box.height / dpi * 72 / picture.height
         self.points = min(across, down)  # points per pixel of the picture
 
     def colour(self, name: str) -> str:
@@ -93,7 +92,9 @@ class _Pen:
             alpha = SHADES[box.level] * (0.6 if box.role == "mirror" else 1.0)
             style |= {"facecolor": base, "edgecolor": "none", "alpha": alpha}
         if box.round:
-            patch: Any = FancyBboxPatch((box.x, box.y), box.width, box.height, f"round,pad=0,rounding_size={box.round}", **style)
+            patch: Any = FancyBboxPatch(
+                (box.x, box.y), box.width, box.height, f"round,pad=0,rounding_size={box.round}", **style
+            )
         else:
             patch = Rectangle((box.x, box.y), box.width, box.height, **style)
         self.ax.add_patch(patch)
@@ -135,7 +136,9 @@ class _Pen:
         from matplotlib.patheffects import withStroke
 
         family, scale = _fonts(mono=text.mono)
-        widths = [text_width(r.text, text.size, bold=r.bold, mono=text.mono) / (1 if text.mono else SAFETY) for r in text.runs]
+        widths = [
+            text_width(r.text, text.size, bold=r.bold, mono=text.mono) / (1 if text.mono else SAFETY) for r in text.runs
+        ]
         start = {"start": 0.0, "middle": sum(widths) / 2, "end": sum(widths)}[text.anchor]
         x = text.x - start if len(text.runs) > 1 else text.x
         ha = "left" if len(text.runs) > 1 else {"start": "left", "middle": "center", "end": "right"}[text.anchor]

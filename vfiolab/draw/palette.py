@@ -103,6 +103,7 @@ LOOKS = {
     "caret": Look("ink", "none"),
     "tear": Look("paper", "rule", width=1.0),
     "edge": Look("none", "ink", width=2.2),
+    "guide-quiet": Look("none", "blue", width=1.0, dash="1 4"),
     "link": Look("none", "rule", width=1.4),
     "link-strong": Look("none", "blue", width=2.0),
     "paper": Look("paper", "none"),

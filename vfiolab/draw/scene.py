@@ -12,12 +12,11 @@ from typing import Any
 
 from vfiolab.draw.blocks import Piece, Wanted, plan
 from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, observe
+from vfiolab.draw.page import LEAST_WIDTH, MARGIN
 from vfiolab.draw.ruler import Ruler
 from vfiolab.draw.shapes import Picture
 from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
 
-MARGIN = 14.0
-LEAST_WIDTH = 320
 ORDER = (
     "mapping", "gone", "hole", "direct", "direct-relaxable", "reserved", "msi", "sw-msi", "doorbell", "outside", "refused", "fault",
 )  # fmt: skip
@@ -73,7 +72,7 @@ class Row:
     owner: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scene(Picture):
     """The laid-out iova map: a picture that also knows its ruler, lanes and marks."""
 
@@ -135,12 +134,19 @@ def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = N
         starts[0], ends[-1] = max(starts[0], low), min(ends[-1], high)
     fixed = _fixed_marks(facts, low, high)
     solid = [(m.start, m.end) for m in fixed if m.kind not in {"outside", "hole"}]
+    solid += [(max(a, low), min(b, high)) for a, b in _other_spans(facts) if a < high and b > low]
     ground = [(m.start, m.end) for m in fixed if m.kind in {"outside", "hole"}]
     ruler, pieces = plan(starts, ends, Wanted(solid, ground, low, high), MARGIN, width - 2 * MARGIN)
     marks = _mapping_marks(facts, lanes, pieces, first) + fixed
     placed = tuple(_place(m, ruler) for m in marks)
     torn = (low > 0, high < facts.top)
     return compose(facts, ruler, lanes, placed, (low, high), torn, width)
+
+
+def _other_spans(facts: SpaceFacts) -> list[tuple[int, int]]:
+    """Return what some lane holds beside the user's present mappings."""
+    own = [(s.start, s.end) for d in facts.domains if d.mapped is not None for s in d.mapped]
+    return own + [(start, end) for start, end, _ in facts.gone]
 
 
 def window_of(facts: SpaceFacts, window: tuple[int | str, int | str] | None) -> tuple[int, int]:
@@ -160,6 +166,7 @@ def _place(mark: Mark, ruler: Ruler) -> Mark:
 
 def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piece], first: int) -> list[Mark]:
     marks = []
+    news_of = {lane.index: _news(facts, lane) for lane in lanes}
     mirrors = [lane.index for lane in lanes[1:] if lane.domain is not None and lane.domain.mapped is None]
     for p in pieces:
         index = first + p.first
@@ -169,8 +176,7 @@ def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piec
         news = "appeared" if (facts.starts[index], facts.ends[index]) in facts.appeared and p.count == 1 else ""
         user = Mark("mapping", p.start, p.end, 0, 0, 0, label, name or "user", p.count, p.covered, p.level, news=news)
         marks.append(user)
-        marks += [replace(user, lane=i, label="", news=news or ("appeared" if lanes[i].domain.number in facts.new_domains else ""))  # type: ignore[union-attr]
-                  for i in mirrors]  # fmt: skip
+        marks += [replace(user, lane=i, label="", news=news or news_of[i]) for i in mirrors]
     for lane in lanes[1:]:
         if lane.domain is not None and lane.domain.mapped is not None:
             marks += [
@@ -183,6 +189,11 @@ def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piec
             for lane in lanes
         ]
     return marks
+
+
+def _news(facts: SpaceFacts, lane: Lane) -> str:
+    number = lane.domain.number if lane.domain is not None else 0
+    return "appeared" if number in facts.new_domains else "gone" if number in facts.gone_domains else ""
 
 
 def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:

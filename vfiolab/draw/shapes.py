@@ -95,7 +95,7 @@ class Text:
 Shape: TypeAlias = Box | Line | Poly | Curve | Text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Picture:
     """A finished picture: shapes on `width` by `height` pixels, what they say in words, and the same as a table.
 
@@ -115,6 +115,9 @@ class Picture:
     def alt(self) -> str:
         """Alternative text: title and description."""
         return f"{self.title}. {self.description}".strip()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.title!r}, {self.width:g} x {self.height:g}, {len(self.table)} rows)"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from vfiolab.draw.svg import figure_html

@@ -73,6 +73,8 @@ def groups_word(groups: Sequence[int]) -> str:
 
 def headline(facts: SpaceFacts) -> str:
     """Return the title: the one thing to see."""
+    if facts.title:
+        return facts.title
     number = len(facts.starts)
     user = f"the user's {count(number, 'mapping')} ({human_size(facts.mapped_bytes)})" if number else "nothing yet"
     if facts.backend == "none":
@@ -88,20 +90,22 @@ def headline(facts: SpaceFacts) -> str:
     return f"{domains} {'holds' if len(facts.domains) == 1 else 'mirror'} {user}"
 
 
-def findings(facts: SpaceFacts, merged: int = 0) -> list[str]:
+def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None = None) -> list[str]:
     """Return the sentences under the title: what differs, what was refused, what was merged."""
-    said = []
-    if len(facts.domains) > 1:
+    said = list(facts.said)
+    if not said and len(facts.domains) > 1:
         names = differing(facts.domains)
         who = "They" if len(facts.domains) > 2 else f"{facts.domains[0].name} and {facts.domains[1].name}"
         said.append(
             f"{who} differ in {listed(names)}." if names else f"{who} do not differ in anything a user can see."
         )
-    if facts.attempts:
+    if facts.attempts and not facts.said:
         refused = len(facts.attempts) + facts.attempts_before
         said.append(f"{count(refused, 'map')} {'was' if refused == 1 else 'were'} refused.")
     if facts.faults:
         said.append(f"{count(len(facts.faults), 'DMA fault')}.")
+    if window is not None:
+        said.append(f"Cut to {hexa(window[0])}-{hexa(window[1] - 1)}.")
     if merged:
         said.append(f"{merged:,} mappings are thinner than a pixel: merged, shaded by how much is mapped.")
     return said
@@ -122,9 +126,7 @@ def blame(attempt: Attempt, domains: Sequence[DomainFacts]) -> str:
 
 def description(facts: SpaceFacts, window: tuple[int, int], torn: tuple[bool, bool], merged: int) -> str:
     """Return the whole picture in sentences."""
-    said = [*findings(facts, merged)]
-    if any(torn):
-        said.append(f"The picture shows only {hexa(window[0])}-{hexa(window[1] - 1)}.")
+    said = findings(facts, merged, window if any(torn) else None)
     shown = 6
     for start, end, name in list(zip(facts.starts, facts.ends, facts.names, strict=True))[:shown]:
         said.append(f"Mapping {name + ' ' if name else ''}{hexa(start)}-{hexa(end - 1)} ({human_size(end - start)}).")
