@@ -14,7 +14,10 @@ WORDS = ("groups", "snapshot")
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser with all words."""
-    top = argparse.ArgumentParser(prog="vfiolab", description="See, predict and test how Linux groups PCI devices and gives them to user space (VFIO).")
+    top = argparse.ArgumentParser(
+        prog="vfiolab",
+        description="See, predict and test how Linux groups PCI devices and gives them to user space (VFIO).",
+    )
     words = top.add_subparsers(metavar="WORD", required=True)
     for word in WORDS:
         importlib.import_module(f"vfiolab.commands.{word}").add(words)

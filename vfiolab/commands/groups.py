@@ -8,14 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vfiolab.commands import complain, say
+from vfiolab.commands.groupsview import as_json, as_text
+from vfiolab.model.aliases import short
 from vfiolab.model.grouping import Grouping, GroupingOptions, NotComputableError, iommu_groups
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import TopologyError, normal_bdf
-from vfiolab.model.reasons import between, chain, short
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.listing import PciInput, Recorded
 from vfiolab.readers.pcifile import read_pci, read_pci_text, read_recorded
-from vfiolab.readers.pciids import pci_ids
 from vfiolab.readers.sysfs import read_sysfs
 
 __all__ = ["add", "compare", "merge_warnings", "run"]
@@ -28,23 +29,54 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "groups",
         help="compute the IOMMU groups of a machine, and say why they are so",
-        description="Compute the IOMMU groups of a machine as Linux does. Groups recorded in the input are never used for that.",
+        description="Compute the IOMMU groups of a machine as Linux does. Groups recorded in the input are never"
+        " used for that.",
     )
-    parser.add_argument("path", nargs="?", metavar="PATH", help="lspci -vvvnn text, a machine file, a sysfs tree (folder or tar), '-' for standard input; without it, this machine")
-    parser.add_argument("--kernel", metavar="V", help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)")
-    parser.add_argument("--why", metavar="DEVICE", help="say what put this device into its group; 'all' for a table of all devices")
-    parser.add_argument("--check", action="store_true", help="compare with the groups recorded in the input; exit 1 if they differ")
-    parser.add_argument("--against", metavar="FILE", help="with --check: take the recorded groups from this file (dmesg, a listing by group, another machine file)")
-    parser.add_argument("--json", action="store_true", help='print {"groups": [[address, ...], ...], "warnings": [...]}')
-    parser.add_argument("--pcie-acs-override", default="", metavar="WORDS", help="as with this parameter of a patched kernel: downstream, multifunction, id:VVVV:DDDD")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        metavar="PATH",
+        help="lspci -vvvnn text, a machine file, a sysfs tree (folder or tar), '-' for standard input; without it,"
+        " this machine",
+    )
+    parser.add_argument(
+        "--kernel",
+        metavar="V",
+        help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)",
+    )
+    parser.add_argument(
+        "--why", metavar="DEVICE", help="say what put this device into its group; 'all' for a table of all devices"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="compare with the groups recorded in the input; exit 1 if they differ"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        help="with --check: take the recorded groups from this file (dmesg, a listing by group, another machine file)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help='print {"groups": [[address, ...], ...], "warnings": [...]}'
+    )
+    parser.add_argument(
+        "--pcie-acs-override",
+        default="",
+        metavar="WORDS",
+        help="as with this parameter of a patched kernel: downstream, multifunction, id:VVVV:DDDD",
+    )
     parser.add_argument("--disable-acs-redir", default="", metavar="DEVICES", help="as with pci=disable_acs_redir=")
     parser.add_argument("--config-acs", default="", metavar="BITS@DEVICES", help="as with pci=config_acs=")
-    parser.add_argument("--proposal-2025", action="store_true", help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is one group with all below it")
+    parser.add_argument(
+        "--proposal-2025",
+        action="store_true",
+        help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is"
+        " one group with all below it",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; return its exit status: 0, 1 for a difference found by --check, 2 for input that cannot be used."""
+    """Run the command; return 0, 1 for a difference found by --check, or 2 for input that cannot be used."""
     try:
         found = _read(arguments.path)
         kernel = Kernel(arguments.kernel or found.kernel or Kernel().release)
@@ -64,9 +96,9 @@ def run(arguments: argparse.Namespace) -> int:
     warnings = merge_warnings([*found.warnings, *grouping.warnings, *_hints(found, grouping)])
     check = compare(grouping, recorded[0], recorded[1]) if recorded else None
     if arguments.json:
-        print(json.dumps(_as_json(grouping, warnings, device, check), indent=1))
+        say(json.dumps(as_json(grouping, warnings, device, check), indent=1))
     else:
-        print("\n".join(_as_text(found, grouping, warnings, arguments.why, device, check)))
+        say(*as_text(found.source, grouping, warnings, why=arguments.why, device=device, check=check))
     return DIFFERENT if check and check["differences"] else 0
 
 
@@ -94,7 +126,11 @@ def _recorded(found: PciInput, arguments: argparse.Namespace) -> tuple[Recorded,
     beside = Path(arguments.path or "").with_name("machine.json") if arguments.path not in {None, "-"} else None
     if beside is not None and beside.is_file() and (groups := read_recorded(beside)[0]):
         return groups, f"{beside}, beside the input, which records none"
-    raise InputError("records no groups, so there is nothing to compare with", where=found.source, advice="give a record by --against FILE")
+    raise InputError(
+        "records no groups, so there is nothing to compare with",
+        where=found.source,
+        advice="give a record by --against FILE",
+    )
 
 
 def _device(grouping: Grouping, name: str) -> str:
@@ -104,7 +140,10 @@ def _device(grouping: Grouping, name: str) -> str:
         raise InputError(f"--why {name}: {error}") from error
     if bdf not in grouping.topology:
         alike = [one for one in grouping.topology if one.endswith(bdf[-7:]) or one.startswith(bdf[:8])]
-        raise InputError(f"--why {name}: no such device in the input", advice=f"on that bus or at that place: {', '.join(map(short, alike[:8])) or 'none'}")
+        raise InputError(
+            f"--why {name}: no such device in the input",
+            advice=f"on that bus or at that place: {', '.join(map(short, alike[:8])) or 'none'}",
+        )
     return bdf
 
 
@@ -115,10 +154,20 @@ def compare(grouping: Grouping, recorded: Recorded, source: str) -> dict[str, An
     wanted = {tuple(sorted(members)) for members in recorded}
     missing = sorted(listed - set(grouping.reasons))
     differences = [f"recorded, but not among the computed: {', '.join(map(short, missing))}"] if missing else []
-    differences += [f"recorded as one group, not computed so: {', '.join(map(short, one))}" for one in sorted(wanted - computed)]
-    differences += [f"computed as one group, not recorded so: {', '.join(map(short, one))}" for one in sorted(computed - wanted)]
+    differences += [
+        f"recorded as one group, not computed so: {', '.join(map(short, one))}" for one in sorted(wanted - computed)
+    ]
+    differences += [
+        f"computed as one group, not recorded so: {', '.join(map(short, one))}" for one in sorted(computed - wanted)
+    ]
     unrecorded = [bdf for bdf in grouping.reasons if bdf not in listed]
-    return {"source": source, "devices": len(listed), "groups": len(wanted), "not_recorded": unrecorded, "differences": differences}
+    return {
+        "source": source,
+        "devices": len(listed),
+        "groups": len(wanted),
+        "not_recorded": unrecorded,
+        "differences": differences,
+    }
 
 
 def merge_warnings(warnings: list[str]) -> list[str]:
@@ -129,12 +178,13 @@ def merge_warnings(warnings: list[str]) -> list[str]:
     """
     named: dict[str, list[str]] = {}
     for warning in dict.fromkeys(warnings):
-        device, colon, text = warning.partition(": ")
+        device, _, text = warning.partition(": ")
         try:
-            key, who = text, [short(normal_bdf(device))] if colon else []
+            who = short(normal_bdf(device))
         except TopologyError:
-            key, who = warning, []
-        named.setdefault(key, []).extend(who)
+            named.setdefault(warning, [])
+        else:
+            named.setdefault(text, []).append(who)
     return [f"{', '.join(who)}: {text}" if who else text for text, who in named.items()]
 
 
@@ -142,114 +192,22 @@ def _hints(found: PciInput, grouping: Grouping) -> list[str]:
     if found.form != "sysfs" or found.recorded:
         return []
     hint = (
-        f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every device were behind one"
+        f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every"
+        " device were behind one"
         " (turn it on in the firmware; Intel also needs intel_iommu=on)"
     )
     idle = [f.bdf for f in grouping.topology.values() if f.acs and f.acs.cap & 0x1D and not f.acs.ctrl & 0x1D]
-    more = [f"{short(bdf)}: ACS is there but off; Linux turns it on only with an IOMMU in use, and groups may then be smaller" for bdf in idle]
+    more = [
+        f"{short(bdf)}: ACS is there but off; Linux turns it on only with an IOMMU in use, and groups may then be"
+        " smaller"
+        for bdf in idle
+    ]
     return [hint, *more]
 
 
 def _unusable(arguments: argparse.Namespace, message: str, warnings: tuple[str, ...] = ()) -> int:
     if arguments.json:
-        print(json.dumps({"groups": [], "warnings": [message, *merge_warnings(list(warnings))]}, indent=1))
-    print(f"vfiolab groups: {message}", file=sys.stderr)
-    for warning in merge_warnings(list(warnings)) if not arguments.json else ():
-        print(f"  note: {warning}", file=sys.stderr)
+        say(json.dumps({"groups": [], "warnings": [message, *merge_warnings(list(warnings))]}, indent=1))
+        return UNUSABLE
+    complain(f"vfiolab groups: {message}", *(f"  note: {warning}" for warning in merge_warnings(list(warnings))))
     return UNUSABLE
-
-
-def _as_json(grouping: Grouping, warnings: list[str], device: str | None, check: dict[str, Any] | None) -> dict[str, Any]:
-    answer: dict[str, Any] = {"groups": [list(members) for members in grouping.groups], "warnings": warnings}
-    if device is not None:
-        answer["why"] = _why_json(grouping, device)
-    if check is not None:
-        answer["check"] = check
-    return answer
-
-
-def _why_json(grouping: Grouping, device: str) -> dict[str, Any]:
-    if device not in grouping.reasons:
-        return {"device": device, "group": [], "chain": [], "left_out": grouping.left_out[device]}
-    mates = [bdf for bdf in grouping.mates(device) if bdf != device]
-    return {
-        "device": device,
-        "group": list(grouping.mates(device)),
-        "chain": [str(reason) for reason in chain(grouping.reasons, device)],
-        "causes": [str(cause) for cause in grouping.reasons[device].causes],
-        "mates": {bdf: [str(reason) for reason in between(grouping.reasons, device, bdf)] for bdf in mates},
-    }
-
-
-def _as_text(found: PciInput, grouping: Grouping, warnings: list[str], why: str | None, device: str | None, check: dict[str, Any] | None) -> list[str]:
-    if device is not None:
-        lines = _why_text(grouping, device)
-    elif why == "all":
-        lines = _why_table(grouping)
-    else:
-        lines = _group_lines(found, grouping)
-    if warnings:
-        lines += ["", "Warnings:", *(f"  - {warning}" for warning in warnings)]
-    return lines + (["", *_check_text(check)] if check is not None else [])
-
-
-def _group_lines(found: PciInput, grouping: Grouping) -> list[str]:
-    count = f"{len(grouping.groups)} groups, {len(grouping.reasons)} devices"
-    lines = [f"{count}: {found.source} by the rules of Linux {grouping.kernel}", ""]
-    width = max((len(short(bdf)) for bdf in grouping.topology), default=7)
-    for number, members in enumerate(grouping.groups):
-        for n, bdf in enumerate(members):
-            lines.append(f"{f'group {number}' if n == 0 else '':<10} {short(bdf):<{width}}  {_name(grouping, bdf)}".rstrip())
-    if grouping.left_out:
-        lines += ["", "In no group:"]
-        lines += [f"  {short(bdf):<{width}}  {_name(grouping, bdf)}: {why}" for bdf, why in grouping.left_out.items()]
-    return lines
-
-
-def _name(grouping: Grouping, bdf: str) -> str:
-    f = grouping.topology[bdf]
-    if f.name:
-        return f.name
-    ids = pci_ids()
-    return ": ".join(part for part in (ids.class_name(f.class_code), ids.name(f.vendor, f.device)) if part)
-
-
-def _why_text(grouping: Grouping, device: str) -> list[str]:
-    title = f"{short(device)} {_name(grouping, device)}".rstrip()
-    if device not in grouping.reasons:
-        return [f"{title}", f"is in no group: {grouping.left_out[device]}"]
-    mates = [bdf for bdf in grouping.mates(device) if bdf != device]
-    number = grouping.group_of(device)
-    lines = [title, f"is in group {number}, " + (f"with {', '.join(map(short, mates))}" if mates else "alone"), ""]
-    lines += [f"  {reason}" for reason in chain(grouping.reasons, device)]
-    if mates:
-        lines += ["", "What ties it to each of the others, by the fewest steps:"]
-        for bdf in mates:
-            steps = between(grouping.reasons, device, bdf)
-            lines += [f"  {short(bdf):<10} {steps[0]}", *(f"  {'':<10} {step}" for step in steps[1:])]
-    causes = grouping.reasons[device].causes
-    if causes:
-        freed = [bdf for bdf in grouping.without(*causes).mates(device) if bdf != device]
-        lines += ["", f"It stays where it is as long as {' or '.join(map(str, causes))}; otherwise it would be " + (f"with {', '.join(map(short, freed))}" if freed else "alone")]
-    return lines
-
-
-def _why_table(grouping: Grouping) -> list[str]:
-    rows = [("device", "group", "joins", "step", "because")]
-    rows += [
-        (short(bdf), str(number), short(reason.joins) if reason.joins else "-", reason.step, reason.why.removeprefix("because "))
-        for number, members in enumerate(grouping.groups)
-        for bdf in members
-        for reason in [grouping.reasons[bdf]]
-    ]
-    widths = [max(len(row[n]) for row in rows) for n in range(4)]
-    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows]
-
-
-def _check_text(check: dict[str, Any]) -> list[str]:
-    what = f"{check['devices']} devices in {check['groups']} groups recorded in {check['source']}"
-    if check["not_recorded"]:
-        what += f" (no record of {', '.join(map(short, check['not_recorded'][:8]))}{' ...' if len(check['not_recorded']) > 8 else ''})"
-    if not check["differences"]:
-        return [f"Check: the same. Compared {what}."]
-    return [f"Check: different. Compared {what}.", *(f"  - {one}" for one in check["differences"])]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from vfiolab.commands import complain, say
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.snapshot import snapshot
 from vfiolab.readers.sysfs import SYS
@@ -19,11 +19,14 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "snapshot",
         help="capture this machine's PCI topology: no serial numbers, no MAC addresses, no host name",
-        description="Write this machine's PCI topology and recorded IOMMU groups to one file. It holds no serial numbers, no MAC addresses and no host name."
+        description="Write this machine's PCI topology and recorded IOMMU groups to one file. It holds no serial"
+        " numbers, no MAC addresses and no host name."
         " As root it is complete; open it later with 'vfiolab groups OUT'.",
     )
     parser.add_argument("out", metavar="OUT", help="file to write, a machine file (JSON); '-' for standard output")
-    parser.add_argument("--sysfs", default=str(SYS), metavar="TREE", help="sysfs tree to read instead of this machine's /sys")
+    parser.add_argument(
+        "--sysfs", default=str(SYS), metavar="TREE", help="sysfs tree to read instead of this machine's /sys"
+    )
     parser.add_argument("--force", action="store_true", help="write over an existing file")
     parser.set_defaults(run=run)
 
@@ -33,21 +36,24 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         machine = snapshot(Path(arguments.sysfs))
     except InputError as error:
-        print(f"vfiolab snapshot: {error}", file=sys.stderr)
+        complain(f"vfiolab snapshot: {error}")
         return 2
     text = json.dumps(machine, indent=1) + "\n"
     if arguments.out == "-":
-        print(text, end="")
+        say(text.rstrip("\n"))
         return 0
     try:
         with Path(arguments.out).open("w" if arguments.force else "x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
         advice = " (--force writes over it)" if isinstance(error, FileExistsError) else ""
-        print(f"vfiolab snapshot: {arguments.out}: {error.strerror}{advice}", file=sys.stderr)
+        complain(f"vfiolab snapshot: {arguments.out}: {error.strerror}{advice}")
         return 2
     grouped = len(machine["groups"])
-    print(f"{arguments.out}: {len(machine['devices'])} PCI functions, {f'{grouped} IOMMU groups' if grouped else 'no IOMMU groups (no IOMMU in use)'}")
+    say(
+        f"{arguments.out}: {len(machine['devices'])} PCI functions,"
+        f" {f'{grouped} IOMMU groups' if grouped else 'no IOMMU groups (no IOMMU in use)'}"
+    )
     for note in machine["notes"][2:]:
-        print(f"  note: {note}")
+        say(f"  note: {note}")
     return 0

@@ -76,7 +76,9 @@ class AcsTester:
         self.doubts: dict[str, str] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._first_failure: dict[str, str | None] = {}
-        self._has_amd_iommu = any(f.vendor in {0x1022, 0x1002} and (f.class_code or 0) >> 8 == 0x0806 for f in topology.values())
+        self._has_amd_iommu = any(
+            f.vendor in {0x1022, 0x1002} and (f.class_code or 0) >> 8 == 0x0806 for f in topology.values()
+        )
 
     def test(self, bdf: str) -> Verdict:
         """Return the verdict on one function for the bits that grouping asks for."""
@@ -113,7 +115,7 @@ class AcsTester:
     def _judge(self, f: Function) -> Verdict:
         if f.bdf in self.isolated:
             return Verdict(True, "taken as isolated", "what-if")
-        if f.kind is None or (not f.caps_known and f.kind not in {"vf"}):
+        if f.kind is None or (not f.caps_known and f.kind != "vf"):
             return self._judge_unknown(f)
         return self._by_quirk(f) or self._by_override(f) or self._without_id(f, self._by_registers(f))
 
@@ -124,7 +126,12 @@ class AcsTester:
         if f.kind in _NEVER or (f.kind in _SINGLE_PASSES and not self.topology.is_multifunction(f.bdf)):
             return self._by_registers(f)
         if not f.is_bridge and not self.topology.is_multifunction(f.bdf):
-            return Verdict(True, "it has one function, and such a function passes or stands alone", "single function", uncertain=True)
+            return Verdict(
+                True,
+                "it has one function, and such a function passes or stands alone",
+                "single function",
+                uncertain=True,
+            )
         return Verdict(self.reading, "its capabilities are not known", "unknown", uncertain=True)
 
     def _without_id(self, f: Function, verdict: Verdict) -> Verdict:
@@ -132,7 +139,10 @@ class AcsTester:
         families = sorted({row.family for row in self.quirks.possible_rows(f)})
         if verdict.passed or not families:
             return verdict
-        assumption = f"{f.bdf}: its device id is not in the input; taken to be none that Linux has an isolation rule for ({', '.join(families)})"
+        rules = ", ".join(families)
+        assumption = (
+            f"{f.bdf}: its device id is not known; taken to be none that Linux has an isolation rule for ({rules})"
+        )
         return replace(verdict, assumption=assumption)
 
     def _by_quirk(self, f: Function) -> Verdict | None:
@@ -140,7 +150,8 @@ class AcsTester:
             landed = self.kernel.landed(first_seen=row.first_seen, absent_in=row.absent_in) if row.first_seen else True
             if landed is None:
                 self.doubts[f.bdf] = (
-                    f"{f.bdf}: Linux has a rule for this device ({row.family}) from {row.first_seen} on and none in {row.absent_in};"
+                    f"{f.bdf}: Linux has a rule for this device ({row.family}) from {row.first_seen} on and none in"
+                    f" {row.absent_in};"
                     f" kernel {self.kernel} lies between and is taken to be without it"
                 )
             verdict = self._apply(row, f) if landed else None
@@ -153,14 +164,17 @@ class AcsTester:
         if row.rule == "amd-south-bridge":
             on_root = self.topology.parent(f.bdf) is None
             if self.topology.is_multifunction(f.bdf) and on_root and self._has_amd_iommu:
-                return Verdict(True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule)
+                return Verdict(
+                    True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule
+                )
             return None
         if row.rule == "intel-pch":
             if self.kernel.version[:2] == (5, 9):
                 return Verdict(False, "kernel 5.9 lost the workaround for Intel PCH root ports", rule)
             return Verdict(
                 True, "Linux programs this Intel PCH root port to isolate, without an ACS capability", rule,
-                assumption=f"{f.bdf}: Linux managed to program the isolation registers of this Intel PCH root port (dmesg says 'ACS workaround enabled')",
+                assumption=f"{f.bdf}: Linux managed to program the isolation registers of this Intel PCH root port"
+                " (dmesg says 'ACS workaround enabled')",
             )  # fmt: skip
         if row.rule == "wide-registers":
             return self._wide(f, rule)
@@ -175,7 +189,8 @@ class AcsTester:
             return _by_words(Acs(f.acs.cap, f.acs.wide_ctrl), rule)
         return Verdict(
             True, "Linux turns on the control word that this Intel root port keeps at offset 8", rule,
-            assumption=f"{f.bdf}: its ACS control word lies at offset 8, where lspci does not look; taken to be on, as Linux sets it"
+            assumption=f"{f.bdf}: its ACS control word lies at offset 8, where lspci does not look; taken to be on,"
+            " as Linux sets it"
             " (a listing made with -xxxx would show it)",
         )  # fmt: skip
 
@@ -194,7 +209,11 @@ class AcsTester:
         if kind in _SINGLE_PASSES and not self.topology.is_multifunction(f.bdf):
             return Verdict(True, f"{_SINGLE_PASSES[kind]} with one function needs no ACS", "single function")
         if f.acs is None:
-            what = "no ACS capability" if kind in {"root-port", "downstream"} else "multifunction without an ACS capability"
+            what = (
+                "no ACS capability"
+                if kind in {"root-port", "downstream"}
+                else "multifunction without an ACS capability"
+            )
             return Verdict(False, what, "no ACS")
         return _by_words(f.acs, "ACS registers")
 

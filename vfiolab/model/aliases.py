@@ -1,4 +1,4 @@
-"""Under which other ids may a function's DMA arrive at the IOMMU?
+"""The other ids under which a function's DMA may arrive at the IOMMU.
 
 Mirrors ``pci_for_each_dma_alias`` (drivers/pci/search.c) and ``pci_devs_are_dma_aliases``
 (drivers/pci/pci.c).
@@ -34,13 +34,17 @@ class Alias:
 
 
 class AliasFinder:
-    """Finds the aliases of one machine's functions. ``dropped`` holds (device, bridge or DMA device) to leave out: a what-if."""
+    """Finds the aliases of one machine's functions.
+
+    ``dropped`` holds pairs (device, bridge or DMA device) to leave out: a what-if.
+    """
 
     def __init__(
         self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()
     ) -> None:
         self.topology, self.kernel, self.quirks, self.dropped = topology, kernel, quirks, frozenset(dropped)
         self.doubts: dict[str, str] = {}
+        self._made_above: dict[str, tuple[Alias, ...]] = {}
         self._vmd = _vmd_controllers(topology)
         self._masks: dict[str, frozenset[int]] = {}
         self._masked_on_bus: dict[tuple[int, int], list[Function]] = {}
@@ -67,17 +71,41 @@ class AliasFinder:
         real = self.real_dma(f)
         if real is not None:
             f = self.topology[real]
-            yield Alias(f.requester_id, f.bdf, "real-dma", f"the DMA of what is behind the VMD controller carries its id {short(f.bdf)}")
+            yield Alias(
+                f.requester_id,
+                f.bdf,
+                "real-dma",
+                f"the DMA of what is behind the VMD controller carries its id {short(f.bdf)}",
+            )
         else:
             yield Alias(f.requester_id, f.bdf, "self", "its own id")
         for devfn in sorted(self._masks.get(f.bdf, ())):
-            yield Alias(f.bus << 8 | devfn, f.bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7} too")
-        for bridge in self.topology.path(f.bdf):
-            if self._rewrites("translation-root", bridge):
-                return
-            alias = None if (bdf, bridge.bdf) in self.dropped else self._bridge_alias(bridge)
-            if alias is not None:
+            yield Alias(
+                f.bus << 8 | devfn, f.bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7} too"
+            )
+        above = self.topology.parent(f.bdf)
+        for alias in self._upward(above.bdf) if above is not None else ():
+            if (bdf, alias.owner) not in self.dropped:
                 yield alias
+
+    def _upward(self, bridge: str) -> tuple[Alias, ...]:
+        """Return the aliases made by this bridge and those above it; the same for all that is below."""
+        trail, found = [], None
+        at: str | None = bridge
+        while at is not None and (found := self._made_above.get(at)) is None:
+            trail.append(at)
+            up = self.topology.parent(at)
+            at = None if up is None else up.bdf
+        found = found or ()
+        for step in reversed(trail):
+            f = self.topology[step]
+            alias = self._bridge_alias(f)
+            if self._rewrites("translation-root", f):
+                found = ()
+            elif alias is not None:
+                found = (alias, *found)
+            self._made_above[step] = found
+        return found
 
     def peers(self, bdf: str) -> Iterator[Function]:
         """Yield the functions on the same bus that this one aliases, or that alias it, in scan order."""
@@ -99,7 +127,12 @@ class AliasFinder:
             why = f"{short(bridge.bdf)} hands on the DMA of everything behind it under one id, {below >> 8:02x}:00.0"
             return Alias(below, bridge.bdf, "bridge", why)
         if bridge.kind in {"pci-bridge", "pci-to-pcie"}:
-            return Alias(bridge.requester_id, bridge.bdf, "bridge", f"{short(bridge.bdf)} hands on the DMA of everything behind it under its own id")
+            return Alias(
+                bridge.requester_id,
+                bridge.bdf,
+                "bridge",
+                f"{short(bridge.bdf)} hands on the DMA of everything behind it under its own id",
+            )
         return None
 
     def _hidden_pcie(self, bridge: Function) -> bool:
@@ -108,18 +141,26 @@ class AliasFinder:
         return is_express and self._rewrites("bridge-without-pcie", bridge)
 
     def _rewrites(self, family: str, f: Function) -> bool:
-        return any(row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f))
+        return any(
+            row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f)
+        )
 
     def _quirk_devfns(self, f: Function) -> frozenset[int]:
         found: set[int] = set()
         for row in self.quirks.alias_rows(f):
             devfns = row.devfns(f)
             if devfns and row.family == "fixed-devfn":
-                self.doubts[f.bdf] = f"{f.bdf}: taken to be an Adaptec 3405 or 3805, whose DMA carries slot 01.0 too; other cards with this id do not"
+                self.doubts[f.bdf] = (
+                    f"{f.bdf}: taken to be an Adaptec 3405 or 3805, whose DMA carries slot 01.0 too; other cards with"
+                    " this id do not"
+                )
             if devfns and self._landed(row.first_seen, row.absent_in, f):
                 found |= devfns
         if self.quirks.aliases and UNREADABLE_ALIASES.matches(f):
-            self.doubts[f.bdf] = f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
+            self.doubts[f.bdf] = (
+                f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have"
+                " none"
+            )
         return frozenset(found)
 
     def _landed(self, first_seen: str | None, absent_in: str | None, f: Function) -> bool:
@@ -137,13 +178,21 @@ def _vmd_controllers(topology: Topology) -> dict[int, str]:
     segments = sorted({f.segment for f in topology.values() if f.segment >= FIRST_VMD_SEGMENT})
     if not segments:
         return {}
-    controllers = [f.bdf for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS]
+    controllers = [
+        f.bdf
+        for f in topology.values()
+        if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS
+    ]
     if not controllers:  # an id that the table does not know, or a listing without ids: VMD shows itself as RAID
         raids = [f for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and (f.class_code or 0) >> 8 == 0x0104]
         controllers = [f.bdf for f in raids if f.vendor in {None, 0x8086}]
     if len(controllers) == 1:
         return dict.fromkeys(segments, controllers[0])
-    return {segment: controllers[segment - FIRST_VMD_SEGMENT] for segment in segments if segment - FIRST_VMD_SEGMENT < len(controllers)}
+    return {
+        segment: controllers[segment - FIRST_VMD_SEGMENT]
+        for segment in segments
+        if segment - FIRST_VMD_SEGMENT < len(controllers)
+    }
 
 
 def short(bdf: str) -> str:

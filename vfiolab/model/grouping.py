@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from vfiolab.model.acs import AcsTester, Verdict
-from vfiolab.model.aliases import FIRST_VMD_SEGMENT, AliasFinder, short
+from vfiolab.model.aliases import AliasFinder, short
 from vfiolab.model.bootparams import AcsOverride, apply_acs_parameters
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci import Function, Topology
+from vfiolab.model.pci import Topology
+from vfiolab.model.probe import below, leaves_out, scan_order
 from vfiolab.model.quirks import QUIRKS, Quirks
 from vfiolab.model.reasons import Cause, Reason
 
@@ -84,7 +85,9 @@ class Grouping:
         isolated = {cause.bdf for cause in causes if cause.kind == "acs"}
         dropped = {(cause.bdf, cause.owner) for cause in causes if cause.kind == "alias"}
         options = replace(
-            self.options, isolated=self.options.isolated | isolated, dropped_aliases=self.options.dropped_aliases | dropped
+            self.options,
+            isolated=self.options.isolated | isolated,
+            dropped_aliases=self.options.dropped_aliases | dropped,
         )
         return _Run(self.topology, self.kernel, options, self.participants, reading=False).grouping()
 
@@ -102,6 +105,7 @@ def iommu_groups(
     else a rule decides: IOMMUs themselves take no part, nor an AMD root complex beside its IOMMU.
     Raises NotComputableError (a ValueError) if unknown capabilities decide the partition.
 
+    >>> from vfiolab.model.pci import Function
     >>> port = Function(bdf="00:01.0", kind="root-port", secondary=1)
     >>> card = [Function(bdf=f"01:00.{n}", kind="endpoint", multifunction=True) for n in (0, 1)]
     >>> found = iommu_groups(Topology([port, *card]))
@@ -129,7 +133,13 @@ class _Run:
     """One pass over a machine: Linux probing device after device."""
 
     def __init__(
-        self, topology: Topology, kernel: Kernel, options: GroupingOptions, participants: frozenset[str] | None, *, reading: bool
+        self,
+        topology: Topology,
+        kernel: Kernel,
+        options: GroupingOptions,
+        participants: frozenset[str] | None,
+        *,
+        reading: bool,
     ) -> None:
         self.kernel, self.options, self.participants, self.original = kernel, options, participants, topology
         self.topology, self.warnings = apply_acs_parameters(
@@ -146,8 +156,8 @@ class _Run:
         self.left_out: dict[str, str] = {}
 
     def grouping(self) -> Grouping:
-        for f in _scan_order(self.topology):
-            excuse = self._excuse(f)
+        for f in scan_order(self.topology):
+            excuse = leaves_out(f, self.aliases, self.participants)
             if excuse:
                 self.left_out[f.bdf] = excuse
             else:
@@ -162,19 +172,6 @@ class _Run:
             (*self.topology.warnings, *self.warnings, *doubts, *assumed),
             self.original, self.kernel, self.options, verdicts, self.participants,
         )  # fmt: skip
-
-    def _excuse(self, f: Function) -> str:
-        if self.participants is not None:
-            return "" if f.bdf in self.participants else "it is not behind an IOMMU on this machine"
-        if (f.class_code or 0) >> 8 == 0x0806 or f.ids == (0x1AF4, 0x1057):
-            return "it is an IOMMU itself"
-        if f.vendor == 0x1022 and (f.class_code or 0) >> 8 == 0x0600 and f.bdf.endswith(":00.0"):
-            beside = [o for o in self.topology.siblings(f.bdf) if (o.class_code or 0) >> 8 == 0x0806]
-            if beside:
-                return f"AMD's firmware tables leave the root complex beside the IOMMU {short(beside[0].bdf)} out"
-        if f.segment >= FIRST_VMD_SEGMENT and self.aliases.vmd(f) and not self.kernel.landed(first_seen="5.7", absent_in="5.4"):
-            return f"kernel {self.kernel} gives no group to what is behind a VMD controller"
-        return ""
 
     def _place(self, bdf: str) -> None:
         reason = self._find(bdf)
@@ -206,7 +203,7 @@ class _Run:
                 return Reason(bdf, at, "path", why, tuple(self._path_causes(bdf)))
             bridge = self.topology.parent(at)
         seen: set[str] = set()
-        return self._peer(bdf, at, at, seen) or self._sibling(bdf, at, at, seen) or self._alone(bdf)
+        return self._peer(bdf, at, at, seen) or self._sibling(bdf, at, seen) or self._alone(bdf)
 
     def _peer(self, bdf: str, origin: str, at: str, seen: set[str]) -> Reason | None:
         """Step 3: whoever shares an id on the same bus, and whoever shares one with them."""
@@ -214,14 +211,20 @@ class _Run:
             return None
         seen.add(at)
         if at in self.member:
-            return Reason(bdf, at, "peer", f"because {short(origin)} and {short(at)} may both use one id", (Cause("alias", origin, at),))
+            return Reason(
+                bdf,
+                at,
+                "peer",
+                f"because {short(origin)} and {short(at)} may both use one id",
+                (Cause("alias", origin, at),),
+            )
         for other in self.aliases.peers(at):
-            found = self._peer(bdf, at, other.bdf, seen) or self._sibling(bdf, origin, other.bdf, seen)
+            found = self._peer(bdf, at, other.bdf, seen) or self._sibling(bdf, other.bdf, seen)
             if found:
                 return found
         return None
 
-    def _sibling(self, bdf: str, origin: str, at: str, seen: set[str]) -> Reason | None:
+    def _sibling(self, bdf: str, at: str, seen: set[str]) -> Reason | None:
         """Step 4: functions of one slot that are not isolated from each other."""
         verdict = self.acs.test(at)
         if verdict.passed or not self.topology.is_multifunction(at):
@@ -243,16 +246,24 @@ class _Run:
         verdict = self.acs.test(bdf)
         shared = self.topology.is_multifunction(bdf)
         if shared and not verdict.passed:
-            others = [f for f in self.topology.siblings(bdf) if not self.acs.test(f.bdf).passed and not self._excuse(f)]
+            others = [
+                f
+                for f in self.topology.siblings(bdf)
+                if not self.acs.test(f.bdf).passed and not leaves_out(f, self.aliases, self.participants)
+            ]
             why = f"it is the {'first' if others else 'only'} function of its slot that is not isolated from the others"
         elif shared:
             why = f"it is isolated from the other functions of its slot ({verdict.why})"
         else:
             why = "it is alone in its slot"
         if above is not None:
-            why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
+            why += (
+                f", and the path from {short(above.bdf)} to the root is isolated"
+                if self.acs.first_failure(above.bdf) is None
+                else ""
+            )
         else:
-            why += " on a root bus"
+            why += ", on a root bus"
         return Reason(bdf, None, "new", f"because {why}", ())
 
     def _path_causes(self, bdf: str, below: str | None = None) -> Iterator[Cause]:
@@ -270,10 +281,13 @@ class _Run:
             opened = next((f for f in ports if not self.acs.test(f.bdf).passed), None)
             if opened is None:
                 continue
-            why = f"because port {short(opened.bdf)} of the switch does not isolate (proposal of 2025): {self.acs.test(opened.bdf).why}"
-            for f in _below(self.topology, upstream.bdf):
+            verdict = self.acs.test(opened.bdf)
+            why = f"because port {short(opened.bdf)} of the switch does not isolate (proposal of 2025): {verdict.why}"
+            for f in below(self.topology, upstream.bdf):
                 if f.bdf in self.member:
-                    self._merge(f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),)))
+                    self._merge(
+                        f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),))
+                    )
 
     def _merge(self, bdf: str, into: str, reason: Reason) -> None:
         old, new = self.member[bdf], self.member[into]
@@ -285,27 +299,6 @@ class _Run:
             self.groups[old] = []
 
 
-def _scan_order(topology: Topology) -> Iterator[Function]:
-    """Yield functions as Linux adds them: a bus in slot order, then bridge by bridge the buses below."""
-    roots: dict[tuple[int, int], list[Function]] = {}
-    for f in topology.values():
-        if topology.parent(f.bdf) is None:
-            roots.setdefault((f.segment, f.bus), []).append(f)
-    stack: list[tuple[Function, ...]] = [tuple(bus) for _, bus in sorted(roots.items(), reverse=True)]
-    while stack:
-        bus = stack.pop()
-        yield from bus
-        stack.extend(children for f in reversed(bus) if (children := topology.children(f.bdf)))
-
-
-def _below(topology: Topology, bdf: str) -> Iterator[Function]:
-    stack = list(topology.children(bdf))
-    while stack:
-        f = stack.pop()
-        yield f
-        stack.extend(topology.children(f.bdf))
-
-
 def _some(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(short(name) for name in listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
@@ -314,7 +307,8 @@ def _some(names: Iterable[str]) -> str:
 def _undecided(unsure: list[str], fine: Grouping, coarse: Grouping) -> str:
     split = [bdf for bdf in coarse.reasons if fine.mates(bdf) != coarse.mates(bdf)]
     return (
-        f"not computable: the capabilities of {_some(unsure)} are not in the input, and they decide the groups of {_some(split)}"
+        f"not computable: the capabilities of {_some(unsure)} are not in the input, and they decide the groups of"
+        f" {_some(split)}"
         f" ({len(coarse.groups)} groups if those devices do not isolate, {len(fine.groups)} if they do);"
         " list them with 'lspci -vvv' as root"
     )

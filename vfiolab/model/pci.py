@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["ACS_BITS", "Acs", "Function", "Topology", "TopologyError", "bdf_key", "normal_bdf"]
 
@@ -105,35 +105,32 @@ class Function:
     sriov_numvfs: int = 0
     real_dma: str | None = None
     candidates: tuple[int, ...] = ()
+    #: (segment, bus, slot, function), the order in which Linux scans.
+    key: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for field in ("bdf", "parent", "physfn", "real_dma"):
-            value = getattr(self, field)
+        for name in ("bdf", "parent", "physfn", "real_dma"):
+            value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, field, normal_bdf(value))
+                object.__setattr__(self, name, normal_bdf(value))
+        object.__setattr__(self, "key", bdf_key(self.bdf))
         if self.kind is not None and self.kind not in KINDS:
             raise TopologyError(f"{self.bdf}: kind {self.kind!r} is none of {', '.join(sorted(KINDS))}")
 
     @property
-    def key(self) -> tuple[int, int, int, int]:
-        """(segment, bus, slot, function)."""
-        return bdf_key(self.bdf)
-
-    @property
     def segment(self) -> int:
         """PCI segment ("domain" to lspci)."""
-        return bdf_key(self.bdf)[0]
+        return self.key[0]
 
     @property
     def bus(self) -> int:
         """Bus number."""
-        return bdf_key(self.bdf)[1]
+        return self.key[1]
 
     @property
     def devfn(self) -> int:
         """Slot and function in one byte, as in a requester id."""
-        _, _, slot, function = bdf_key(self.bdf)
-        return slot << 3 | function
+        return self.key[2] << 3 | self.key[3]
 
     @property
     def requester_id(self) -> int:
@@ -170,7 +167,8 @@ class Topology(Mapping[str, Function]):
     bus, or the virtual bus of SR-IOV functions. Raises TopologyError for an address listed twice and for bridges
     that form a loop.
 
-    >>> tree = Topology([Function(bdf="00:01.0", kind="root-port", secondary=1), Function(bdf="01:00.0", kind="endpoint")])
+    >>> port = Function(bdf="00:01.0", kind="root-port", secondary=1)
+    >>> tree = Topology([port, Function(bdf="01:00.0", kind="endpoint")])
     >>> tree.parent("0000:01:00.0").bdf
     '0000:00:01.0'
     >>> [f.bdf for f in tree.path("0000:01:00.0")]
@@ -204,7 +202,10 @@ class Topology(Mapping[str, Function]):
             if f.secondary:  # 0: the firmware or the kernel never gave it a bus
                 first = above.setdefault((f.segment, f.secondary), f.bdf)
                 if first != f.bdf:
-                    warnings.append(f"{f.bdf} and {first} both claim bus {f.secondary:02x}; what is on it is taken to be below {first}")
+                    warnings.append(
+                        f"{f.bdf} and {first} both claim bus {f.secondary:02x}; what is on it is taken to be below"
+                        f" {first}"
+                    )
         parents: dict[str, str] = {}
         for f in functions:
             home = self._functions.get(f.physfn or "", f)  # virtual functions hang where their physical function does
@@ -256,15 +257,15 @@ class Topology(Mapping[str, Function]):
 
     def slot(self, bdf: str) -> tuple[Function, ...]:
         """Return all functions of the slot, this one included."""
-        return tuple(self._slots[bdf_key(bdf)[:3]])
+        return tuple(self._slots[self._functions[bdf].key[:3]])
 
     def siblings(self, bdf: str) -> tuple[Function, ...]:
         """Return the other functions of the slot."""
-        return tuple(f for f in self._slots[bdf_key(bdf)[:3]] if f.bdf != bdf)
+        return tuple(f for f in self._slots[self._functions[bdf].key[:3]] if f.bdf != bdf)
 
     def on_bus(self, bdf: str) -> tuple[Function, ...]:
         """Return all functions on the bus of this one, this one included."""
-        return tuple(self._buses[bdf_key(bdf)[:2]])
+        return tuple(self._buses[self._functions[bdf].key[:2]])
 
     def is_multifunction(self, bdf: str) -> bool:
         """Return Linux's flag: header type bit 7, or a function number above 0 found by the scan.
@@ -275,9 +276,9 @@ class Topology(Mapping[str, Function]):
         f = self._functions[bdf]
         if f.kind == "vf" or f.physfn is not None:
             return False
-        if f.multifunction or bdf_key(bdf)[3] > 0:
+        if f.multifunction or f.key[3] > 0:
             return True
-        return f.multifunction is None and len(self._slots[bdf_key(bdf)[:3]]) > 1
+        return f.multifunction is None and len(self._slots[self._functions[bdf].key[:3]]) > 1
 
     def replace(self, *changed: Function) -> Topology:
         """Return the same machine with some functions exchanged (same addresses)."""

@@ -9,12 +9,12 @@ Rules here are data: `Quirks()` without any row is a kernel that trusts nothing 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from vfiolab.model.pci import Function
 
-__all__ = ["ACS_QUIRKS", "ALIAS_QUIRKS", "AcsQuirk", "AliasQuirk", "QUIRKS", "Quirks"]
+__all__ = ["ACS_QUIRKS", "ALIAS_QUIRKS", "QUIRKS", "AcsQuirk", "AliasQuirk", "Quirks"]
 
 Ids = tuple[int | range, ...]
 
@@ -206,47 +206,65 @@ _SWITCHTEC: Ids = (
 UNREADABLE_ALIASES = AliasQuirk("switchtec-ntb", 0x11F8, _SWITCHTEC, "devfns")
 
 
-@dataclass(frozen=True, slots=True)
 class Quirks:
-    """The tables one grouping uses; looked up by vendor, so that a long table costs nothing.
+    """The tables one grouping uses; looked up by vendor and device, so that a long table costs nothing.
 
-    >>> Quirks(acs=(), aliases=())
+    >>> Quirks()
     Quirks(0 ACS rows, 0 alias rows)
     """
 
-    acs: tuple[AcsQuirk, ...] = ()
-    aliases: tuple[AliasQuirk, ...] = ()
-    _acs: dict[int, list[AcsQuirk]] = field(init=False, repr=False, compare=False)
-    _aliases: dict[int, list[AliasQuirk]] = field(init=False, repr=False, compare=False)
+    __slots__ = ("_acs", "_aliases", "acs", "aliases")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_acs", _by_vendor(self.acs))
-        object.__setattr__(self, "_aliases", _by_vendor(self.aliases))
+    def __init__(self, acs: Iterable[AcsQuirk] = (), aliases: Iterable[AliasQuirk] = ()) -> None:
+        #: The rows, in the order of their priority.
+        self.acs, self.aliases = tuple(acs), tuple(aliases)
+        self._acs = _Index(self.acs)
+        self._aliases = _Index(self.aliases)
 
     def __repr__(self) -> str:
         return f"Quirks({len(self.acs)} ACS rows, {len(self.aliases)} alias rows)"
 
-    def acs_rows(self, function: Function) -> Iterable[AcsQuirk]:
+    def acs_rows(self, function: Function) -> list[AcsQuirk]:
         """Return the ACS rows about this function, first match first."""
-        return [row for row in self._acs.get(function.vendor or 0, ()) if row.matches(function)]
+        return [row for row in self._acs.near(function) if row.matches(function)]
 
-    def possible_rows(self, function: Function) -> Iterable[AcsQuirk]:
+    def possible_rows(self, function: Function) -> list[AcsQuirk]:
         """Return the ACS rows that could apply if the function's device id were known."""
-        return [row for row in self._acs.get(function.vendor or 0, ()) if row.might_match(function)]
+        return [row for row in self._acs.near(function) if row.might_match(function)]
 
-    def alias_rows(self, function: Function) -> Iterable[AliasQuirk]:
+    def alias_rows(self, function: Function) -> list[AliasQuirk]:
         """Return the alias rows about this function."""
-        return [row for row in self._aliases.get(function.vendor or 0, ()) if row.matches(function)]
+        return [row for row in self._aliases.near(function) if row.matches(function)]
 
 
 _Row = TypeVar("_Row", AcsQuirk, AliasQuirk)
 
 
-def _by_vendor(rows: tuple[_Row, ...]) -> dict[int, list[_Row]]:
-    found: dict[int, list[_Row]] = {}
-    for row in rows:
-        found.setdefault(row.vendor, []).append(row)
-    return found
+def _may_be(row: AcsQuirk | AliasQuirk, device: int) -> bool:
+    return row.devices is None or _has(row.devices, device)
+
+
+class _Index(Generic[_Row]):
+    """Rows by vendor and device; those about any device are with every one."""
+
+    def __init__(self, rows: tuple[_Row, ...]) -> None:
+        self._by_vendor: dict[int, list[_Row]] = {}
+        for row in rows:
+            self._by_vendor.setdefault(row.vendor, []).append(row)
+        self._by_device: dict[tuple[int, int], list[_Row]] = {}
+
+    def near(self, function: Function) -> list[_Row]:
+        """Return rows that may be about the function: few, in order."""
+        rows = self._by_vendor.get(function.vendor or 0)
+        if rows is None:
+            return []
+        if function.device is None:
+            return rows
+        found = self._by_device.get((function.vendor or 0, function.device))
+        if found is None:
+            found = [row for row in rows if _may_be(row, function.device)]
+            self._by_device[function.vendor or 0, function.device] = found
+        return found
 
 
 #: Everything the trees that were read know.

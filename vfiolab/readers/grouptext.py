@@ -17,7 +17,9 @@ __all__ = ["GroupText", "looks_like_groups", "read_groups"]
 _BDF = r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])"
 _ADDING = re.compile(r"pci " + _BDF + r": Adding to iommu group (\d+)")
 _ADDING_OLD = re.compile(r"iommu: Adding device " + _BDF + r" to group (\d+)")
-_REMOVING = re.compile(r"pci " + _BDF + r": Removing from iommu group (\d+)|iommu: Removing device " + _BDF + r" from group (\d+)")
+_REMOVING = re.compile(
+    r"pci " + _BDF + r": Removing from iommu group (\d+)|iommu: Removing device " + _BDF + r" from group (\d+)"
+)
 _PATH = re.compile(r"iommu_groups/(\d+)/devices/" + _BDF)
 _HEAD = re.compile(r"\s*(?:[#*=>-]*\s*)?IOMMU[ _]?[Gg]roup:?\s*#?(\d+)\s*:?(.*)")
 _PLAIN_HEAD = re.compile(r"\s*[Gg]roup:?\s*#?(\d+)\s*:?(.*)")
@@ -34,7 +36,10 @@ _FACTS = (
     (re.compile(r"arm-smmu .*(?:probing hardware|SMMUv[12] with)"), "an Arm SMMU is in use"),
     (re.compile(r"Intel PCH root port ACS workaround enabled"), "Linux programmed Intel PCH root ports to isolate"),
     (re.compile(r"Failed to enable Intel PCH ACS quirk"), "Linux could NOT program Intel PCH root ports to isolate"),
-    (re.compile(r"Intel SPT PCH root port ACS workaround enabled"), "Linux turned on ACS of Intel root ports at offset 8"),
+    (
+        re.compile(r"Intel SPT PCH root port ACS workaround enabled"),
+        "Linux turned on ACS of Intel root ports at offset 8",
+    ),
     (re.compile(r"Warning: PCIe ACS overrides enabled"), "pcie_acs_override is in force"),
 )
 
@@ -53,15 +58,20 @@ class GroupText:
 def looks_like_groups(text: str) -> bool:
     """Return whether the text records groups in one of the shapes that are read here."""
     head = text[:400_000]
-    return bool(_ADDING.search(head) or _ADDING_OLD.search(head) or _PATH.search(head) or any(_HEAD.match(line) for line in head.splitlines()))
+    return bool(
+        _ADDING.search(head)
+        or _ADDING_OLD.search(head)
+        or _PATH.search(head)
+        or any(_HEAD.match(line) for line in head.splitlines())
+    )
 
 
 def read_groups(text: str, *, source: str = "group listing") -> GroupText:
-    """Read boot messages, paths below /sys/kernel/iommu_groups, or "IOMMU Group N" listings.
+    r"""Read boot messages, paths below /sys/kernel/iommu_groups, or "IOMMU Group N" listings.
 
     Raises InputError if no group is in it.
 
-    >>> read_groups("IOMMU Group 1 00:01.0 PCI bridge\\nIOMMU Group 1 01:00.0 VGA").recorded
+    >>> read_groups("IOMMU Group 1 00:01.0 PCI bridge\nIOMMU Group 1 01:00.0 VGA").recorded
     (('0000:00:01.0', '0000:01:00.0'),)
     >>> read_groups("[    0.5] pci 0000:00:02.0: Adding to iommu group 0").form
     'boot messages'
@@ -70,7 +80,11 @@ def read_groups(text: str, *, source: str = "group listing") -> GroupText:
     for number, line in enumerate(text.splitlines(), start=1):
         reader.take(number, line)
     if not reader.groups:
-        raise InputError("no IOMMU group in it", where=source, advice="give dmesg, 'find /sys/kernel/iommu_groups', or a listing with 'IOMMU Group N'")
+        raise InputError(
+            "no IOMMU group in it",
+            where=source,
+            advice="give dmesg, 'find /sys/kernel/iommu_groups', or a listing with 'IOMMU Group N'",
+        )
     groups: dict[int, list[str]] = {}
     for bdf, group in reader.groups.items():
         groups.setdefault(group, []).append(bdf)
@@ -132,5 +146,7 @@ class _Reader:
             return
         before = self.groups.get(bdf)
         if before is not None and before != int(group):
-            self.warnings.append(f"line {number}: {bdf} was in group {before} and is now in {group}; the later one is used")
+            self.warnings.append(
+                f"line {number}: {bdf} was in group {before} and is now in {group}; the later one is used"
+            )
         self.groups[bdf] = int(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -67,12 +68,28 @@ class Draft:
     def function(self) -> Function:
         """Return the finished value."""
         return Function(
-            bdf=self.bdf, vendor=self.vendor, device=self.device, class_code=self.class_code, kind=self.kind, name=self.title,
-            multifunction=self.multifunction, acs=self.acs, caps_known=self.caps_known, secondary=self.secondary,
-            subordinate=self.subordinate, parent=self.parent, driver=self.driver, intx=self.intx, msi=self.msi, msix=self.msix,
-            physfn=self.physfn, sriov_totalvfs=self.totalvfs, sriov_numvfs=self.numvfs, real_dma=self.real_dma,
+            bdf=self.bdf,
+            vendor=self.vendor,
+            device=self.device,
+            class_code=self.class_code,
+            kind=self.kind,
+            name=self.title,
+            multifunction=self.multifunction,
+            acs=self.acs,
+            caps_known=self.caps_known,
+            secondary=self.secondary,
+            subordinate=self.subordinate,
+            parent=self.parent,
+            driver=self.driver,
+            intx=self.intx,
+            msi=self.msi,
+            msix=self.msix,
+            physfn=self.physfn,
+            sriov_totalvfs=self.totalvfs,
+            sriov_numvfs=self.numvfs,
+            real_dma=self.real_dma,
             candidates=self.candidates,
-        )  # fmt: skip
+        )
 
 
 def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topology:
@@ -90,7 +107,9 @@ def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topol
         return Topology(draft.function() for draft in found)
     except TopologyError as error:
         line = next((d.line for d in found if d.line and d.bdf in str(error)), None)
-        raise InputError(str(error), where=where, line=line, advice="no tree can be built from these bus numbers") from error
+        raise InputError(
+            str(error), where=where, line=line, advice="no tree can be built from these bus numbers"
+        ) from error
 
 
 def _mark_virtual_functions(drafts: list[Draft]) -> None:
@@ -120,11 +139,25 @@ def _identify(draft: Draft) -> None:
     else:
         name = name.removeprefix(ids.vendors.get(draft.vendor, "")).strip()
     if draft.device is None and name:
-        candidates = ids.find_devices(draft.vendor, name)
+        candidates = ids.find_devices(draft.vendor, name) or _former_name(name)
         if len(candidates) == 1:
             draft.device = candidates[0]
         else:
             draft.candidates = candidates[:200]
+
+
+def _former_name(name: str) -> tuple[int, ...]:
+    """Return the ids behind names that pci.ids has changed since, where Linux has a rule for the device."""
+    for pattern, ids in _FORMER_NAMES:
+        if re.match(pattern, name):
+            return tuple(ids)
+    return ()
+
+
+_FORMER_NAMES = (
+    (r"Sunrise Point-LP PCI Express Root Port", range(0x9D10, 0x9D1C)),
+    (r"Sunrise Point-H PCI (?:Express )?Root Port", (*range(0xA110, 0xA120), *range(0xA167, 0xA16B))),
+)
 
 
 def _bus(draft: Draft) -> tuple[int, int]:
@@ -133,11 +166,18 @@ def _bus(draft: Draft) -> tuple[int, int]:
 
 
 def _is_bridge(draft: Draft) -> bool:
-    return (draft.class_code or 0) >> 8 in {0x0604, 0x0609} or draft.kind in {"root-port", "upstream", "downstream", "pcie-to-pci", "pci-to-pcie", "pci-bridge"}
+    return (draft.class_code or 0) >> 8 in {0x0604, 0x0609} or draft.kind in {
+        "root-port",
+        "upstream",
+        "downstream",
+        "pcie-to-pci",
+        "pci-to-pcie",
+        "pci-bridge",
+    }
 
 
 def _orphans(drafts: list[Draft]) -> dict[tuple[int, int], list[Draft]]:
-    """Map buses whose bridge is not among the functions to what is on them; root buses by the looks of them excluded."""
+    """Map buses whose bridge is not among the functions to what is on them; what looks like root buses excluded."""
     above = {(_bus(d)[0], d.secondary) for d in drafts if d.secondary}
     known = {d.bdf for d in drafts}
     buses: dict[tuple[int, int], list[Draft]] = {}
@@ -148,10 +188,14 @@ def _orphans(drafts: list[Draft]) -> dict[tuple[int, int], list[Draft]]:
 
 
 def _looks_like_root(on: list[Draft]) -> bool:
-    """Root ports, host bridges and root complex endpoints sit on root buses; so does a bus with nothing that needs a link above."""
-    if any(d.kind in {"root-port", "rc-endpoint", "rc-event-collector"} or (d.class_code or 0) >> 8 == 0x0600 for d in on):
+    """Return whether this is a root bus: root ports or the like are on it, or nothing that needs a link above."""
+    if any(
+        d.kind in {"root-port", "rc-endpoint", "rc-event-collector"} or (d.class_code or 0) >> 8 == 0x0600 for d in on
+    ):
         return True
-    return not any(d.kind in {"endpoint", "legacy-endpoint", "upstream", "downstream", "pcie-to-pci", "vf", None} for d in on)
+    return not any(
+        d.kind in {"endpoint", "legacy-endpoint", "upstream", "downstream", "pcie-to-pci", "vf", None} for d in on
+    )
 
 
 def _number_bridges(drafts: list[Draft], warnings: list[str]) -> None:
@@ -164,11 +208,17 @@ def _number_bridges(drafts: list[Draft], warnings: list[str]) -> None:
         if len(blind) == len(buses):
             for bridge, bus in zip(blind, buses, strict=True):
                 bridge.secondary = bridge.subordinate = bus
-                warnings.append(f"{bridge.bdf}: the input does not say which bus lies below it; taken to be {bus:02x}, the one left over, in ascending order")
+                warnings.append(
+                    f"{bridge.bdf}: the input does not say which bus lies below it; taken to be {bus:02x}, the one"
+                    " left over, in ascending order"
+                )
         elif buses:
             names = ", ".join(d.bdf for d in blind[:4]) + (f" and {len(blind) - 4} more" if len(blind) > 4 else "")
             listed = ", ".join(f"{bus:02x}" for bus in buses[:6]) + (" ..." if len(buses) > 6 else "")
-            warnings.append(f"{names}: the input does not say which buses lie below; what is on bus {listed} may be below any of them")
+            warnings.append(
+                f"{names}: the input does not say which buses lie below; what is on bus {listed} may be below any of"
+                " them"
+            )
 
 
 def _hang_orphans(drafts: list[Draft], warnings: list[str]) -> None:
@@ -181,6 +231,12 @@ def _hang_orphans(drafts: list[Draft], warnings: list[str]) -> None:
             nearest = max(covering, key=lambda d: d.secondary or 0)
             for d in on:
                 d.parent = nearest.bdf
-            warnings.append(f"bus {bus:02x}: the bridge that leads to it is not in the input; it lies below {nearest.bdf} and the missing bridge is taken to isolate")
+            warnings.append(
+                f"bus {bus:02x}: the bridge that leads to it is not in the input; it lies below {nearest.bdf} and the"
+                " missing bridge is taken to isolate"
+            )
         else:
-            warnings.append(f"bus {bus:02x}: the bridge that leads to it is not in the input; everything above is taken to isolate ({on[0].bdf} and the others there might share groups with more)")
+            warnings.append(
+                f"bus {bus:02x}: the bridge that leads to it is not in the input; everything above is taken to"
+                f" isolate ({on[0].bdf} and the others there might share groups with more)"
+            )

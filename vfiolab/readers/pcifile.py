@@ -22,7 +22,11 @@ def read_text(path: Path) -> str:
     """Return a file's text, whatever of UTF-8, UTF-16 or Latin-1 it is in. Raises InputError if it cannot be read."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path.stat().st_size >> 20} MiB", where=str(path), advice=f"files over {MOST_BYTES >> 20} MiB are not read")
+            raise InputError(
+                f"{path.stat().st_size >> 20} MiB",
+                where=str(path),
+                advice=f"files over {MOST_BYTES >> 20} MiB are not read",
+            )
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from error
@@ -50,7 +54,11 @@ def read_pci_text(text: str, *, source: str) -> PciInput:
     if text.lstrip()[:1] == "{":
         return read_pci_json(text, source=source)
     if _is_group_listing(text):
-        raise InputError("records groups, not what the devices are", where=source, advice="groups are computed from 'lspci -vvvnn' text; compare it with this file by --against")
+        raise InputError(
+            "records groups, not what the devices are",
+            where=source,
+            advice="groups are computed from 'lspci -vvvnn' text; compare it with this file by --against",
+        )
     if looks_like_lspci(text):
         return read_lspci(text, source=source)
     raise InputError(

@@ -39,7 +39,7 @@ def snapshot(path: Path = SYS) -> dict[str, Any]:
         "groups": _groups(found, tree),
         "devices": [_device(record) for record in map(device_record, found.topology.values())],
         "notes": [
-            "recorded: ids, classes, capabilities, bus numbers and drivers from sysfs; groups and reserved regions from the running kernel",
+            "recorded from sysfs: ids, classes, capabilities, bus numbers, drivers; and the kernel's groups",
             "not recorded: what the IOMMU units can do beyond their name, and the interrupt controller",
             *found.warnings,
         ],

@@ -48,13 +48,19 @@ def read_sysfs(path: Path = SYS) -> PciInput:
     live = path == SYS
     places = _find_devices(tree)
     if not places:
-        advice = "this machine shows no PCI bus (a container or a machine without PCI)" if live else "copy /sys/bus/pci/devices and /sys/devices with their links"
+        advice = (
+            "this machine shows no PCI bus (a container or a machine without PCI)"
+            if live
+            else "copy /sys/bus/pci/devices and /sys/devices with their links"
+        )
         raise InputError("no PCI device in the tree", where=str(path), advice=advice)
     warnings: list[str] = []
     drafts = [_read_device(tree, at, bdf) for bdf, at in sorted(places.items())]
     cut = [draft.bdf for draft in drafts if not draft.caps_known]
     if cut:
-        reason = "only 64 bytes may be read without root" if live and os.geteuid() != 0 else "the tree holds only part of it"
+        reason = (
+            "only 64 bytes may be read without root" if live and os.geteuid() != 0 else "the tree holds only part of it"
+        )
         warnings.append(f"configuration space of {len(cut)} functions is cut ({cut[0]} first): {reason}")
     warnings += [f"{draft.bdf}: {note}" for draft in drafts for note in draft.notes]
     topology = settle(drafts, warnings, where=str(path))
@@ -99,14 +105,21 @@ def _walk(tree: Tree) -> dict[str, str]:
 def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     draft = Draft(bdf=bdf)
     config = decode(tree.bytes(f"{at}/config") or b"")
-    draft.vendor, draft.device, draft.class_code = (tree.number(f"{at}/{name}") for name in ("vendor", "device", "class"))
+    draft.vendor, draft.device, draft.class_code = (
+        tree.number(f"{at}/{name}") for name in ("vendor", "device", "class")
+    )
     if config is None:
         draft.notes.append("its configuration space cannot be read, or no device answers")
     else:
         draft.vendor = config.vendor if draft.vendor is None else draft.vendor
         draft.device = config.device if draft.device is None else draft.device
         draft.class_code = config.class_code if draft.class_code is None else draft.class_code
-        draft.kind, draft.multifunction, draft.acs, draft.caps_known = config.kind, config.multifunction, config.acs, config.caps_known
+        draft.kind, draft.multifunction, draft.acs, draft.caps_known = (
+            config.kind,
+            config.multifunction,
+            config.acs,
+            config.caps_known,
+        )
         draft.secondary, draft.subordinate = config.secondary, config.subordinate
         draft.intx, draft.msi, draft.msix = config.intx, config.msi, config.msix
     draft.totalvfs, draft.numvfs = tree.number(f"{at}/sriov_totalvfs") or 0, tree.number(f"{at}/sriov_numvfs") or 0
@@ -118,7 +131,9 @@ def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     draft.group = int(group) if group.isdecimal() else None
     _place(draft, at)
     ids = pci_ids()
-    draft.title = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
+    draft.title = ": ".join(
+        part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part
+    )
     return draft
 
 

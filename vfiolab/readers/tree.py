@@ -60,12 +60,14 @@ class DirectoryTree(Tree):
         return self.root / path.lstrip("/")
 
     def names(self, path: str) -> list[str]:
+        """Return what is in a directory, sorted."""
         try:
-            return sorted(os.listdir(self._at(path)))
+            return sorted(entry.name for entry in self._at(path).iterdir())
         except OSError:
             return []
 
     def bytes(self, path: str) -> bytes | None:
+        """Return at most 64 KiB of a file."""
         try:
             with self._at(path).open("rb") as file:
                 return file.read(MOST_BYTES)
@@ -73,6 +75,7 @@ class DirectoryTree(Tree):
             return None
 
     def target(self, path: str) -> str | None:
+        """Return the path that a name stands for."""
         real = os.path.realpath(self._at(path))
         root = os.path.realpath(self.root)
         if not os.path.lexists(self._at(path)):
@@ -91,7 +94,11 @@ class TarTree(Tree):
             with tarfile.open(path) as archive:
                 for count, member in enumerate(archive):
                     if count > MOST_ENTRIES:
-                        raise InputError(f"more than {MOST_ENTRIES} members", where=str(path), advice="pack /sys/bus/pci and /sys/devices only")
+                        raise InputError(
+                            f"more than {MOST_ENTRIES} members",
+                            where=str(path),
+                            advice="pack /sys/bus/pci and /sys/devices only",
+                        )
                     self._add(archive, member)
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             if isinstance(error, InputError):
@@ -127,12 +134,15 @@ class TarTree(Tree):
         return path
 
     def names(self, path: str) -> list[str]:
+        """Return what is in a directory, sorted."""
         return sorted(self.kids.get(self._resolve(path), ()))
 
     def bytes(self, path: str) -> bytes | None:
+        """Return at most 64 KiB of a file."""
         return self.files.get(self._resolve(path))
 
     def target(self, path: str) -> str | None:
+        """Return the path that a name stands for."""
         here = posixpath.dirname(path)
         exists = posixpath.basename(path) in self.kids.get(self._resolve(here), ())
         return self._resolve(path) if exists else None
