@@ -105,7 +105,7 @@ def serving(root: Path | None = None) -> Iterator[str]:
         log = home / "log"
         with log.open("w") as out:
             server = subprocess.Popen(
-                [sys.executable, "-c", "import sys; from vfiolab.lab.launch import main; main(sys.argv[1:])", *options],
+                [sys.executable, "-m", "vfiolab", "lab", *options],
                 env=_environment(home),
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,13 @@ def command(folder: Path, arguments: list[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "jupyterlab", *start, *root, *arguments]
 
 
+def run(argv: list[str]) -> int:
+    """Become the command where the system can, so that one Ctrl-C asks and a second one ends it; else wait for it."""
+    if os.name == "posix":
+        os.execv(argv[0], argv)  # noqa: S606 - our own interpreter, arguments from the user's own command line
+    return subprocess.call(argv)  # noqa: S603 - likewise
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Open the notebooks in JupyterLab and stay until it ends; return its exit status."""
     if find_spec("jupyterlab") is None:
@@ -53,9 +61,4 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Opening the notebooks in {folder}", flush=True)
     argv = command(folder, arguments or [])
     os.chdir(folder)  # JupyterLab shows the folder it is started in
-    if os.name == "posix":
-        # JupyterLab gets the terminal's signals itself: one Ctrl-C asks, a second one ends it.
-        os.execv(argv[0], argv)  # noqa: S606 - our own interpreter, arguments from the user's own command line
-    import subprocess
-
-    return subprocess.call(argv)  # noqa: S603 - our own interpreter, arguments from the user's own command line
+    return run(argv)
