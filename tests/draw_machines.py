@@ -32,9 +32,7 @@ class Bench:
 
     def group(self, number: int, unit: int = 0, *regions: ReservedRegion, devices: tuple[str, ...] = ()) -> IommuGroup:
         behind = self.units[unit]
-        group = IommuGroup(
-            number, devices or (f"0000:{number:02x}:00.0",), behind, sorted([*behind.reserved(), *regions])
-        )
+        group = IommuGroup(number, devices or (f"0000:{number:02x}:00.0",), behind, sorted([*behind.reserved(), *regions]))
         self.core.add(group)
         return group
 
@@ -85,9 +83,7 @@ def smmu(name="smmu0", **facts):
 
 
 def guest_ram(bench: Bench) -> Bench:
-    return (
-        bench.map(0, "640K", "low memory").map(0xC0000, 0x80000000 - 0xC0000, "guest RAM").map("4G", "2G", "high RAM")
-    )
+    return bench.map(0, "640K", "low memory").map(0xC0000, 0x80000000 - 0xC0000, "guest RAM").map("4G", "2G", "high RAM")
 
 
 def intel_two_widths(*, refused: bool = True) -> Bench:

@@ -1,6 +1,7 @@
 """Pictures of the live objects: a pure scene, then SVG, matplotlib axes, or text.
 
-Each function that draws returns a `Picture`: shapes, a title, a description, a table twin and a text twin. In a notebook it shows itself.
+Each function that draws returns a `Picture`: shapes, a title, a description, a table twin and a text twin. In a
+notebook it shows itself.
 
 >>> from vfiolab.draw import pages, to_text
 >>> print(to_text(pages(0x100000, 0x40100000, 4 << 20, 0x40201000)).splitlines()[0])
@@ -10,9 +11,10 @@ Each function that draws returns a `Picture`: shapes, a title, a description, a 
 from vfiolab.draw.chain import chain
 from vfiolab.draw.change import change
 from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, observe
+from vfiolab.draw.layout import Lane, Layout, Mark, Row, Scene
 from vfiolab.draw.mpl import plot
 from vfiolab.draw.pages import page_table, pages
-from vfiolab.draw.scene import Lane, Mark, Row, Scene, iova_map, lay_out
+from vfiolab.draw.scene import iova_map, lay_out
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Run, Text
 from vfiolab.draw.svg import figure_html, inline_svg, table_html, to_svg
 from vfiolab.draw.text import to_text
@@ -25,6 +27,7 @@ __all__ = [
     "Curve",
     "DomainFacts",
     "Lane",
+    "Layout",
     "Line",
     "Mark",
     "Picture",

@@ -12,7 +12,7 @@ from vfiolab.draw.shapes import Line, Shape, Text
 from vfiolab.model.address import hexa, human_size
 
 if TYPE_CHECKING:
-    from vfiolab.draw.scene import Mark
+    from vfiolab.draw.layout import Mark
 
 SIZE = 10.5
 ROW = 14.0
@@ -29,9 +29,7 @@ class Shelf:
 
     def free(self, a: float, b: float) -> bool:
         """Say whether nothing stands between a and b."""
-        return all(b + AIR <= c or d + AIR <= a for c, d in self.taken) and not any(
-            a - 3 <= x <= b + 3 for x in self.leaders
-        )
+        return all(b + AIR <= c or d + AIR <= a for c, d in self.taken) and not any(a - 3 <= x <= b + 3 for x in self.leaders)
 
     def open_at(self, x: float) -> bool:
         """Say whether a leader line may pass here."""
@@ -53,9 +51,7 @@ def gap_labels(ruler: Ruler, y: float) -> list[Shape]:
     return out
 
 
-def address_labels(
-    ruler: Ruler, marks: Sequence[Mark], bottom: float, window: tuple[int, int], right: float
-) -> tuple[list[Shape], float]:
+def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: tuple[int, int], right: float) -> tuple[list[Shape], float]:
     """Return the addresses of the boundaries with their leader lines, and the height they take."""
     weight: dict[int, int] = {}
     inner = {m.end for m in marks if m.count > 1} & {m.start for m in marks if m.count > 1}

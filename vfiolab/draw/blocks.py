@@ -1,8 +1,8 @@
 """Level of detail: which boundaries the ruler gets, and which mappings are drawn one by one or merged.
 
-While every mapping can have a few pixels, each is drawn. Beyond that, neighbours are merged into dense runs, divided into columns that
-each hold the same number of mappings and are shaded by how much of their bytes is mapped. A run never crosses a boundary of anything else,
-and never a gap that stands out from the others.
+While every mapping can have a few pixels, each is drawn. Beyond that, neighbours are merged into dense runs, divided
+into columns that each hold the same number of mappings and are shaded by how much of their bytes is mapped. A run
+never crosses a boundary of anything else, and never a gap that stands out from the others.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ class Wanted:
     high: int
 
 
-def plan(
-    starts: Sequence[int], ends: Sequence[int], wanted: Wanted, left: float, width: float
-) -> tuple[Ruler, list[Piece]]:
+def plan(starts: Sequence[int], ends: Sequence[int], wanted: Wanted, left: float, width: float) -> tuple[Ruler, list[Piece]]:
     """Return the ruler and the pieces of the user's mappings on it. Mappings must already be clipped to the window."""
     special = sorted({wanted.low, wanted.high, *(p for span in (*wanted.solid, *wanted.ground) for p in span)})
     runs = _runs(starts, ends, special, width)
@@ -135,9 +133,7 @@ def _columns(
         piece = Piece(starts[a], end, a, b - a, sum(ends[a:b]) - sum(starts[a:b]))
         before = pieces[-1] if pieces else None
         if before and before.level == piece.level and piece.count > 1 and before.count > 1:
-            pieces[-1] = Piece(
-                before.start, piece.end, before.first, before.count + piece.count, before.covered + piece.covered
-            )
+            pieces[-1] = Piece(before.start, piece.end, before.first, before.count + piece.count, before.covered + piece.covered)
         else:
             pieces.append(piece)
     return pieces, knots

@@ -5,23 +5,33 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vfiolab.draw.calls import call_words, names_of
 from vfiolab.draw.facts import SpaceFacts, attempts_of
-from vfiolab.draw.scene import Scene, holes, lay_out
-from vfiolab.draw.timeline import call_words
+from vfiolab.draw.layout import Scene
+from vfiolab.draw.scene import holes, lay_out
 from vfiolab.draw.words import blame, count, groups_word, listed
 from vfiolab.model.address import Span
 
 if TYPE_CHECKING:
-    from vfiolab.model.events import Call
+    from vfiolab.model.events import Call, EventLog
 
 
 def change(
-    before: SpaceFacts, after: SpaceFacts, call: Call | None = None, *, window: Any = None, width: int = 900
+    before: SpaceFacts,
+    after: SpaceFacts,
+    call: Call | None = None,
+    *,
+    log: EventLog | None = None,
+    window: Any = None,
+    width: int = 900,
 ) -> Scene:
     """Draw the map after a call with what is new, gone or refused made loud.
 
-    `before` and `after` are what `observe(container)` returned then and now; `call` is the call between them and gives the title.
+    `before` and `after` are what `observe(container)` returned then and now. `call` is the call between them and
+    gives the title; without it, the last call of `log`, which also tells what its descriptors stand for.
     """
+    if call is None and log is not None and log.calls:
+        call = log.calls[-1]
     was, now = _mappings(before), _mappings(after)
     gone = tuple(sorted((a, b, name) for (a, b), name in was.items() if (a, b) not in now))
     numbers = {d.number for d in before.domains}, {d.number for d in after.domains}
@@ -33,11 +43,9 @@ def change(
         appeared=frozenset(key for key in now if key not in was), gone=gone,
         new_domains=frozenset(numbers[1] - numbers[0]), gone_domains=frozenset(d.number for d in left),
     )  # fmt: skip
-    title = f"{call_words(call)} → {call.result}" if call is not None else "before and after"
+    title = f"{call_words(call, names_of(log))} → {call.result}" if call is not None else "Before and after"
     return lay_out(
-        replace(
-            facts, title=title, said=tuple([*_said(facts, moved), *_valid_words(before, after)] or ["Nothing changed."])
-        ),
+        replace(facts, title=title, said=tuple([*_said(facts, moved), *_valid_words(before, after)] or ["Nothing changed."])),
         window=window,
         width=width,
     )
@@ -96,10 +104,7 @@ def _free(valid: tuple[Span, ...], top: int) -> tuple[Span, ...]:
 
 def _minus(span: Span, others: tuple[Span, ...]) -> list[Span]:
     return [
-        Span(a, b)
-        for a, b in holes(
-            tuple(o for o in others if o.overlaps(span)) or (Span(span.end - 1, span.end),), span.start, span.end
-        )
+        Span(a, b) for a, b in holes(tuple(o for o in others if o.overlaps(span)) or (Span(span.end - 1, span.end),), span.start, span.end)
     ]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from vfiolab.model.address import U64, Span, hexa, human_size
+from vfiolab.model.core import IommuGroup
+from vfiolab.model.events import Call, EventLog
+from vfiolab.model.iommu import Domain
 
 SHOWN_ATTEMPTS = 3
 RESERVED_FOR_USER = ("direct", "reserved", "msi", "sw-msi")  # a direct-relaxable region stops nobody
@@ -32,9 +35,10 @@ class Doorbell:
 
 @dataclass(frozen=True, slots=True)
 class DomainFacts:
-    """One lane: a domain, or the single I/O address space of a backend that shows no domains (`number` 0).
+    """One lane: a domain as it was when looked at.
 
-    `mapped` is None when the domain holds exactly the user's mappings, which is what mirroring promises; else what it holds.
+    `mapped` is None when the domain holds exactly the user's mappings, which is what mirroring promises; else what it
+    holds.
     """
 
     number: int
@@ -53,7 +57,7 @@ class DomainFacts:
     @property
     def name(self) -> str:
         """The word for this domain everywhere: `D1`."""
-        return f"D{self.number}" if self.number else "address space"
+        return f"D{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +110,31 @@ class SpaceFacts:
         return min(max(ends), U64) if known else U64
 
 
-def observe(container: Any, log: Any = None, faults: Iterable[int] = ()) -> SpaceFacts:
-    """Copy what a picture needs from a live container; `log` adds its refused maps, `faults` iovas at which DMA failed."""
+class Viewed(Protocol):
+    """What a picture reads of a container: VFIO's own, or anything with a backend and groups."""
+
+    @property
+    def backend(self) -> Any:
+        """Type1, Compat, NoIommu, or None."""
+
+    @property
+    def groups(self) -> Sequence[Any]:
+        """VFIO or IOMMU groups."""
+
+
+def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int] = ()) -> SpaceFacts:
+    """Copy what a picture needs from a live container; `log` adds its refused maps and faults, `faults` more iovas at which DMA failed."""
     backend = container.backend
-    groups = tuple(sorted(group_id(g) for g in container.groups))
+    groups = tuple(sorted(iommu_group(g).id for g in container.groups))
     if backend is None:
         return SpaceFacts("none", groups)
-    dmas = sorted(
-        getattr(backend, "dmas", ()), key=attrgetter("iova")
-    )  # overlaps were let in by old kernels, out of order
+    dmas = sorted(getattr(backend, "dmas", ()), key=attrgetter("iova"))  # old kernels let overlaps in, out of order
     starts = tuple([d.iova for d in dmas])
     ends = tuple([d.iova + d.size for d in dmas])
     domains = tuple(_domain(d, starts, ends) for d in getattr(backend, "domains", ()))
-    if not domains and (dmas or hasattr(backend, "dmas")) and not hasattr(backend, "domains"):
-        domains = (_single_space(container, backend),)
-    attempts = attempts_of(log.calls, domains) if log is not None else []
+    calls = _calls_on(container, log)
+    attempts = attempts_of(calls, domains)
+    met = [e.iova for c in calls for e in c.events if e.kind == "fault" and e.iova is not None]
     return SpaceFacts(
         backend_word(backend),
         groups,
@@ -132,7 +146,7 @@ def observe(container: Any, log: Any = None, faults: Iterable[int] = ()) -> Spac
         tuple(getattr(backend, "valid_iova", ())),
         tuple(attempts[-SHOWN_ATTEMPTS:]),
         max(0, len(attempts) - SHOWN_ATTEMPTS),
-        tuple(sorted({*faults, *_faults(log)})),
+        tuple(sorted({*faults, *met})),
     )
 
 
@@ -140,16 +154,21 @@ def backend_word(backend: Any) -> str:
     """Return what the backend is called: none, type1, type1v2, iommufd-compat or noiommu."""
     if backend is None:
         return "none"
-    word = type(backend).__name__.lower()
-    if word == "type1":
-        return "type1v2" if backend.v2 else "type1"
-    return {"compat": "iommufd-compat"}.get(word, word)
+    return "type1v2" if backend.name == "type1" and backend.v2 else str(backend.name)
 
 
-def group_id(group: Any) -> int:
-    """Return the number of a VFIO or IOMMU group."""
-    inner = getattr(group, "iommu_group", group)
-    return int(inner.id)
+def iommu_group(group: Any) -> IommuGroup:
+    """Return the IOMMU group behind a VFIO group, or the group itself."""
+    found: IommuGroup = getattr(group, "group", group)
+    return found
+
+
+def _calls_on(container: Viewed, log: EventLog | None) -> list[Call]:
+    """Return the calls of a log that went to this container, or all if it has no descriptor."""
+    fd = getattr(container, "fd", None)
+    if log is None:
+        return []
+    return log.calls if fd is None else [c for c in log.calls if not c.verb.startswith("map") or c.target == f"fd{fd}"]
 
 
 def page_words(bitmap: int) -> str:
@@ -160,11 +179,7 @@ def page_words(bitmap: int) -> str:
     """
     sizes = [1 << bit for bit in range(bitmap.bit_length()) if bitmap >> bit & 1]
     if len(sizes) > 6:
-        return (
-            f"any multiple of {short_size(sizes[0])}"
-            if len(sizes) > 40
-            else f"{short_size(sizes[0])}…{short_size(sizes[-1])}"
-        )
+        return f"any multiple of {short_size(sizes[0])}" if len(sizes) > 40 else f"{short_size(sizes[0])}…{short_size(sizes[-1])}"
     return " ".join(short_size(size) for size in sizes)
 
 
@@ -190,21 +205,18 @@ def width_words(aperture: Span | None) -> str:
     return f"{hexa(aperture.start)}-{hexa(aperture.last)}"
 
 
-def _domain(domain: Any, starts: tuple[int, ...], ends: tuple[int, ...]) -> DomainFacts:
+def _domain(domain: Domain, starts: tuple[int, ...], ends: tuple[int, ...]) -> DomainFacts:
     mappings = list(domain.mappings)
     doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
-    pages = {d.span.start for d in doorbells}
-    own_starts = tuple([m.iova for m in mappings if m.iova not in pages] if pages else [m.iova for m in mappings])
-    own_ends = tuple(
-        [m.iova + m.size for m in mappings if m.iova not in pages] if pages else [m.iova + m.size for m in mappings]
-    )
+    own_starts = tuple([m.iova for m in mappings])
+    own_ends = tuple([m.iova + m.size for m in mappings])
     same = (own_starts == starts and own_ends == ends) or joined(own_starts, own_ends) == joined(starts, ends)
     unit = domain.unit
     return DomainFacts(
         domain.number,
         unit.name,
         unit.kind,
-        tuple(sorted(group_id(g) for g in domain.groups)),
+        tuple(sorted(g.id for g in domain.groups)),
         domain.aperture,
         domain.page_sizes,
         domain.enforces_coherency,
@@ -216,30 +228,12 @@ def _domain(domain: Any, starts: tuple[int, ...], ends: tuple[int, ...]) -> Doma
     )
 
 
-def _single_space(container: Any, backend: Any) -> DomainFacts:
-    groups = [getattr(g, "iommu_group", g) for g in container.groups]
-    return DomainFacts(
-        0,
-        backend_word(backend),
-        "",
-        tuple(sorted(group_id(g) for g in groups)),
-        getattr(backend, "aperture", None),
-        getattr(backend, "page_sizes", 0),
-        None,
-        None,
-        _reserved(groups),
-    )
-
-
-def _reserved(groups: Iterable[Any]) -> tuple[Reserved, ...]:
+def _reserved(groups: Iterable[IommuGroup]) -> tuple[Reserved, ...]:
     found: dict[tuple[Span, str], list[int]] = {}
     for group in groups:
         for region in group.reserved:
-            found.setdefault((region.span, region.kind), []).append(group_id(group))
-    return tuple(
-        Reserved(span, kind, tuple(sorted(ids)))
-        for (span, kind), ids in sorted(found.items(), key=lambda f: (f[0][0], f[0][1]))
-    )
+            found.setdefault((region.span, region.kind), []).append(group.id)
+    return tuple(Reserved(span, kind, tuple(sorted(ids))) for (span, kind), ids in sorted(found.items(), key=lambda f: (f[0][0], f[0][1])))
 
 
 def joined(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:
@@ -257,31 +251,21 @@ def joined(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:
     return out
 
 
-def attempts_of(calls: Iterable[Any], domains: tuple[DomainFacts, ...]) -> list[Attempt]:
+def attempts_of(calls: Iterable[Call], domains: tuple[DomainFacts, ...]) -> list[Attempt]:
     """Return the refused map calls among `calls`, the same one once, with the domains that stood in the way."""
     found: dict[tuple[int, int, str], Attempt] = {}
     for call in calls:
         if call.error is None or not call.verb.startswith("map"):
             continue
-        start, size = int(call.args.get("iova", 0)), int(call.args.get("size", 0))
-        if size <= 0 or start >= U64:
+        start, size = call.args.get("iova"), call.args.get("size")
+        if not isinstance(start, int) or not isinstance(size, int) or size <= 0 or not 0 <= start < U64:
             continue
         end = min(start + size, U64)
         name = call.error.name
-        blockers = (
-            ()
-            if name in {"EEXIST", "ENOMEM", "ENOSPC"}
-            else tuple(d.number for d in domains if in_the_way(d, Span(start, end)))
-        )
+        blockers = () if name in {"EEXIST", "ENOMEM", "ENOSPC"} else tuple(d.number for d in domains if in_the_way(d, Span(start, end)))
         found.pop((start, end, name), None)
         found[start, end, name] = Attempt(start, end, name, call.error.why, call.error.source, blockers)
     return list(found.values())
-
-
-def _faults(log: Any) -> list[int]:
-    return (
-        [] if log is None else [e.iova for c in log.calls for e in c.events if e.kind == "fault" and e.iova is not None]
-    )
 
 
 def in_the_way(domain: DomainFacts, span: Span) -> str:

@@ -12,7 +12,7 @@ from vfiolab.draw.words import count, differing, groups_word, traits
 from vfiolab.model.address import human_size
 
 if TYPE_CHECKING:
-    from vfiolab.draw.scene import Lane, Mark
+    from vfiolab.draw.layout import Lane, Mark
 
 SIZE = 11.0
 MOST_KEYS = 12
@@ -71,8 +71,7 @@ def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float)
         Run("  " + groups_word(domain.groups), bold=bool(domain.groups)),
     ]
     room = right - x - sum(text_width(r.text, 12, bold=True) for r in runs)
-    parts = traits(domain) if domain.number else {}
-    ordered = sorted(parts.items(), key=lambda p: p[0] not in loud)
+    ordered = sorted(traits(domain).items(), key=lambda p: p[0] not in loud)
     for name, words in ordered:
         need = text_width(f" · {words}", 12, bold=name in loud)
         if need <= room:
@@ -95,20 +94,10 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         return _mapping_label(m, centre, middle, room, keys)
     words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
     if not words:
-        letter = (
-            keys.take(f"{SHORT[m.kind][0]} {m.span}")
-            if m.width >= 10 and m.kind not in {"hole", "outside", "gone"}
-            else ""
-        )
+        letter = keys.take(f"{SHORT[m.kind][0]} {m.span}") if m.width >= 10 and m.kind not in {"hole", "outside", "gone"} else ""
         return _on_paper(centre, middle, [(letter, SIZE)], "ink") if letter else []
     role = "muted" if m.kind in {"hole", "outside", "gone"} else "ink"
-    second = (
-        f"→ {m.label}"
-        if m.kind == "doorbell"
-        else human_size(m.end - m.start)
-        if m.kind not in {"hole", "outside", "gone"}
-        else ""
-    )
+    second = f"→ {m.label}" if m.kind == "doorbell" else human_size(m.end - m.start) if m.kind not in {"hole", "outside", "gone"} else ""
     if second and text_width(second, 10) <= room and text_width(words, SIZE) <= 0.72 * m.width:
         return _on_paper(centre, middle, [(words, SIZE), (second, 10)], role)
     return _on_paper(centre, middle, [(words, SIZE)], role)
@@ -120,8 +109,7 @@ def _on_paper(centre: float, middle: float, lines: list[tuple[str, float]], role
     y = middle - height / 2
     out: list[Shape] = [Box(round(centre - width / 2, 1), round(y, 1), round(width, 1), height, "paper", round=2)]
     out += [
-        Text.plain(centre, round(y + 10.5 + 12.5 * n, 1), words, role, size=size, anchor="middle")
-        for n, (words, size) in enumerate(lines)
+        Text.plain(centre, round(y + 10.5 + 12.5 * n, 1), words, role, size=size, anchor="middle") for n, (words, size) in enumerate(lines)
     ]
     return out
 

@@ -22,8 +22,8 @@ _WIDER = 0.87  # DejaVu Sans, when no Helvetica is at hand, is so much wider
 def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> Axes:
     """Draw a picture on matplotlib axes and return them; without `ax`, on a figure of the picture's own size.
 
-    One pixel of the picture is one unit of the axes, y down, so that `ax.axvline(scene.x(iova))` marks an iova. `theme` is light, dark
-    or contrast; ValueError names them.
+    One pixel of the picture is one unit of the axes, y down, so that `ax.axvline(scene.x(iova))` marks an iova.
+    `theme` is light, dark or contrast; ValueError names them.
     """
     if theme not in THEMES:
         raise ValueError(f"a theme is one of {', '.join(THEMES)}, not {theme!r}")
@@ -92,9 +92,7 @@ class _Pen:
             alpha = SHADES[box.level] * (0.6 if box.role == "mirror" else 1.0)
             style |= {"facecolor": base, "edgecolor": "none", "alpha": alpha}
         if box.round:
-            patch: Any = FancyBboxPatch(
-                (box.x, box.y), box.width, box.height, f"round,pad=0,rounding_size={box.round}", **style
-            )
+            patch: Any = FancyBboxPatch((box.x, box.y), box.width, box.height, f"round,pad=0,rounding_size={box.round}", **style)
         else:
             patch = Rectangle((box.x, box.y), box.width, box.height, **style)
         self.ax.add_patch(patch)
@@ -136,9 +134,7 @@ class _Pen:
         from matplotlib.patheffects import withStroke
 
         family, scale = _fonts(mono=text.mono)
-        widths = [
-            text_width(r.text, text.size, bold=r.bold, mono=text.mono) / (1 if text.mono else SAFETY) for r in text.runs
-        ]
+        widths = [text_width(r.text, text.size, bold=r.bold, mono=text.mono) / (1 if text.mono else SAFETY) for r in text.runs]
         start = {"start": 0.0, "middle": sum(widths) / 2, "end": sum(widths)}[text.anchor]
         x = text.x - start if len(text.runs) > 1 else text.x
         ha = "left" if len(text.runs) > 1 else {"start": "left", "middle": "center", "end": "right"}[text.anchor]

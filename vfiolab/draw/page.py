@@ -92,6 +92,7 @@ def card(
     y: float,
     width: float,
     lines: Sequence[tuple[str, str, bool]],
+    *,
     role: str = "card",
     tip: str = "",
     height: float = 0,

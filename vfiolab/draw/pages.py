@@ -40,9 +40,7 @@ def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int = 900)
     shown = runs[: len(NUMBERS)]
     segments = [Segment(r.iova, r.iova + r.size, False, wish(r.size, 80), 24) for r in shown]
     ruler = fit(segments, MARGIN + 62, page.right - MARGIN - 62)
-    _addresses(
-        page, ruler, [(r.iova, r.iova) for r in shown] + [(shown[-1].iova + shown[-1].size,) * 2], "iova", above=True
-    )
+    _addresses(page, ruler, [(r.iova, r.iova) for r in shown] + [(shown[-1].iova + shown[-1].size,) * 2], "iova", above=True)
     _boxes(page, ruler, shown)
     _addresses(page, ruler, [(r.iova, r.physical) for r in shown], "physical", above=False)
     for number, run in zip(NUMBERS, shown, strict=False):
@@ -52,9 +50,7 @@ def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int = 900)
         page.note(f"{len(runs) - len(shown)} more stretches are in the table")
     page.note("A page of a size is used where iova and physical address are both aligned to it and as much is left.")
     table = [(hexa(r.iova), hexa(r.physical), human_size(r.page), str(r.count), r.why or "largest") for r in runs]
-    told = " ".join(
-        f"{r} from iova {hexa(r.iova)}, physical {hexa(r.physical)}{': ' + r.why if r.why else ''}." for r in runs[:12]
-    )
+    told = " ".join(f"{r} from iova {hexa(r.iova)}, physical {hexa(r.physical)}{': ' + r.why if r.why else ''}." for r in runs[:12])
     return page.finish(title, f"{said} {told}", ("iova", "physical", "page", "count", "why not larger"), table)
 
 
@@ -74,12 +70,8 @@ def _boxes(page: Page, ruler: Ruler, runs: tuple[PageRun, ...]) -> None:
         lines = min(run.count, max(1, int((x2 - x) / 4)))
         for n in range(1, lines):
             at = round(x + (x2 - x) * n / lines, 1)
-            page.add(
-                Line(at, page.y, at, page.y + 9, "rule"), Line(at, page.y + HEIGHT - 9, at, page.y + HEIGHT, "rule")
-            )
-        words = next(
-            (w for w in (f"{number} {run}", str(run), number) if text_width(w, 11, bold=True) <= x2 - x - 4), ""
-        )
+            page.add(Line(at, page.y, at, page.y + 9, "rule"), Line(at, page.y + HEIGHT - 9, at, page.y + HEIGHT, "rule"))
+        words = next((w for w in (f"{number} {run}", str(run), number) if text_width(w, 11, bold=True) <= x2 - x - 4), "")
         page.add(Text.plain(round((x + x2) / 2, 1), page.y + HEIGHT / 2 + 4, words, anchor="middle", bold=True))
     page.add(Text.plain(MARGIN, page.y + HEIGHT / 2 + 4, "pages", bold=True))
     page.y += HEIGHT

@@ -1,8 +1,8 @@
 """The one palette: what each role looks like, light, dark and in high contrast.
 
-Hues are Okabe and Ito's, which people with any common colour blindness tell apart. The pale ones fill, the dark ones draw edges; text is
-ink or muted ink on paper and keeps a contrast of 4.5 to 1 in every theme (tested). No role is told by colour alone: each has a pattern,
-a dash or a word of its own.
+Hues are Okabe and Ito's, which people with any common colour blindness tell apart. The pale ones fill, the dark ones
+draw edges; text is ink or muted ink on paper and keeps a contrast of 4.5 to 1 in every theme (tested). No role is
+told by colour alone: each has a pattern, a dash or a word of its own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The segmented ruler: an order-preserving map from iova to pixels in which a 1 MiB window beside 256 TiB of nothing can be seen.
 
-Every boundary of every lane cuts the space into segments. An occupied segment grows with log2 of its size, an empty one is small. Inside
-a segment the map is linear, so a pointer's x can be turned back into an iova.
+Every boundary of every lane cuts the space into segments. An occupied segment grows with log2 of its size, an empty
+one is small. Inside a segment the map is linear, so a pointer's x can be turned back into an iova.
 """
 
 from __future__ import annotations

@@ -1,130 +1,43 @@
-"""The iova map: pure layout. One ruler, the user's lane, one lane for each domain, and every mark on them.
+"""The iova map: one ruler, the user's lane, one lane for each domain, and every mark on them.
 
-`observe` looks at the live container, `lay_out` decides where everything stands; `compose.py` turns that into shapes.
+`observe` looks at the live container, `lay_out` decides where everything stands, `compose` turns that into shapes.
+All of it is pure.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from vfiolab.draw.blocks import Piece, Wanted, plan
-from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, observe
+from vfiolab.draw.compose import compose
+from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, Viewed, observe
+from vfiolab.draw.layout import Lane, Layout, Mark, Scene
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN
 from vfiolab.draw.ruler import Ruler
-from vfiolab.draw.shapes import Picture
 from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
-
-ORDER = (
-    "mapping", "gone", "hole", "direct", "direct-relaxable", "reserved", "msi", "sw-msi", "doorbell", "outside", "refused", "fault",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One thing on a lane: iovas start to end (half-open), pixels x to x + width.
-
-    `count` mappings are merged in it and `covered` of its bytes are mapped; `level` is the shade (0: drawn as it is). `blockers` are the
-    lanes that refused an attempt, `attempt` its place in the facts. `news` is "appeared" or "gone" in a before/after picture.
-    """
-
-    kind: str
-    start: int
-    end: int
-    lane: int
-    x: float
-    width: float
-    label: str = ""
-    owner: str = ""
-    count: int = 1
-    covered: int = 0
-    level: int = 0
-    blockers: tuple[int, ...] = ()
-    news: str = ""
-    attempt: int = -1
-
-    @property
-    def span(self) -> str:
-        """The range in words, inclusive."""
-        return f"{hexa(self.start)}-{hexa(self.end - 1)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A row of the picture: the user's mappings (`domain` None) or one domain."""
-
-    index: int
-    name: str
-    domain: DomainFacts | None
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Row:
-    """One line of the table twin; `last` is inclusive, as sysfs prints ranges."""
-
-    start: int
-    last: int
-    size: int
-    kind: str
-    domains: str
-    owner: str
-
-
-@dataclass(frozen=True, repr=False)
-class Scene(Picture):
-    """The laid-out iova map: a picture that also knows its ruler, lanes and marks."""
-
-    facts: SpaceFacts = SpaceFacts("none")  # noqa: RUF009 - frozen, so one default can be shared
-    ruler: Ruler = Ruler((0, U64), (0.0, 1.0), frozenset())  # noqa: RUF009
-    lanes: tuple[Lane, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    window: tuple[int, int] = (0, U64)
-    torn: tuple[bool, bool] = (False, False)
-    lane_tops: tuple[tuple[float, float], ...] = ()
-
-    def rows(self) -> list[Row]:
-        """Return the table twin: one row for each drawn thing, the lanes that show it joined, in iova order."""
-        return rows_of(self.lanes, self.marks)
-
-    def iova(self, x: float) -> int:
-        """Return the iova under a pixel."""
-        return self.ruler.iova(x)
-
-    def x(self, iova: int) -> float:
-        """Return the pixel of an iova."""
-        return self.ruler.x(iova)
-
-    def mark_at(self, x: float, y: float) -> Mark | None:
-        """Return the topmost mark under a point, or None."""
-        for lane, (top, height) in enumerate(self.lane_tops):
-            if top <= y <= top + height:
-                hits = [m for m in self.marks if m.lane == lane and m.x <= x <= m.x + m.width]
-                return hits[-1] if hits else None
-        return None
+from vfiolab.model.events import EventLog
 
 
 def iova_map(
-    container: Any,
+    container: Viewed,
     *,
-    log: Any = None,
+    log: EventLog | None = None,
     window: tuple[int | str, int | str] | None = None,
     width: int = 900,
     faults: Iterable[int] = (),
 ) -> Scene:
     """Draw a container's iova map as it is now.
 
-    `log` (an EventLog) adds refused maps and faults. `window` is (start, end) in bytes or words such as ("4G", "6G"), end exclusive; what it
-    cuts is drawn torn. `width` is in pixels, at least 320.
+    `log` adds refused maps and faults. `window` is (start, end) in bytes or in words such as ("4G", "6G"), end exclusive; what it cuts is
+    drawn torn. `width` is in pixels, at least 320. ValueError if the window is none.
     """
     return lay_out(observe(container, log, faults), window=window, width=width)
 
 
 def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = None, width: int = 900) -> Scene:
     """Lay out a container that was looked at before."""
-    from vfiolab.draw.compose import compose
-
     low, high = window_of(facts, window)
     width = max(width, LEAST_WIDTH)
     lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.domains, 1)))
@@ -140,7 +53,7 @@ def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = N
     marks = _mapping_marks(facts, lanes, pieces, first) + fixed
     placed = tuple(_place(m, ruler) for m in marks)
     torn = (low > 0, high < facts.top)
-    return compose(facts, ruler, lanes, placed, (low, high), torn, width)
+    return compose(Layout(facts, ruler, lanes, placed, (low, high), torn), width)
 
 
 def _other_spans(facts: SpaceFacts) -> list[tuple[int, int]]:
@@ -179,14 +92,10 @@ def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piec
         marks += [replace(user, lane=i, label="", news=news or news_of[i]) for i in mirrors]
     for lane in lanes[1:]:
         if lane.domain is not None and lane.domain.mapped is not None:
-            marks += [
-                Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size)
-                for s in lane.domain.mapped
-            ]
+            marks += [Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size) for s in lane.domain.mapped]
     for start, end, name in facts.gone:
         marks += [
-            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone")
-            for lane in lanes
+            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone") for lane in lanes
         ]
     return marks
 
@@ -205,9 +114,7 @@ def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
             marks += [Mark("outside", s, e, lane, 0, 0, owner=domain.unit) for s, e in sides if s < e]
         for region in domain.reserved:
             owner = (
-                "group " + ", ".join(map(str, region.groups))
-                if len(region.groups) == 1
-                else "groups " + ", ".join(map(str, region.groups))
+                "group " + ", ".join(map(str, region.groups)) if len(region.groups) == 1 else "groups " + ", ".join(map(str, region.groups))
             )
             marks.append(Mark(region.kind, region.span.start, region.span.end, lane, 0, 0, owner=owner))
         marks += [
@@ -254,37 +161,3 @@ def holes(valid: tuple[Span, ...], low: int, high: int) -> list[tuple[int, int]]
     if at < high:
         out.append((at, high))
     return [(a, b) for a, b in out if a < b]
-
-
-def rows_of(lanes: tuple[Lane, ...], marks: Iterable[Mark]) -> list[Row]:
-    """Join the marks that are the same thing on several lanes into rows, in iova order."""
-    found: dict[tuple[int, int, str, str], list[int]] = {}
-    for m in marks:
-        found.setdefault((m.start, m.end, m.kind, row_owner(m)), []).append(m.lane if m.kind != "refused" else -1)
-    rank = {kind: i for i, kind in enumerate(ORDER)}
-    keys = sorted(found, key=lambda k: (k[0], -k[1], rank.get(k[2], 99), k[3]))
-    return [
-        Row(s, e - 1, e - s, kind, _lanes_word(lanes, found[s, e, kind, owner]), owner) for s, e, kind, owner in keys
-    ]
-
-
-def row_owner(mark: Mark) -> str:
-    """Say whose a mark is; a merged one says how many mappings it stands for and how much of it is mapped."""
-    if mark.count > 1:
-        return f"{mark.count:,} mappings merged, {percent(mark.covered, mark.end - mark.start)} mapped"
-    return mark.owner
-
-
-def percent(part: int, whole: int) -> str:
-    """Return a share in words; never 0 % or 100 % unless exact.
-
-    >>> percent(1, 3), percent(1, 10**9), percent(2, 2)
-    ('33 %', '<1 %', '100 %')
-    """
-    share = part * 100 / whole
-    return "<1 %" if 0 < share < 1 else ">99 %" if 99 < share < 100 else f"{share:.0f} %"
-
-
-def _lanes_word(lanes: tuple[Lane, ...], indexes: list[int]) -> str:
-    names = [lanes[i].name for i in indexes if i > 0]
-    return ", ".join(dict.fromkeys(names)) if names else "-"

@@ -1,7 +1,8 @@
 """A picture as SVG text: the same bytes every time, no script, legible light, dark, in high contrast and printed in black and white.
 
-Three forms. `to_svg` is a file. `figure_html` is for stored outputs: JupyterLab strips an inline `<svg>` from an untrusted notebook but
-keeps an `<img>` with its alternative text and a `<details><table>`. `inline_svg` is for `widgets.HTML`: it follows JupyterLab's theme.
+Three forms. `to_svg` is a file. `figure_html` is for stored outputs: JupyterLab strips an inline `<svg>` from an
+untrusted notebook but keeps an `<img>` with its alternative text and a `<details><table>`. `inline_svg` is for
+`widgets.HTML`: it follows JupyterLab's theme.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from html import escape
 
 from vfiolab.draw.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES, TEXT_ROLES
-from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Shape, Text
+from vfiolab.draw.shapes import Box, Curve, Line, Picture, Shape, Text
 
 SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
 MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
@@ -43,15 +44,15 @@ def figure_html(picture: Picture, caption: str = "") -> str:
     data = base64.b64encode(to_svg(picture).encode()).decode()
     parts = [
         '<figure style="margin:0">',
-        f'<img alt="{escape(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
-        f'style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">',
+        (
+            f'<img alt="{escape(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
+            f'style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">'
+        ),
     ]
     if caption:
         parts.append(f"<figcaption>{escape(caption)}</figcaption>")
     if picture.table:
-        parts.append(
-            f"<details><summary>The same as a table ({len(picture.table)} rows)</summary>{table_html(picture)}</details>"
-        )
+        parts.append(f"<details><summary>The same as a table ({len(picture.table)} rows)</summary>{table_html(picture)}</details>")
     parts.append("</figure>")
     return "".join(parts)
 
@@ -127,17 +128,11 @@ def _style(mark: str, roles: Iterable[str], *, inline: bool) -> str:
         "--paper:Canvas;--lane:Canvas;--pale-blue:Canvas;--pale-green:Canvas;--pale-purple:Canvas;--pale-vermilion:Canvas;"
         "--quiet:Canvas;--outside:Canvas}}"
     )
-    rules.append(
-        f"{me} text{{font:11px {SANS};fill:var(--ink)}}{me} .m{{font-family:{MONO}}}{me} .b{{font-weight:700}}"
-    )
-    rules.append(
-        f"{me} .h{{stroke:var(--paper);stroke-width:4px;stroke-linejoin:round;paint-order:stroke}}{me} .page{{fill:var(--paper)}}"
-    )
+    rules.append(f"{me} text{{font:11px {SANS};fill:var(--ink)}}{me} .m{{font-family:{MONO}}}{me} .b{{font-weight:700}}")
+    rules.append(f"{me} .h{{stroke:var(--paper);stroke-width:4px;stroke-linejoin:round;paint-order:stroke}}{me} .page{{fill:var(--paper)}}")
     rules += [f"{me} .t-{r}{{fill:var(--{r})}}" for r in TEXT_ROLES]
     rules += [f"{me} .s{n}{{fill:var(--blue);fill-opacity:{opacity}}}" for n, opacity in SHADES.items()]
-    rules += [
-        f"{me} .q{n}{{fill:var(--quiet-edge);fill-opacity:{round(opacity * 0.6, 3)}}}" for n, opacity in SHADES.items()
-    ]
+    rules += [f"{me} .q{n}{{fill:var(--quiet-edge);fill-opacity:{round(opacity * 0.6, 3)}}}" for n, opacity in SHADES.items()]
     rules += [_rule(me, role) for role in roles]
     return "".join(rules)
 

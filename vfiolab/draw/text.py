@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from vfiolab.draw.words import findings, groups_word, headline, traits
 from vfiolab.model.address import hexa, human_size
 
 if TYPE_CHECKING:
-    from vfiolab.draw.facts import SpaceFacts
-    from vfiolab.draw.ruler import Ruler
-    from vfiolab.draw.scene import Lane, Mark
+    from vfiolab.draw.layout import Layout, Mark
     from vfiolab.draw.shapes import Picture
 
 WIDTH = 80
 MOST_LINES = 60
 SIGNS = {
-    "mapping": "====", "msi": "////", "sw-msi": "::::", "doorbell": "bell", "direct": "xxxx", "direct-relaxable": "x-x-", "reserved": "####",
+    "mapping": "====", "msi": "////", "sw-msi": "::::", "doorbell": "bell", "direct": "xxxx", "direct-relaxable": "x-x-",
+    "reserved": "####",
     "outside": "    ", "hole": "no  ", "gone": "gone", "refused": "✗   ", "fault": "!   ",
 }  # fmt: skip
 MEANING = {
@@ -28,11 +28,7 @@ MEANING = {
 
 def to_text(picture: Picture) -> str:
     """Return the picture as lines of at most 80 columns."""
-    lines = (
-        list(picture.lines)
-        if picture.lines
-        else [*fold(picture.title), *fold(picture.description), *table_lines(picture)]
-    )
+    lines = list(picture.lines) if picture.lines else [*fold(picture.title), *fold(picture.description), *table_lines(picture)]
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -57,15 +53,14 @@ def fold(text: str, indent: str = "") -> list[str]:
     return [*lines, indent + line] if line else lines
 
 
-def map_lines(
-    facts: SpaceFacts, ruler: Ruler, lanes: tuple[Lane, ...], marks: tuple[Mark, ...], window: tuple[int, int]
-) -> list[str]:
+def map_lines(layout: Layout) -> list[str]:
     """Return the iova map as a table of segments: address, size, and what each lane holds there."""
+    facts, lanes, marks, window = layout.facts, layout.lanes, layout.marks, layout.window
     merged = sum(m.count for m in marks if m.lane == 0 and m.count > 1)
     lines = [*fold(headline(facts)), *fold(" ".join(findings(facts, merged)))]
     for lane in lanes[1:]:
         if lane.domain is not None:
-            words = [groups_word(lane.domain.groups), *(traits(lane.domain).values() if lane.domain.number else ())]
+            words = [groups_word(lane.domain.groups), *traits(lane.domain).values()]
             lines += fold(f"{lane.name}: {' · '.join(words)}", "  ")
     segments = _segments(marks, window)
     room = min(16, max(4, (WIDTH - 34) // len(lanes) - 1))
@@ -92,10 +87,8 @@ def map_lines(
 
 
 def _segments(marks: tuple[Mark, ...], window: tuple[int, int]) -> list[tuple[int, int]]:
-    cuts = sorted(
-        {*window, *(m.start for m in marks if m.kind != "fault"), *(m.end for m in marks if m.kind != "fault")}
-    )
-    return list(zip(cuts, cuts[1:], strict=False))
+    cuts = sorted({*window, *(m.start for m in marks if m.kind != "fault"), *(m.end for m in marks if m.kind != "fault")})
+    return list(pairwise(cuts))
 
 
 def _words(found: list[Mark], room: int, used: dict[str, None]) -> str:
@@ -111,7 +104,7 @@ def _words(found: list[Mark], room: int, used: dict[str, None]) -> str:
     if top.kind == "refused":
         return f"✗ {top.label}"
     word = MEANING[top.kind]
-    return word if len(word) <= room and top.kind not in {"mapping"} else SIGNS[top.kind]
+    return word if len(word) <= room and top.kind != "mapping" else SIGNS[top.kind]
 
 
 def _cell(words: str, room: int) -> str:

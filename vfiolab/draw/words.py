@@ -1,4 +1,4 @@
-"""What there is to be seen in an iova map, in sentences: the title, the finding under it, and the description that stands for the picture."""
+"""What there is to be seen in an iova map, in sentences: the title, the finding under it, and the description."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def headline(facts: SpaceFacts) -> str:
     if facts.backend == "none":
         joined = count(len(facts.groups), "group") if facts.groups else "no group"
         return f"A container with {joined} and no backend: there is no address space yet"
-    if facts.backend == "iommufd-compat":
-        return f"One address space (iommufd's compatibility backend) holds {user}"
+    if facts.backend == "noiommu":
+        return "A container without an IOMMU: nothing is translated and nothing is protected"
     if not facts.domains:
         return f"A {facts.backend} container without a domain: {user if number else 'nothing is mapped'}"
     domains = count(len(facts.domains), "domain")
@@ -96,9 +96,7 @@ def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None 
     if not said and len(facts.domains) > 1:
         names = differing(facts.domains)
         who = "They" if len(facts.domains) > 2 else f"{facts.domains[0].name} and {facts.domains[1].name}"
-        said.append(
-            f"{who} differ in {listed(names)}." if names else f"{who} do not differ in anything a user can see."
-        )
+        said.append(f"{who} differ in {listed(names)}." if names else f"{who} do not differ in anything a user can see.")
     if facts.attempts and not facts.said:
         refused = len(facts.attempts) + facts.attempts_before
         said.append(f"{count(refused, 'map')} {'was' if refused == 1 else 'were'} refused.")
@@ -118,15 +116,12 @@ def blame(attempt: Attempt, domains: Sequence[DomainFacts]) -> str:
     for domain in domains:
         if domain.number in attempt.blockers:
             parts.setdefault(KIND_WORDS[in_the_way(domain, span)], []).append(domain.name)
-    return "; ".join(
-        f"{'outside the' if what == 'aperture' else 'meets the'} {what} of {listed(names)}"
-        for what, names in parts.items()
-    )
+    return "; ".join(f"{'outside the' if what == 'aperture' else 'meets the'} {what} of {listed(names)}" for what, names in parts.items())
 
 
-def description(facts: SpaceFacts, window: tuple[int, int], torn: tuple[bool, bool], merged: int) -> str:
-    """Return the whole picture in sentences."""
-    said = findings(facts, merged, window if any(torn) else None)
+def details(facts: SpaceFacts) -> list[str]:
+    """Return the rest of the description: the mappings, the domains, what was refused, in sentences."""
+    said = []
     shown = 6
     for start, end, name in list(zip(facts.starts, facts.ends, facts.names, strict=True))[:shown]:
         said.append(f"Mapping {name + ' ' if name else ''}{hexa(start)}-{hexa(end - 1)} ({human_size(end - start)}).")
@@ -136,17 +131,12 @@ def description(facts: SpaceFacts, window: tuple[int, int], torn: tuple[bool, bo
     said += [f"{d.name} holds other ranges than the user's mappings." for d in facts.domains if d.mapped is not None]
     for a in facts.attempts:
         why = blame(a, facts.domains) or a.why
-        said.append(
-            f"Refused: map {hexa(a.start)}-{hexa(a.end - 1)} ({human_size(a.end - a.start)}), {a.errno}, {why}."
-        )
-    said += [f"DMA fault at {hexa(f)}." for f in facts.faults]
-    return " ".join(said)
+        said.append(f"Refused: map {hexa(a.start)}-{hexa(a.end - 1)} ({human_size(a.end - a.start)}), {a.errno}, {why}.")
+    return said + [f"DMA fault at {hexa(f)}." for f in facts.faults]
 
 
 def _domain_sentence(domain: DomainFacts) -> str:
-    words = [groups_word(domain.groups), *traits(domain).values()] if domain.number else [groups_word(domain.groups)]
-    for region in domain.reserved:
-        words.append(f"{KIND_WORDS[region.kind]} {region.span}")
-    for bell in domain.doorbells:
-        words.append(f"doorbell page {hexa(bell.physical)} at {bell.span}")
+    words = [groups_word(domain.groups), *traits(domain).values()]
+    words += [f"{KIND_WORDS[region.kind]} {region.span}" for region in domain.reserved]
+    words += [f"doorbell page {hexa(bell.physical)} at {bell.span}" for bell in domain.doorbells]
     return f"{domain.name[0].upper()}{domain.name[1:]}: {', '.join(words)}."

@@ -32,8 +32,9 @@ class PageRun:
 def hardware_pages(iova: int, physical: int, size: int, bitmap: int) -> tuple[PageRun, ...]:
     """Split a physically contiguous run into hardware pages, as the IOMMU core does (iommu_pgsize, 4.4 and later).
 
-    Repeatedly the largest page of `bitmap` (bit n: pages of 2^n bytes) that is no larger than what is left and to which both iova and
-    physical address are aligned. All numbers in bytes. ValueError if the smallest page does not fit the run.
+    Repeatedly the largest page of `bitmap` (bit n: pages of 2^n bytes) that is no larger than what is left and to
+    which both iova and physical address are aligned. All numbers in bytes. ValueError if the smallest page does not
+    fit the run.
 
     >>> [str(run) for run in hardware_pages(0x100000, 0x40100000, 4 << 20, 0x40201000)]
     ['256 x 4 KiB', '1 x 2 MiB', '256 x 4 KiB']
@@ -59,9 +60,7 @@ def _check_run(iova: int, physical: int, size: int, bitmap: int) -> None:
         if number % least:
             raise ValueError(f"{name} {hexa(number)} is not a multiple of the smallest page, {human_size(least)}")
     if size <= 0 or iova < 0 or physical < 0 or max(iova, physical) + size > U64:
-        raise ValueError(
-            f"a run lies within 0..2^64 and is not empty, not {hexa(iova)} -> {hexa(physical)}, size {hexa(size)}"
-        )
+        raise ValueError(f"a run lies within 0..2^64 and is not empty, not {hexa(iova)} -> {hexa(physical)}, size {hexa(size)}")
 
 
 def _how_many(iova: int, physical: int, end: int, page: int, larger: int) -> int:
