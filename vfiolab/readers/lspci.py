@@ -136,6 +136,9 @@ class _Reader:
         draft = entry.draft
         is_bridge = (draft.class_code or 0) >> 8 in {0x0604, 0x0609}
         draft.caps_known = verbose and not entry.denied
+        if entry.extended and not entry.express and not entry.dump:
+            draft.caps_known = False
+            draft.notes.append("it has extended capabilities but no Express line: part of its entry is missing")
         if draft.kind is None and not entry.express and draft.caps_known and (entry.details or not is_bridge):
             draft.kind = "pci-bridge" if is_bridge else "pci"
         if entry.has_acs:

@@ -63,6 +63,7 @@ class Entry:
         self.words: dict[str, dict[str, bool]] = {}
         self.has_acs = False
         self.express = False
+        self.extended = False
         self.registers = False
         self.dump = bytearray()
 
@@ -114,6 +115,7 @@ def _capability(entry: Entry, rest: str, _line: str) -> None:
     if match is None:
         return
     what = entry.section = match[2]
+    entry.extended = entry.extended or len(match[1]) > 2
     if what.startswith("Express"):
         entry.express = True
         port = re.sub(r"^Express(?: \(v\d+\))? ?", "", what)
