@@ -39,12 +39,9 @@ class Event(NamedTuple):
             words.append(f"D{self.domain}")
         if self.group is not None:
             words.append(str(self.group))
-        for number in (self.iova, self.physical, self.size):
-            if number is not None:
-                words.append(f"{number:#x}" if number > 9 else str(number))
-        for number in (self.prot, self.errno):
-            if number is not None:
-                words.append(str(number))
+        addresses = (self.iova, self.physical, self.size)
+        words += [f"{number:#x}" if number > 9 else str(number) for number in addresses if number is not None]
+        words += [str(number) for number in (self.prot, self.errno) if number is not None]
         return " ".join(words)
 
 
@@ -145,7 +142,9 @@ def canonical(events: Iterable[Event]) -> list[Event]:
         at = open_runs.get(event.domain)
         if running and at is not None:
             last = out[at]
-            assert last.iova is not None and last.size is not None and event.size is not None
+            assert last.iova is not None
+            assert last.size is not None
+            assert event.size is not None
             if last.iova + last.size == event.iova and last.prot == event.prot:
                 out[at] = last._replace(size=last.size + event.size)
                 continue

@@ -13,6 +13,7 @@ from vfiolab.model.switches import SWITCHES, Switch, Version
 
 OLDEST: Version = (4, 4)
 NEWEST = "7.3"
+_VERSION = re.compile(r"v?(\d+)\.(\d+)(?!\d)")
 
 
 def parse_version(release: str) -> Version:
@@ -21,7 +22,7 @@ def parse_version(release: str) -> Version:
     >>> parse_version("6.1.0-56-amd64"), parse_version("4.4")
     ((6, 1), (4, 4))
     """
-    match = re.match(r"v?(\d+)\.(\d+)(?![\d])", release.strip()) if isinstance(release, str) else None
+    match = _VERSION.match(str(release).strip())
     if match is None:
         raise ValueError(f"cannot read a kernel version from {release!r}: write it as '6.12' or as uname -r prints it")
     return int(match[1]), int(match[2])
@@ -67,7 +68,10 @@ class Kernel:
         >>> Kernel("4.6").landed("4.7", "4.6"), Kernel("5.0").landed("5.3", "4.19"), Kernel("5.3").landed("5.3", "4.19")
         (False, None, True)
         """
-        return _landed(self.version, Switch("", "", "", first_seen=parse_version(first_seen), absent_in=parse_version(absent_in) if absent_in else None))
+        return _landed(
+            self.version,
+            Switch("", "", "", first_seen=parse_version(first_seen), absent_in=parse_version(absent_in) if absent_in else None),
+        )
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -103,7 +107,11 @@ class Kernel:
         return self.release + "".join(f" with {name} flipped" for name in sorted(self.flips))
 
     def __repr__(self) -> str:
-        return f"Kernel({self.release!r})" if not self.flips else f"Kernel({self.release!r}).flipped({', '.join(map(repr, sorted(self.flips)))})"
+        return (
+            f"Kernel({self.release!r})"
+            if not self.flips
+            else f"Kernel({self.release!r}).flipped({', '.join(map(repr, sorted(self.flips)))})"
+        )
 
 
 def show(version: Version | None) -> str:

@@ -1,0 +1,1 @@
+"""A model of Linux VFIO: groups, containers, domains."""

@@ -1,0 +1,191 @@
+"""Build a machine by hand, a few lines at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from vfiolab.model.address import Span
+from vfiolab.model.iommu import IommuUnit, ReservedRegion
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.machine import DRIVERS, Host, Machine
+from vfiolab.model.msi import InterruptController
+from vfiolab.model.pci import Acs, Function, Topology, bdf_key, normal_bdf
+
+ACS_ON = Acs(0x1D, 0x1D)
+ACS_EMPTY = Acs(0, 0)
+ITS = InterruptController("gicv3-its", 0x8090040)
+GICV2M = InterruptController("gicv2m", 0x8020040)
+
+
+class MachineBuilder:
+    """Put a machine together: units first, then ports, bridges and endpoints from the root downward.
+
+    >>> m = MachineBuilder("two units")
+    >>> a, b = m.unit("smmu0", kind="arm-smmu-v3"), m.unit("smmu1", kind="arm-smmu-v3")
+    >>> m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=a))
+    >>> m.endpoint("21:00.0", below=m.root_port("20:01.0", unit=b))
+    >>> m.machine()
+    Machine('two units', 4 functions, 2 IOMMU units)
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._functions: dict[str, Function] = {}
+        self._units: dict[str, IommuUnit] = {}
+        self._behind: dict[str, str] = {}
+        self._firmware: dict[str, list[ReservedRegion]] = {}
+        self._emulated: list[str] = []
+        self._controller: InterruptController | None = None
+
+    def unit(
+        self,
+        name: str,
+        kind: str,
+        *,
+        width: int = 48,
+        stage: int | None = None,
+        page_sizes: int = 0x40201000,
+        snoop_control: bool = False,
+        isolated_msi: bool | None = None,
+        coherent: bool = True,
+        hardware_msi: tuple[int, int] | None = None,
+    ) -> str:
+        """Add an IOMMU and return its name. `hardware_msi`: an untranslated MSI range, first and last byte."""
+        if name in self._units:
+            raise ValueError(f"there is a unit {name!r} already; choose another name")
+        self._units[name] = IommuUnit(
+            name=name,
+            kind=kind,
+            width=64 if kind == "amd-vi" and width == 48 else width,
+            stage=stage or (1 if kind == "arm-smmu-v3" else None),
+            page_sizes=page_sizes,
+            snoop_control=snoop_control,
+            isolated_msi=kind != "virtio-iommu" if isolated_msi is None else isolated_msi,
+            coherent=coherent,
+            hardware_msi=Span.inclusive(*hardware_msi) if hardware_msi else None,
+        )
+        return name
+
+    def interrupts(self, controller: InterruptController) -> None:
+        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC)."""
+        self._controller = controller
+
+    def root_port(self, bdf: str, unit: str, *, acs: bool | Acs = True) -> str:
+        """Add a root port and return its address. acs: True (the four bits that count, on), False (no capability), or registers."""
+        return self._add(bdf, "root-port", None, unit, acs, driver="pcieport", class_code=0x060400)
+
+    def upstream(self, bdf: str, below: str) -> str:
+        """Add a switch's upstream port."""
+        return self._add(bdf, "upstream", below, None, False, driver="pcieport", class_code=0x060400)
+
+    def downstream(self, bdf: str, below: str, *, acs: bool | Acs = True) -> str:
+        """Add a switch's downstream port."""
+        return self._add(bdf, "downstream", below, None, acs, driver="pcieport", class_code=0x060400)
+
+    def pci_bridge(self, bdf: str, below: str) -> str:
+        """Add a PCIe-to-PCI bridge."""
+        return self._add(bdf, "pcie-to-pci", below, None, False, class_code=0x060400)
+
+    def endpoint(
+        self,
+        bdf: str,
+        below: str | None = None,
+        *,
+        unit: str | None = None,
+        functions: int = 1,
+        kind: str | None = None,
+        acs: bool | Acs = False,
+        driver: str | None = "vfio-pci",
+        vendor: int = 0x1B36,
+        device: int = 0x0010,
+        msi: int = 1,
+        msix: int = 8,
+    ) -> None:
+        """Add an endpoint of so many functions: below a port, or on the root bus (then `unit` says behind which IOMMU)."""
+        segment, bus, slot, first = bdf_key(bdf)
+        for number in range(first, first + functions):
+            self._add(
+                f"{segment:04x}:{bus:02x}:{slot:02x}.{number}",
+                kind or ("endpoint" if below else "rc-endpoint"),
+                below,
+                unit,
+                acs,
+                driver=driver,
+                class_code=0x020000,
+                multifunction=functions > 1,
+                vendor=vendor,
+                device=device,
+                msi=msi,
+                msix=msix,
+                intx=1,
+            )
+
+    def mdev(self, name: str = "mdev0") -> str:
+        """Add a mediated (emulated) device: a group without an IOMMU."""
+        self._emulated.append(name)
+        return name
+
+    def region(self, bdf: str, first: int, last: int, kind: str = "direct") -> None:
+        """Let the firmware demand a region for a device: first and last byte; direct, direct-relaxable or reserved."""
+        self._firmware.setdefault(normal_bdf(bdf), []).append(ReservedRegion(Span.inclusive(first, last), kind))
+
+    def _add(
+        self, bdf: str, kind: str, below: str | None, unit: str | None, acs: bool | Acs, *, multifunction: bool = False, **facts: object
+    ) -> str:
+        name = normal_bdf(bdf)
+        if name in self._functions:
+            raise ValueError(f"there is a function {name} already")
+        if below is not None:
+            bus, parent = bdf_key(name)[1], normal_bdf(below)
+            if parent not in self._functions:
+                raise ValueError(f"{name} is to be below {parent}, which is not there; add that first")
+            above = self._functions[parent]
+            if above.secondary not in (None, bus):
+                raise ValueError(f"{name} is on bus {bus:02x}, but bus {above.secondary:02x} is below {parent}")
+            self._functions[parent] = replace(above, secondary=bus, subordinate=bus)
+            self._widen(parent, bus)
+            below = parent
+        owner = unit if unit is not None else self._behind.get(below or "")
+        if owner is None or owner not in self._units:
+            raise ValueError(f"{name} is behind no IOMMU unit; name one of {', '.join(self._units) or 'none yet: add one with unit()'}")
+        register = acs if isinstance(acs, Acs) else ACS_ON if acs else None
+        self._functions[name] = Function(bdf=name, kind=kind, parent=below, acs=register, multifunction=multifunction, **facts)  # type: ignore[arg-type]
+        self._behind[name] = owner
+        return name
+
+    def _widen(self, port: str | None, bus: int) -> None:
+        while port is not None:
+            function = self._functions[port]
+            self._functions[port] = replace(function, subordinate=max(function.subordinate or 0, bus))
+            port = function.parent
+
+    def machine(self) -> Machine:
+        """Return the machine so far."""
+        arm = any(unit.is_arm for unit in self._units.values())
+        controller = self._controller or (ITS if arm else InterruptController("x86-apic"))
+        units = tuple(
+            replace(
+                unit,
+                devices=frozenset(bdf for bdf, owner in self._behind.items() if owner == unit.name),
+                isolated_msi=unit.isolated_msi and (controller.isolated or not unit.is_arm),
+            )
+            for unit in self._units.values()
+        )
+        return Machine(
+            name=self.name,
+            source="built by hand",
+            topology=Topology(self._functions.values()),
+            units=units,
+            interrupts=controller,
+            firmware=MappingProxyType({bdf: tuple(regions) for bdf, regions in self._firmware.items()}),
+            drivers=DRIVERS | {"e1000e", "nvme"},
+            emulated=tuple(self._emulated),
+        )
+
+    def host(self, kernel: Kernel | str | None = None) -> Host:
+        """Boot a kernel on the machine; the newest by default."""
+        return self.machine().host(kernel)
+
+    def __repr__(self) -> str:
+        return f"MachineBuilder({self.name!r}, {len(self._functions)} functions)"

@@ -1,0 +1,467 @@
+"""iommufd's compatibility layer behind /dev/vfio/vfio (6.2 and later, kernels built without the native container).
+
+The address space belongs to the descriptor: it begins with the first GROUP_SET_CONTAINER and survives the last group. Groups are attached,
+claimed and judged when a device is opened. Sources: drivers/iommu/iommufd/vfio_compat.c and io_pagetable.c (6.12), and recorded runs of 6.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from vfiolab.model import iova as iova_list
+from vfiolab.model.address import U64, Span, hexa
+from vfiolab.model.core import rmrr_locked
+from vfiolab.model.drivers import VfioGroup
+from vfiolab.model.errors import Check, VfioError, run_checks
+from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_argsz, iova_part
+from vfiolab.model.iommu import Domain
+from vfiolab.model.noiommu import NOIOMMU
+from vfiolab.model.process import CAP_IPC_LOCK, Process
+from vfiolab.model.vfio import DMA_CC, UNMAP_ALL_EXT, System
+
+VX = "drivers/iommu/iommufd/vfio_compat.c"
+IP = "drivers/iommu/iommufd/io_pagetable.c"
+PAGES = "drivers/iommu/iommufd/pages.c"
+TYPE1, TYPE1v2 = 1, 3
+PAGE_MASK = 0xFFFFFFFFFFFFF000
+UNSAFE = "iommufd.allow_unsafe_interrupts"
+
+
+@dataclass(slots=True)
+class Area:
+    """One mapped range (iommufd's iopt_area). `account`: mapped without CAP_IPC_LOCK, so its pages count as locked memory."""
+
+    iova: int
+    size: int
+    vaddr: int
+    prot: int
+    account: bool
+    name: str = ""
+    pinned: bool = False
+
+    @property
+    def end(self) -> int:
+        """First address after the range."""
+        return self.iova + self.size
+
+    @property
+    def span(self) -> Span:
+        """The iovas, half-open."""
+        return Span(self.iova, self.iova + self.size)
+
+
+@dataclass(slots=True)
+class _Map:
+    compat: Compat
+    iova: int
+    size: int
+    vaddr: int
+    flags: int
+    argsz: int
+    ptr: str
+
+
+def _unaligned(r: _Map) -> str | None:
+    for name, number in (("size", r.size), ("iova", r.iova)):
+        if number & r.compat.granule - 1:
+            return f"{name} {number:#x} is not a multiple of {r.compat.granule:#x}"
+    return None
+
+
+def _wrap(name: str, start: int, size: int, limit: int) -> str | None:
+    return f"{name} {hexa(start)} + size {size:#x} wraps past 2^64" if start + size > limit else None
+
+
+def _in_reserved(r: _Map) -> str | None:
+    wanted = Span.sized(r.iova, r.size)
+    if iova_list.in_one(r.compat.valid_iova, r.iova, r.size):
+        return None
+    return f"{wanted} is not inside one usable range: {', '.join(map(str, r.compat.valid_iova))}"
+
+
+def _overlap(r: _Map) -> str | None:
+    hit = next(r.compat.areas_in(r.iova, r.size), None)
+    return f"{Span.sized(r.iova, r.size)} overlaps the mapping {hit.span}" if hit else None
+
+
+MAP_CHECKS = (
+    Check("the struct can be read", "EFAULT", VX, lambda r: f"the pointer to the struct is {r.ptr}" if r.ptr != "good" else None),
+    Check("argsz holds the whole struct (32 bytes)", "EINVAL", VX, lambda r: f"argsz {r.argsz} is below 32" if r.argsz < 32 else None, "set argsz = 32"),
+    Check("only READ and WRITE are set", "EINVAL", VX, lambda r: f"flags {r.flags:#x} holds {r.flags & ~3:#x}, which the compatibility layer does not know" if r.flags & ~3 else None,
+          "VADDR updates need the native container"),
+    Check("the descriptor has an address space", "ENODEV", VX, lambda r: r.compat.no_space(), "GROUP_SET_CONTAINER with this descriptor first"),
+    Check("the size is not 0", "EINVAL", IP, lambda r: "size 0 maps nothing" if not r.size else None, "give a size"),
+    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", lambda r: f"size {r.size:#x} is within a page of 2^64" if r.size > U64 - 1 - 4096 else None,
+          "give a smaller size"),
+    Check("vaddr + size does not wrap", "EOVERFLOW", IP, lambda r: _wrap("vaddr", r.vaddr, r.size, U64 - 1), "keep vaddr + size below 2^64"),
+    Check("size and iova are multiples of the granule", "EINVAL", IP, _unaligned, "align them (the granule is 1 byte until a device is open)"),
+    Check("iova + size does not wrap", "EOVERFLOW", IP, lambda r: _wrap("iova", r.iova, r.size, U64), "keep iova + size within 2^64"),
+    Check("the range is usable", "EINVAL", IP, _in_reserved, "map around it: GET_INFO capability 1 lists the usable ranges"),
+    Check("no existing mapping overlaps", "EEXIST", IP, _overlap, "unmap it first"),
+    Check("the vaddr is a multiple of the granule", "EINVAL", IP,
+          lambda r: f"vaddr {r.vaddr:#x} is not a multiple of {r.compat.granule:#x}" if r.vaddr & r.compat.granule - 1 else None, "align it"),
+)  # fmt: skip
+
+
+class Compat:
+    """One descriptor's address space (iommufd's IOAS). Views read `dmas`, `domains` and `valid_iova` as they do of type1."""
+
+    name = "iommufd-compat"
+    pins_group = False
+
+    def __init__(self, system: System, process: Process) -> None:
+        self.system, self.process = system, process
+        self.groups: list[VfioGroup] = []
+        self.areas: list[Area] = []
+        self.exists = False
+        self.v1 = False
+        self._open: dict[VfioGroup, dict[str, int]] = {}
+        self._domains: list[Domain] = []
+
+    @property
+    def backend(self) -> Compat | None:
+        """The address space itself, None before the first group came."""
+        return self if self.exists else None
+
+    @property
+    def v2(self) -> bool:
+        """Whether UNMAP never splits (type 3)."""
+        return not self.v1
+
+    @property
+    def dmas(self) -> list[Area]:
+        """The mappings in iova order."""
+        return self.areas
+
+    @property
+    def domains(self) -> list[Domain]:
+        """One domain for each IOMMU unit that has an open device behind it, newest first."""
+        return self._domains
+
+    @property
+    def dma_avail(self) -> int:
+        """What capability 3 says: no limit."""
+        return 0xFFFFFFFF
+
+    @property
+    def page_sizes(self) -> int:
+        """Bitmap that GET_INFO reports: the units' with a device open, else whole pages of any size."""
+        bitmap = PAGE_MASK
+        for domain in self._domains:
+            bitmap &= domain.page_sizes
+        return bitmap
+
+    @property
+    def granule(self) -> int:
+        """Alignment of MAP: 1 byte with no device open under type 3, else the smallest page."""
+        if self._domains:
+            return self.page_sizes & -self.page_sizes
+        return self.process.page_size if self.v1 else 1
+
+    @property
+    def valid_iova(self) -> iova_list.IovaList:
+        """Usable iovas: everything but the apertures and reserved regions of open devices."""
+        return self._iovas(self._open)
+
+    def _iovas(self, groups: Iterable[VfioGroup]) -> iova_list.IovaList:
+        iovas: iova_list.IovaList = (Span(0, U64),)
+        for group in groups:
+            unit = group.group.unit
+            assert unit is not None
+            iovas = iova_list.exclude(iova_list.shrink(iovas, unit.aperture(self.system.kernel)), iova_list.binding(group.group.reserved))
+        return iovas
+
+    def no_space(self) -> str | None:
+        """Say that no group has come through this descriptor yet."""
+        return None if self.exists else "the descriptor has no address space: no group came through it yet"
+
+    def _need_space(self) -> None:
+        why = self.no_space()
+        if why:
+            raise VfioError("ENODEV", why, VX, "GROUP_SET_CONTAINER with this descriptor first")
+
+    def areas_in(self, iova: int, size: int) -> Iterator[Area]:
+        """Yield the areas that share a byte with a range, ascending."""
+        return (area for area in list(self.areas) if area.iova < iova + size and iova < area.end)
+
+    # groups and devices
+
+    def check_enter(self, group: VfioGroup) -> None:
+        """Nothing is refused here: the device's opening judges."""
+
+    def enter(self, group: VfioGroup) -> None:
+        """Note the group; neither claim nor attach it."""
+        self.groups.append(group)
+        group.container = self
+        self.exists = True
+
+    def leave(self, group: VfioGroup) -> None:
+        """Forget the group; its open devices stay attached."""
+        self.groups.remove(group)
+        group.container = None
+
+    def drop(self, group: VfioGroup) -> None:
+        """Nothing happens: a dead group stays noted until it is unset or closed."""
+
+    def open_device(self, group: VfioGroup, name: str) -> None:
+        """Claim and attach at a group's first open device, and pin every mapping. EPERM, EADDRINUSE, EFAULT, ENOMEM, EINVAL; a refusal undoes all."""
+        opened = self._open.get(group)
+        if opened is None:
+            self._check_open(group, name)
+            self._attach(group)
+            opened = self._open.setdefault(group, {})
+        opened[name] = opened.get(name, 0) + 1
+
+    def _check_open(self, group: VfioGroup, name: str) -> None:
+        core, unit = self.system.core, group.group.unit
+        assert unit is not None
+        source = "iommufd_device_attach, drivers/iommu/iommufd/device.c"
+        if group.group.native or group.group.owner not in (None, self):
+            users = ", ".join(sorted(group.group.native)) or "another user"
+            raise VfioError(
+                "EPERM", f"group {group.id} is not viable: {users} use its DMA", source, "unbind them, or bind them to vfio-pci or pci-stub"
+            )
+        if group.group.has_direct:
+            raise VfioError(
+                "EINVAL", rmrr_locked(group.group) or f"group {group.id} needs a direct region", source, "firmware settings only"
+            )
+        if not unit.msi_is_isolated(core.kernel) and self.system.params.get(UNSAFE, "N") not in ("Y", "1"):
+            raise VfioError(
+                "EPERM",
+                f"group {group.id} is behind {unit.name}, whose interrupts are not isolated",
+                source,
+                "iommufd.allow_unsafe_interrupts=1 accepts the risk",
+            )
+        kinds = {region.kind for region in group.group.reserved}
+        if {"msi", "sw-msi"} <= kinds:
+            raise VfioError("EINVAL", f"group {group.id} reports a hardware and a software MSI region", source, "use the native container")
+        iovas = self._iovas([*self._open, group])
+        for area in self.areas:
+            if not iova_list.in_one(iovas, area.iova, area.size):
+                raise VfioError(
+                    "EADDRINUSE",
+                    f"the mapping {area.span} is not inside {', '.join(map(str, iovas))}, what {name} leaves usable",
+                    source,
+                    "unmap it, then open the device",
+                )
+        if not self._open:
+            self._check_pin(self.areas)
+
+    def _attach(self, group: VfioGroup) -> None:
+        core, first, unit = self.system.core, not self._open, group.group.unit
+        assert unit is not None
+        core.claim(group.group, self)
+        shared = next((domain for domain in self._domains if not domain.attach_errno(unit)), None)
+        domain = core.alloc(group.group) if shared is None else shared
+        core.attach(domain, group.group)
+        if first:
+            for area in self.areas:
+                self._pin(area)
+        if shared is None:
+            self._domains.insert(0, domain)
+            for area in self.areas:
+                self._map_in(domain, area)
+
+    def close_device(self, group: VfioGroup, name: str) -> None:
+        """Detach and release with a group's last open device; the last of all unpins every mapping."""
+        opened = self._open[group]
+        opened[name] -= 1
+        if any(opened.values()):
+            return
+        del self._open[group]
+        core, domain = self.system.core, group.group.domain
+        assert domain is not None
+        core.detach(domain, group.group)
+        if not domain.groups:
+            self._domains.remove(domain)
+            core.free(domain)
+        core.release(group.group)
+        if not self._open:
+            for area in self.areas:
+                self._unpin(area)
+
+    # pinning
+
+    def _check_pin(self, areas: Iterable[Area]) -> None:
+        process, source = self.process, f"iopt_area_fill_domains, {PAGES}"
+        charged = process.locked_pages
+        limit = process.limit_pages
+        for area in areas:
+            if not area.prot:
+                raise VfioError(
+                    "EINVAL",
+                    f"the mapping {area.span} may be neither read nor written: an IOMMU cannot map it",
+                    source,
+                    "map it with READ or WRITE",
+                )
+            bad = process.memory.first_bad(area.vaddr, area.size, write=bool(area.prot & 2), page_size=process.page_size)
+            room = None if limit is None or not area.account else max(limit - charged, 0)
+            if bad is not None and (room is None or bad <= room):
+                raise VfioError(
+                    "EFAULT",
+                    f"the page at vaddr {hexa(area.vaddr + bad * process.page_size)} of {area.span} cannot be pinned",
+                    source,
+                    "map the memory first",
+                )
+            pages = self._pages(area)
+            if room is not None and pages > room:
+                raise VfioError(
+                    "ENOMEM",
+                    f"{pages} more pages exceed RLIMIT_MEMLOCK, {process.memlock:#x} bytes = {limit} pages",
+                    source,
+                    "raise the limit, or map with CAP_IPC_LOCK",
+                )
+            charged += pages if area.account else 0
+
+    def _pages(self, area: Area) -> int:
+        page = self.process.page_size
+        return (area.vaddr + area.size - 1) // page - area.vaddr // page + 1
+
+    def _pin(self, area: Area) -> None:
+        area.pinned = True
+        self.process.locked_pages += self._pages(area) if area.account else 0
+
+    def _unpin(self, area: Area) -> None:
+        self.process.locked_pages -= self._pages(area) if area.account and area.pinned else 0
+        area.pinned = False
+
+    def _map_in(self, domain: Domain, area: Area) -> None:
+        at = area.iova
+        for physical, size in self.process.memory.physical_runs(area.vaddr, area.size):
+            domain.map(at, size, physical, area.prot | domain.prot)
+            at += size
+
+    # the container's ioctls
+
+    def set_iommu(self, kind: int) -> None:
+        """Type 1 or 3, repeatable. EINVAL (another type), ENODEV (no address space yet)."""
+        if kind not in (TYPE1, TYPE1v2):
+            raise VfioError(
+                "EINVAL", f"the compatibility layer offers types 1 and 3, not {kind}", f"iommufd_vfio_set_iommu, {VX}", "type 3 is type1 v2"
+            )
+        self._need_space()
+        self.v1 = self.v1 or kind == TYPE1
+
+    def check_extension(self, number: int) -> int:
+        """Answer an extension; DMA_CC is ENODEV before there is an address space; no-IOMMU (8) is offered (recorded)."""
+        if number == DMA_CC:
+            self._need_space()
+            return int(all(domain.coherent for domain in self._domains))
+        return int(number in (TYPE1, TYPE1v2, NOIOMMU, UNMAP_ALL_EXT))
+
+    def info(self, argsz: int) -> Info:
+        """GET_INFO: page sizes, no limit on mappings, the usable ranges."""
+        check_argsz(argsz)
+        self._need_space()
+        caps, total = chain([(DMA_AVAIL, 12, [("avail", self.dma_avail)]), iova_part(self.valid_iova)], padded=True)
+        return answer(argsz, FLAG_PGSIZES, self.page_sizes, caps, total)
+
+    def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+        """MAP_DMA; pinned at once if a device is open, else when one is opened."""
+        run_checks(MAP_CHECKS, _Map(self, iova, size, vaddr, flags, argsz, ptr))
+        area = Area(iova, size, vaddr, flags, CAP_IPC_LOCK not in self.process.capabilities, name)
+        if self._open:
+            self._check_pin([area])
+            self._pin(area)
+            for domain in self._domains:
+                self._map_in(domain, area)
+        self._insert(area)
+
+    def _insert(self, area: Area) -> None:
+        self.areas.append(area)
+        self.areas.sort(key=lambda a: a.iova)
+
+    def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
+        """UNMAP_DMA: whole areas only, unless SET_IOMMU(1) ran: then areas are cut at the range's edges.
+
+        What the kernel has removed before it meets an area that sticks out stays removed (ENOENT).
+        """
+        if ptr != "good":
+            raise VfioError("EFAULT", f"the pointer to the struct is {ptr}", VX)
+        if argsz < 24 or flags & ~2:
+            raise VfioError(
+                "EINVAL",
+                f"argsz {argsz} is below 24" if argsz < 24 else f"flags {flags:#x}: the compatibility layer knows only ALL (2)",
+                VX,
+                "set argsz = 24, flags 0 or ALL",
+            )
+        self._need_space()
+        if flags:
+            if iova or size:
+                raise VfioError("EINVAL", f"ALL goes with iova 0 and size 0, not iova {iova:#x} size {size:#x}", VX, "set both to 0")
+            return self._remove(self.areas), None
+        if self.v1:
+            self._cut((iova + size) % U64)
+            self._cut(iova)
+        if not size:
+            raise VfioError("EINVAL", "size 0 unmaps nothing", IP, "give a size")
+        if iova + size > U64:
+            raise VfioError("EOVERFLOW", f"iova {hexa(iova)} + size {size:#x} wraps past 2^64", IP, "keep iova + size within 2^64")
+        inside: list[Area] = []
+        for area in self.areas_in(iova, size):
+            if area.iova < iova or area.end > iova + size:
+                self._remove(inside)
+                raise VfioError(
+                    "ENOENT",
+                    f"the mapping {area.span} sticks out of {Span.sized(iova, size)}",
+                    f"iopt_unmap_iova_range, {IP}",
+                    "unmap whole mappings",
+                )
+            inside.append(area)
+        return self._remove(inside), None
+
+    def _cut(self, at: int) -> None:
+        area = next((area for area in self.areas if area.iova < at < area.end), None)
+        if area is None:
+            return
+        if at & self.process.page_size - 1:
+            raise VfioError(
+                "EINVAL", f"{hexa(at)} would cut the mapping {area.span} inside a page", f"iopt_cut_iova, {IP}", "cut at whole pages"
+            )
+        offset = at - area.iova
+        rest = Area(at, area.size - offset, area.vaddr + offset, area.prot, area.account, area.name, area.pinned)
+        for domain in self._domains:
+            domain.unmap(area.iova, area.size)
+        area.size = offset
+        self._insert(rest)
+        for domain in self._domains:
+            self._map_in(domain, area)
+            self._map_in(domain, rest)
+
+    def _remove(self, areas: list[Area]) -> int:
+        total = 0
+        for area in list(areas):
+            for domain in self._domains:
+                domain.unmap(area.iova, area.size)
+            self._unpin(area)
+            self.areas.remove(area)
+            total += area.size
+        return total
+
+    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
+        """DIRTY_PAGES is not there: ENOTTY."""
+        raise self.unknown()
+
+    def unknown(self) -> VfioError:
+        """ENOTTY."""
+        return VfioError(
+            "ENOTTY",
+            "iommufd's compatibility layer does not have this ioctl",
+            f"iommufd_vfio_ioctl, {VX}",
+            "use the native container, or iommufd itself",
+        )
+
+    def __repr__(self) -> str:
+        return f"Compat({len(self.areas)} mappings, {sum(map(len, self._open.values()))} devices open)"
+
+    def _check(self) -> None:
+        end = 0
+        for area in self.areas:
+            assert area.size > 0, f"empty area at {area.iova:#x}"
+            assert end <= area.iova, f"areas overlap at {area.iova:#x}"
+            end = area.end
+            assert area.pinned == bool(self._open), f"{area} pinned with {len(self._open)} groups open"
+        assert bool(self._domains) == bool(self._open)
+        for domain in self._domains:
+            domain._check()

@@ -1,0 +1,259 @@
+"""A machine, and a host: a machine that runs a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from vfiolab.model.compat import Compat
+from vfiolab.model.core import IommuCore, IommuGroup, merged_reserved
+from vfiolab.model.drivers import Drivers
+from vfiolab.model.errors import VfioError
+from vfiolab.model.events import EventLog
+from vfiolab.model.grouping import Grouping, GroupingOptions, iommu_groups
+from vfiolab.model.iommu import IommuUnit, ReservedRegion
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.msi import InterruptController
+from vfiolab.model.noiommu import PARAMETER as NOIOMMU_MODE
+from vfiolab.model.pci import Topology
+from vfiolab.model.process import Arena, Process
+from vfiolab.model.server import Server
+from vfiolab.model.vfio import Native, System, UserProcess
+
+DRIVERS = frozenset({"pci-stub", "pcieport", "vfio-pci"})
+MEMLOCK = 8 << 20
+PARAMS = MappingProxyType(
+    {
+        "vfio_iommu_type1.allow_unsafe_interrupts": "N",
+        "vfio_iommu_type1.disable_hugepages": "N",
+        "vfio_iommu_type1.dma_entry_limit": "65535",
+    }
+)
+BOOLEANS = frozenset(
+    {
+        "allow_unsafe_interrupts",
+        "disable_hugepages",
+        "enable_unsafe_noiommu_mode",
+        "disable_idle_d3",
+        "nointxmask",
+        "disable_denylist",
+        "enable_sriov",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedGroup:
+    """A group as a real kernel formed it. `regions` None: its reserved regions were not recorded."""
+
+    id: int
+    devices: tuple[str, ...]
+    regions: tuple[ReservedRegion, ...] | None = None
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Hardware and its settings: what is there before a kernel looks at it.
+
+    `notes` say what is recorded and what is assumed. `groups_from`: "topology" (groups follow from the ACS registers) or "recorded".
+    `vfio`: "type1" or "iommufd-compat", who serves /dev/vfio/vfio. `emulated`: mediated devices. `memlock` in bytes, None for unlimited.
+    """
+
+    name: str
+    topology: Topology
+    units: tuple[IommuUnit, ...] = ()
+    interrupts: InterruptController | None = None
+    kernel: str | None = None
+    source: str = ""
+    cpu: str = ""
+    notes: tuple[str, ...] = ()
+    vfio: str = "type1"
+    groups: tuple[RecordedGroup, ...] = ()
+    groups_from: str = "topology"
+    participants: frozenset[str] | None = None
+    firmware: Mapping[str, tuple[ReservedRegion, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    drivers: frozenset[str] = DRIVERS
+    params: Mapping[str, str] = field(default_factory=lambda: PARAMS)
+    page_size: int = 4096
+    arena: Arena = field(default_factory=Arena)
+    memlock: int | None = MEMLOCK
+    emulated: tuple[str, ...] = ()
+
+    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+        """Boot a kernel on the machine: the given one, else the machine's own, else the newest."""
+        if kernel is None:
+            kernel = self.kernel or Kernel()
+        return Host(self, kernel if isinstance(kernel, Kernel) else Kernel(kernel), options)
+
+    def with_assumed_units(self) -> Machine:
+        """Return the machine with an IOMMU in front of every device if none is recorded; `notes` say what was assumed and why."""
+        if self.units:
+            return self
+        vendors = [function.vendor for function in self.topology.values()]
+        devices = frozenset(self.topology)
+        if vendors.count(0x8086) > vendors.count(0x1022):
+            unit = IommuUnit(name="dmar0", kind="intel-vtd", devices=devices, width=39)
+            why = "one VT-d unit of 39 bits with interrupt remapping, as Intel client machines have: the units were not recorded"
+        elif 0x1022 in vendors:
+            unit = IommuUnit(name="ivhd0", kind="amd-vi", devices=devices, width=64)
+            why = "one AMD-Vi unit with v1 page tables and interrupt remapping, as AMD machines have: the units were not recorded"
+        else:
+            unit = IommuUnit(name="smmu3.0", kind="arm-smmu-v3", devices=devices, stage=1)
+            why = "one SMMUv3, stage 1, 48 bits, behind a GICv3 ITS at an invented address: neither Intel nor AMD, and the units were not recorded"
+        controller = InterruptController("gicv3-its", 0x8090040) if unit.is_arm else InterruptController("x86-apic")
+        return replace(self, units=(unit,), interrupts=self.interrupts or controller, notes=(*self.notes, f"assumed: {why}"))
+
+    def __repr__(self) -> str:
+        return f"Machine({self.name!r}, {len(self.topology)} functions, {len(self.units)} IOMMU units)"
+
+
+class Host:
+    """A machine that runs a kernel: groups, drivers, and one user process.
+
+    >>> from vfiolab.model.builder import MachineBuilder
+    >>> m = MachineBuilder("demo")
+    >>> smmu = m.unit("smmu0", kind="arm-smmu-v3")
+    >>> port = m.root_port("00:01.0", unit=smmu, acs=True)
+    >>> m.endpoint("01:00.0", below=port, functions=2)
+    >>> m.host(kernel="6.12").groups
+    [IommuGroup(0, [0000:00:01.0]), IommuGroup(1, [0000:01:00.0, 0000:01:00.1])]
+    """
+
+    def __init__(self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None) -> None:
+        self.machine, self.kernel = machine, kernel
+        self.log = EventLog()
+        self.params = dict(machine.params)
+        self.interrupts = machine.interrupts
+        self.core = IommuCore(kernel, machine.units, machine.page_size, self.log)
+        self.grouping: Grouping | None = None
+        for group in self._form_groups(options):
+            self.core.add(group)
+        bound = {function.bdf: function.driver for function in machine.topology.values()}
+        self.drivers = Drivers(kernel, machine.topology, self.core, machine.drivers, bound)
+        self.drivers.noiommu_mode = self.params.get(NOIOMMU_MODE, "N") in ("Y", "1")
+        for name in machine.emulated:
+            self.drivers.add_emulated(IommuGroup(self._free_number(), [name], None, emulated=True))
+        self.process = self.new_process()
+
+    def new_process(self) -> UserProcess:
+        """Start a fresh user process, with all capabilities and no descriptors."""
+        server: type[Native | Compat] = Compat if self.machine.vfio == "iommufd-compat" else Native
+
+        def serve(system: System, process: Process) -> Server:
+            return server(system, process)
+
+        return UserProcess(self, serve, self.machine.arena, self.machine.memlock)
+
+    @property
+    def groups(self) -> list[IommuGroup]:
+        """Every IOMMU group, by number."""
+        return [self.core.groups[number] for number in sorted(self.core.groups)]
+
+    @property
+    def units(self) -> tuple[IommuUnit, ...]:
+        """The machine's IOMMU units."""
+        return self.machine.units
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What is uncertain here: assumptions of the machine file, and switches of this kernel that lie in a gap."""
+        return (*(note for note in self.machine.notes if note.startswith("assumed")), *self.kernel.doubts)
+
+    def group_of(self, device: str) -> IommuGroup | None:
+        """Return a device's group, None if it has none."""
+        return self.core.group_of(device)
+
+    def bind(self, device: str, driver: str = "vfio-pci") -> None:
+        """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos."""
+        with self.log.call("bind", "", dev=device, drv=driver) as call:
+            try:
+                self.drivers.bind(device, driver)
+            finally:
+                call.output = {"driver": self._driver(device)}
+
+    def unbind(self, device: str) -> None:
+        """Unbind a device from its driver."""
+        with self.log.call("unbind", "", dev=device) as call:
+            self.drivers.unbind(device)
+            call.output = {"driver": self._driver(device)}
+
+    def _driver(self, device: str) -> str | None:
+        try:
+            return self.drivers.driver_of(device)
+        except VfioError:
+            return None
+
+    def get_param(self, name: str) -> str:
+        """Read a module parameter, such as `vfio_iommu_type1.dma_entry_limit`; ENOENT if this kernel has none of that name."""
+        if name not in self.params:
+            raise VfioError(
+                "ENOENT",
+                f"kernel {self.kernel} has no module parameter {name}",
+                "sysfs: /sys/module",
+                f"known: {', '.join(sorted(self.params)) or 'none'}",
+            )
+        return self.params[name]
+
+    def set_param(self, name: str, value: str | int) -> None:
+        """Write a module parameter; ENOENT (no such one), EINVAL (no number, or no boolean)."""
+        with self.log.call("param", "", name=name, value=value):
+            self.get_param(name)
+            word = str(value)
+            if name.rsplit(".", 1)[-1] in BOOLEANS:
+                if word not in ("0", "1", "Y", "N", "y", "n", "on", "off"):
+                    raise VfioError("EINVAL", f"{name} is a boolean, not {word!r}", "param_set_bool, kernel/params.c", "write Y or N")
+                self.params[name] = "Y" if word in ("1", "Y", "y", "on") else "N"
+                self.drivers.noiommu_mode = self.params.get(NOIOMMU_MODE, "N") == "Y"
+                return
+            if not word.isdecimal() or int(word) >= 1 << 32:
+                raise VfioError(
+                    "EINVAL", f"{name} is a number of 32 bits, not {word!r}", "param_set_uint, kernel/params.c", "write a number"
+                )
+            self.params[name] = word
+
+    def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
+        machine = self.machine
+        if machine.groups_from == "recorded":
+            return [self._group(group.id, group.devices) for group in machine.groups]
+        if not machine.units:
+            return []
+        listed = frozenset(device for group in machine.groups for device in group.devices)
+        behind = listed or machine.participants or frozenset(device for unit in machine.units for device in unit.devices) or None
+        self.grouping = iommu_groups(machine.topology, self.kernel, options, participants=behind)
+        known = {frozenset(group.devices): group.id for group in machine.groups}
+        taken = {known[key] for members in self.grouping.groups if (key := frozenset(members)) in known}
+        free = (number for number in range(len(self.grouping.groups) + len(taken)) if number not in taken)
+        return [self._group(known.get(frozenset(members), -1), members, free) for members in self.grouping.groups]
+
+    def _group(self, number: int, devices: Iterable[str], free: Iterable[int] = ()) -> IommuGroup:
+        devices = tuple(devices)
+        number = next(iter(free)) if number < 0 else number
+        unit = next((unit for unit in self.machine.units if devices[0] in unit.devices), None)
+        recorded = [self._recorded_regions(device) for device in devices]
+        firmware = [region for device in devices for region in self.machine.firmware.get(device, ())]
+        if unit is None:
+            return IommuGroup(number, devices, None)
+        known = [region for regions in recorded if regions is not None for region in regions]
+        regions = [*(known or unit.reserved()), *firmware]
+        if not self.kernel.has("direct_relaxable"):
+            regions = [replace(region, kind="direct") if region.kind == "direct-relaxable" else region for region in regions]
+        shown = merged_reserved(regions, self.kernel) if self.kernel.has("reserved_regions") else ()
+        return IommuGroup(
+            number, devices, unit, shown, firmware=[region for region in (*known, *firmware) if region.kind.startswith("direct")]
+        )
+
+    def _recorded_regions(self, device: str) -> tuple[ReservedRegion, ...] | None:
+        return next((group.regions for group in self.machine.groups if device in group.devices), None)
+
+    def _free_number(self) -> int:
+        return next(number for number in range(len(self.core.groups) + 1) if number not in self.core.groups)
+
+    def __repr__(self) -> str:
+        return f"Host({self.machine.name!r}, kernel {self.kernel}, {len(self.core.groups)} groups)"
+
+    def _check(self) -> None:
+        self.core._check()
+        self.drivers._check()
+        self.process._check()

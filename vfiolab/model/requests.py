@@ -1,0 +1,102 @@
+"""The arguments of type1's ioctls, as the kernel sees them: 64-bit fields of structs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vfiolab.model.address import U64
+
+if TYPE_CHECKING:
+    from vfiolab.model.core import IommuGroup
+    from vfiolab.model.iommu import Domain
+    from vfiolab.model.iova import IovaList
+    from vfiolab.model.type1 import Type1
+
+MAP_READ, MAP_WRITE, MAP_VADDR = 1, 2, 4
+UNMAP_DIRTY, UNMAP_ALL, UNMAP_VADDR = 1, 2, 4
+DIRTY_START, DIRTY_STOP, DIRTY_GET = 1, 2, 4
+POINTERS = ("good", "bad", "null")
+
+
+def field(name: str, value: object, bits: int = 64) -> int:
+    """Return a number as a struct's field holds it; a negative one wraps. TypeError and ValueError name the argument."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a whole number, not {value!r}")
+    if not -(1 << bits - 1) <= value < 1 << bits:
+        raise ValueError(f"{name} = {value:#x} does not fit a field of {bits} bits")
+    return value & (1 << bits) - 1
+
+
+def pointer(value: object) -> str:
+    """Return how the user's pointer is: good, bad (unmapped memory) or null."""
+    if value not in POINTERS:
+        raise ValueError(f"a pointer is one of {', '.join(POINTERS)}, not {value!r}")
+    return str(value)
+
+
+@dataclass(slots=True)
+class MapRequest:
+    """VFIO_IOMMU_MAP_DMA."""
+
+    backend: Type1
+    iova: int
+    size: int
+    vaddr: int
+    flags: int
+    argsz: int
+    ptr: str
+    granule: int
+
+
+@dataclass(slots=True)
+class UnmapRequest:
+    """VFIO_IOMMU_UNMAP_DMA, with its dirty bitmap if flag 1 asks for one."""
+
+    backend: Type1
+    iova: int
+    size: int
+    flags: int
+    argsz: int
+    bm_pgsize: int
+    bm_size: int
+    ptr: str
+    granule: int
+
+    @property
+    def end(self) -> int:
+        """First address after the range, modulo 2^64."""
+        return (self.iova + self.size) % U64
+
+
+@dataclass(slots=True)
+class DirtyRequest:
+    """VFIO_IOMMU_DIRTY_PAGES."""
+
+    backend: Type1
+    flags: int
+    argsz: int
+    iova: int
+    size: int
+    bm_pgsize: int
+    bm_size: int
+    ptr: str
+    granule: int
+
+
+@dataclass(slots=True)
+class EntryRequest:
+    """A group that asks to enter the backend."""
+
+    backend: Type1
+    group: IommuGroup
+
+
+@dataclass(slots=True)
+class AttachRequest:
+    """A group about to enter the backend in a new domain; `iovas` is the valid-iova list as it would become."""
+
+    backend: Type1
+    group: IommuGroup
+    domain: Domain
+    iovas: IovaList

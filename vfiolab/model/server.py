@@ -1,0 +1,66 @@
+"""What a container descriptor needs of whatever stands behind it: the native VFIO container, or iommufd's compatibility layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from vfiolab.model.drivers import VfioGroup
+    from vfiolab.model.errors import VfioError
+    from vfiolab.model.info import Info
+
+
+class Server(Protocol):
+    """What stands behind a container descriptor."""
+
+    pins_group: bool
+
+    @property
+    def backend(self) -> object | None:
+        """The address space, None before there is one."""
+
+    @property
+    def groups(self) -> list[VfioGroup]:
+        """Groups in the container, in the order they came."""
+
+    def check_enter(self, group: VfioGroup) -> None:
+        """Refuse a group that may not come in."""
+
+    def enter(self, group: VfioGroup) -> None:
+        """Take a group in."""
+
+    def leave(self, group: VfioGroup) -> None:
+        """Let a group go."""
+
+    def drop(self, group: VfioGroup) -> None:
+        """Lose a group whose last device was unbound."""
+
+    def set_iommu(self, kind: int) -> None:
+        """Choose the backend."""
+
+    def check_extension(self, number: int) -> int:
+        """Answer whether an extension is there."""
+
+    def info(self, argsz: int) -> Info:
+        """GET_INFO."""
+
+    def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+        """MAP_DMA."""
+
+    def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
+        """UNMAP_DMA."""
+
+    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
+        """DIRTY_PAGES."""
+
+    def unknown(self) -> VfioError:
+        """Return the refusal of an unknown ioctl."""
+
+    def open_device(self, group: VfioGroup, name: str) -> None:
+        """Open a device of a group: what has to happen first."""
+
+    def close_device(self, group: VfioGroup, name: str) -> None:
+        """Close a device of a group."""
+
+    def _check(self) -> None:
+        """Assert the invariants."""

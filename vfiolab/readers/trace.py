@@ -1,0 +1,114 @@
+"""Kernel traces: scenarios of operations, with the answers of a real kernel if they were recorded.
+
+Operations and answers are kept apart from the first line on: `Operation` holds none of the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vfiolab.readers.errors import InputError
+
+__all__ = ["Answer", "Operation", "Scenario", "read_trace", "read_trace_file", "without_answers"]
+
+_ANSWER = re.compile(r" -> (?=\?|skipped|crash|blocks|E[A-Z0-9]+|-?\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One line to be carried out: the word, its positional arguments, its key=value arguments."""
+
+    text: str
+    line: int
+    verb: str
+    names: tuple[str, ...]
+    args: dict[str, str]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a kernel answered: RESULT, the JSON beside it, and the IOMMU core's events below."""
+
+    result: str
+    output: dict[str, Any] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Scenario:
+    """Operations of one fresh process. `answers` run parallel to `operations`, None where nothing was recorded.
+
+    Below the last operation stand also the events of the process's exit.
+    """
+
+    name: str
+    line: int
+    operations: list[Operation] = field(default_factory=list)
+    answers: list[Answer | None] = field(default_factory=list)
+
+
+def read_trace_file(path: Path) -> list[Scenario]:
+    """Read a trace file; see `read_trace`."""
+    return read_trace(path.read_text(encoding="utf-8"), source=str(path))
+
+
+def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
+    r"""Read a trace. InputError names the line that is none.
+
+    >>> scenario, = read_trace("## one\nopen_container A -> 0\n")
+    >>> scenario.operations[0].verb, scenario.answers[0].result
+    ('open_container', '0')
+    """
+    scenarios: list[Scenario] = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.rstrip()
+        if line.startswith("## "):
+            scenarios.append(Scenario(line[3:].strip(), number))
+        elif line.startswith(" "):
+            _event(scenarios, line.strip(), number, source)
+        elif line and not line.startswith("#"):
+            if not scenarios:
+                raise InputError("an operation before the first scenario", where=source, line=number, advice="begin with a line '## name'")
+            operation, answer = _operation(line, number, source)
+            scenarios[-1].operations.append(operation)
+            scenarios[-1].answers.append(answer)
+    return scenarios
+
+
+def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> None:
+    if not text:
+        return
+    answer = scenarios[-1].answers[-1] if scenarios and scenarios[-1].answers else None
+    if not scenarios or not scenarios[-1].operations:
+        raise InputError(
+            "an event without an operation above it", where=source, line=number, advice="events are indented below their operation"
+        )
+    if answer is not None:
+        answer.events.append(text)
+
+
+def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer | None]:
+    match = _ANSWER.search(line)
+    text, rest = (line[: match.start()], line[match.end() :]) if match else (line, "")
+    words = text.split()
+    names = tuple(word for word in words[1:] if "=" not in word)
+    args = dict(word.split("=", 1) for word in words[1:] if "=" in word)
+    operation = Operation(text, number, words[0], names, args)
+    if not rest or rest.startswith("?"):
+        return operation, None
+    result, _, output = rest.partition(" ")
+    try:
+        return operation, Answer(result, json.loads(output) if output.strip() else {})
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"the answer is not JSON: {error.msg}", where=source, line=number, advice="write OPERATION -> RESULT {json}"
+        ) from error
+
+
+def without_answers(scenarios: list[Scenario]) -> list[Scenario]:
+    """Return the scenarios with every recorded answer taken out."""
+    return [Scenario(scenario.name, scenario.line, list(scenario.operations), [None] * len(scenario.operations)) for scenario in scenarios]

@@ -1,0 +1,384 @@
+"""Run a trace's operations through the model, and compare with what a real kernel answered.
+
+Two functions: `run` carries operations out and never sees an answer; `compare` looks at both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfiolab.model.address import U64
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.events import Event, canonical
+from vfiolab.model.machine import Host, Machine
+from vfiolab.model.vfio import Container, Descriptor, Device, Group
+from vfiolab.readers.errors import InputError
+from vfiolab.readers.trace import Answer, Operation, Scenario
+
+__all__ = ["Divergence", "Report", "compare", "format_results", "run"]
+
+NOT_ANSWERED = frozenset(
+    {"device_info", "region_info", "irq_info", "device_reset", "host_msi", "pread", "pwrite", "trace", "sysfs", "env", "groups"}
+)
+SKIPPED, CRASH, UNANSWERED = "skipped", "crash", "?"
+COMPARED = {
+    "open_group": ("group",),
+    "group_status": ("flags",),
+    "get_info": ("flags", "argsz", "pgsizes", "cap_offset", "caps"),
+    "unmap": ("unmapped", "dirty_bits"),
+    "dirty": ("dirty_bits",),
+    "bind": ("driver",),
+    "unbind": ("driver",),
+    "status": ("VmLck_kB",),
+    "param": ("value",),
+}
+ONLY_ON_SUCCESS = frozenset({"unmap", "dirty", "get_info", "open_group", "group_status"})
+CAPABILITY_FIELDS = ("id", "version", "off", "ranges", "flags", "pgsize_bitmap", "max_dirty_bitmap_size", "avail")
+MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
+
+
+@dataclass(slots=True)
+class Done:
+    """One operation as the model carried it out. `exit_events`: what the process's end did, below the last operation."""
+
+    operation: Operation
+    result: str
+    output: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    exit_events: list[Event] = field(default_factory=list)
+    why: str = ""
+
+
+class _Skip(Exception):  # noqa: N818 # a jump to "skipped", no error
+    """The recorder would not have reached the kernel."""
+
+
+class _Client:
+    """Carries out one scenario's operations on a fresh host."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.host: Host = machine.host()
+        self.process = self.host.process
+        self.handles: dict[str, Descriptor] = {}
+
+    def run(self, scenario: Scenario) -> list[Done]:
+        done = []
+        for operation in scenario.operations:
+            answer = self._one(operation)
+            done.append(answer)
+            if answer.result == CRASH:
+                return done
+        self.process.exit()
+        if done:
+            done[-1].exit_events = self._events_since(len(self.host.log.calls) - 1)
+        return done
+
+    def _one(self, operation: Operation) -> Done:
+        verb = operation.verb
+        if verb in NOT_ANSWERED:
+            return Done(operation, UNANSWERED)
+        carry_out: Callable[[Operation], int | None] | None = getattr(self, f"_do_{verb}", None)
+        if carry_out is None:
+            raise InputError(f"no such operation: {verb}", line=operation.line, advice="see the words in data/README.md")
+        mark = len(self.host.log.calls)
+        self.output: dict[str, Any] = {}
+        done = Done(operation, "0")
+        try:
+            done.result = str(carry_out(operation) or 0)
+        except VfioError as error:
+            done.result, done.why = error.name, error.why
+        except KernelCrashError as error:
+            done.result, done.why = CRASH, str(error)
+        except (_Skip, WouldBlockError) as error:
+            done.result, done.why = SKIPPED, str(error)
+        except NotModelledError as error:
+            done.result, done.why = UNANSWERED, str(error)
+        except (KeyError, ValueError, IndexError) as error:
+            raise InputError(
+                f"cannot carry out {operation.text!r}: {error}", line=operation.line, advice="see the arguments in data/README.md"
+            ) from error
+        done.output, done.events = self.output, self._events_since(mark)
+        return done
+
+    def _events_since(self, mark: int) -> list[Event]:
+        return [event for call in self.host.log.calls[mark:] for event in call.events]
+
+    # arguments
+
+    def _number(self, word: str) -> int:
+        if word.startswith("@"):
+            return self.host.machine.arena.base + int(word[1:], 0)
+        return int(word, 0) % U64
+
+    def _args(self, operation: Operation, *names: str) -> dict[str, Any]:
+        return {name: self._number(operation.args[name]) for name in names if name in operation.args}
+
+    def _new(self, operation: Operation) -> str:
+        name = operation.names[0]
+        if name in self.handles:
+            raise _Skip("handle in use")
+        return name
+
+    def _old(self, operation: Operation, place: int = 0) -> Any:
+        name = operation.names[place]
+        if name not in self.handles:
+            raise _Skip("no such handle")
+        return self.handles[name]
+
+    # operations
+
+    def _do_open_container(self, o: Operation) -> None:
+        name = self._new(o)
+        self.handles[name] = self.process.open_container()
+
+    def _do_open_group(self, o: Operation) -> None:
+        name = self._new(o)
+        if "dev" in o.args and self.host.drivers.noiommu.get(o.args["dev"]) is None:
+            group = self.host.group_of(o.args["dev"])
+            if group is None:
+                raise _Skip("device has no iommu_group")
+            self.output["group"] = group.id
+        opened = self.process.open_group(o.args["dev"] if "dev" in o.args else int(o.args["grp"], 0))
+        self.handles[name] = opened
+        self.output["group"] = opened.id
+
+    def _do_close(self, o: Operation) -> None:
+        handle = self._old(o)
+        del self.handles[o.names[0]]
+        handle.close()
+
+    _do_close_container = _do_close_group = _do_close_device = _do_close
+
+    def _do_group_status(self, o: Operation) -> None:
+        group: Group = self._old(o)
+        self.output["flags"] = group.get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
+
+    def _do_set_container(self, o: Operation) -> None:
+        group: Group = self._old(o)
+        if "fd" in o.args:
+            group.set_container(int(o.args["fd"], 0))
+            return
+        other: Descriptor = self._old(o, 1)
+        group.set_container(other if isinstance(other, Container) else other.fd)
+
+    def _do_unset_container(self, o: Operation) -> None:
+        self._old(o).unset_container()
+
+    def _do_set_iommu(self, o: Operation) -> None:
+        self._old(o).set_iommu(self._number(o.args.get("type", "1")))
+
+    def _do_check_extension(self, o: Operation) -> int:
+        extension: int = self._old(o).check_extension(self._number(o.args.get("ext", "1")))
+        return extension
+
+    def _do_get_api_version(self, o: Operation) -> int:
+        version: int = self._old(o).get_api_version()
+        return version
+
+    def _do_get_info(self, o: Operation) -> None:
+        container: Container = self._old(o)
+        asked = o.args.get("argsz", "auto")
+        info = container.get_info(24 if asked == "auto" else self._number(asked))
+        if asked == "auto" and info.argsz > 24:
+            info = container.get_info(info.argsz)
+        self.output.update(info.as_dict())
+
+    def _do_map(self, o: Operation) -> None:
+        container: Container = self._old(o)
+        args = {"iova": 0, "size": 0, "vaddr": self.host.machine.arena.base} | self._args(o, "iova", "size", "vaddr", "argsz")
+        container.map_dma(**args, flags=self._map_flags(o.args.get("flags", "rw")), ptr=o.args.get("ptr", "good"))
+
+    def _map_flags(self, word: str) -> int:
+        if word and set(word) <= MAP_FLAGS.keys():
+            return sum(MAP_FLAGS[letter] for letter in set(word))
+        return self._number(word) if word else 0
+
+    def _do_unmap(self, o: Operation) -> None:
+        container: Container = self._old(o)
+        flags = o.args.get("flags", "0")
+        unmapped, bitmap = container.unmap_dirty(
+            **self._args(o, "iova", "size", "argsz", "bm_pgsize", "bm_size"),
+            flags=2 if flags == "all" else self._number(flags),
+            ptr=o.args.get("ptr", "good"),
+        )
+        self.output["unmapped"] = unmapped
+        if bitmap is not None:
+            self.output["dirty_bits"] = bitmap.bit_count()
+
+    def _do_dirty(self, o: Operation) -> None:
+        container: Container = self._old(o)
+        bitmap = container.dirty_pages(
+            **self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size"), ptr=o.args.get("ptr", "good")
+        )
+        if bitmap is not None:
+            self.output["dirty_bits"] = bitmap.bit_count()
+
+    def _do_get_device_fd(self, o: Operation) -> None:
+        name = self._new(o)
+        group: Group = self._old(o, 1)
+        self.handles[name] = group.get_device_fd(o.args["name"])
+
+    def _do_set_irqs(self, o: Operation) -> None:
+        device: Device = self._old(o)
+        args = {"index": 1} | self._args(o, "index", "start", "count", "flags")
+        device.set_irqs(**args)
+
+    def _do_bind(self, o: Operation) -> None:
+        try:
+            self.host.bind(o.args["dev"], o.args.get("drv", "vfio-pci"))
+        finally:
+            self.output = dict(self.host.log.calls[-1].output)
+
+    def _do_unbind(self, o: Operation) -> None:
+        self.host.unbind(o.args["dev"])
+        self.output = dict(self.host.log.calls[-1].output)
+
+    def _do_rlimit_memlock(self, o: Operation) -> None:
+        limit = int(o.names[0], 0)
+        self.process.set_memlock(None if limit < 0 else limit)
+
+    def _do_drop_cap(self, o: Operation) -> None:
+        number = int(o.args.get("cap", "14"), 0)
+        if o.args.get("restore"):
+            self.process.restore_capability(number)
+        else:
+            self.process.drop_capability(number)
+
+    def _do_status(self, _: Operation) -> None:
+        self.output["VmLck_kB"] = self.process.locked_pages * self.process.page_size // 1024
+
+    def _do_param(self, o: Operation) -> None:
+        name = f"{o.args.get('mod', 'vfio_iommu_type1')}.{o.args['name']}"
+        self.output["value"] = ""
+        if "value" in o.args:
+            self.host.set_param(name, o.args["value"])
+        self.output["value"] = self.host.get_param(name)
+
+    def _do_mem(self, o: Operation) -> None:
+        prot = "hole" if o.args.get("kind") == "hole" else o.args.get("prot", "rw")
+        self.process.remap(self._number(o.args["vaddr"]), self._number(o.args["size"]), prot)
+
+    def _do_raw_ioctl(self, o: Operation) -> int:
+        value: int = self._old(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
+        return value
+
+
+def run(scenarios: Iterable[Scenario], machine: Machine) -> list[list[Done]]:
+    """Carry out every scenario's operations, each on a fresh host; recorded answers are not looked at."""
+    return [_Client(machine).run(scenario) for scenario in scenarios]
+
+
+def format_results(scenarios: Iterable[Scenario], results: Iterable[list[Done]]) -> Iterator[str]:
+    """Yield the model's own answers as lines of a trace."""
+    for scenario, done in zip(scenarios, results, strict=True):
+        yield f"## {scenario.name}"
+        for one in done:
+            output = " " + json.dumps(one.output, separators=(",", ":")) if one.output else ""
+            if one.result in (SKIPPED, CRASH, UNANSWERED) and one.why:
+                output = " " + json.dumps({"why": one.why}, separators=(",", ":"))
+            yield f"{one.operation.text} -> {one.result}{output}"
+            yield from (f"    {event}" for event in (*canonical(one.events), *canonical(one.exit_events)))
+        yield ""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One operation whose answer differs: where, and what each side says."""
+
+    scenario: str
+    index: int
+    line: int
+    operation: str
+    kernel: str
+    model: str
+
+    @property
+    def verb(self) -> str:
+        """The operation's word."""
+        return self.operation.split()[0]
+
+    def __str__(self) -> str:
+        return f"{self.scenario}[{self.index}] line {self.line}: {self.operation}\n    kernel: {self.kernel}\n    model:  {self.model}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a comparison found: operations compared, by word, and the divergences."""
+
+    scenarios: int = 0
+    compared: Counter[str] = field(default_factory=Counter)
+    divergences: list[Divergence] = field(default_factory=list)
+
+    @property
+    def operations(self) -> int:
+        """Number of compared operations."""
+        return sum(self.compared.values())
+
+    def __str__(self) -> str:
+        return f"{self.scenarios} scenarios, {self.operations} operations, {len(self.divergences)} divergences"
+
+
+def compare(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machine: Machine) -> Report:
+    """Compare the model's answers with the recorded ones: RESULT, the JSON that counts, and the events where they were recorded."""
+    scenarios = list(scenarios)
+    report = Report()
+    kernel = machine.host().kernel
+    events = any(unit.is_arm for unit in machine.units) or any(
+        answer and answer.events for scenario in scenarios for answer in scenario.answers
+    )
+    for scenario, done in zip(scenarios, results, strict=True):
+        report.scenarios += 1
+        lost = False
+        for index, answer in enumerate(scenario.answers):
+            mine = done[index] if index < len(done) else Done(scenario.operations[index], "nothing: the model's kernel died above")
+            if lost or answer is None or answer.result == SKIPPED or mine.operation.verb in NOT_ANSWERED:
+                continue
+            report.compared[mine.operation.verb] += 1
+            kernel_says, model_says = _sides(answer, mine, events=events, ordered=kernel.has("unmap_in_iova_order"))
+            if kernel_says != model_says:
+                report.divergences.append(
+                    Divergence(scenario.name, index, mine.operation.line, mine.operation.text, *_differing(kernel_says, model_says))
+                )
+            lost = not kernel.has("inclusive_ends") and _ends_at_top(mine.operation, answer)
+    return report
+
+
+def _sides(answer: Answer, mine: Done, *, events: bool, ordered: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    verb = mine.operation.verb
+    kernel: dict[str, Any] = {"result": answer.result}
+    model: dict[str, Any] = {"result": mine.result}
+    if answer.result == CRASH:
+        return kernel, model
+    if answer.result == "0" or verb not in ONLY_ON_SUCCESS:
+        for key in COMPARED.get(verb, ()):
+            if key in answer.output:
+                kernel[key], model[key] = _plain(answer.output[key]), _plain(mine.output.get(key))
+    if events and not (verb == "map" and answer.result != "0") and verb not in ("bind", "unbind"):
+        theirs = [line for line in answer.events if not line.startswith(("prep_msi", "attach_dev"))]
+        ours = [str(event) for part in (mine.events, mine.exit_events) for event in canonical(part) if event.kind != "prep_msi"]
+        if verb == "unmap" and not ordered:
+            theirs, ours = sorted(theirs), sorted(ours)
+        kernel["events"], model["events"] = theirs, ours
+    return kernel, model
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [{key: entry[key] for key in CAPABILITY_FIELDS if key in entry} for entry in value]
+    return value
+
+
+def _differing(kernel: dict[str, Any], model: dict[str, Any]) -> tuple[str, str]:
+    keys = [key for key in kernel if kernel[key] != model[key]]
+    return tuple(", ".join(f"{key} {side[key]}" for key in keys) for side in (kernel, model))  # type: ignore[return-value] # two sides
+
+
+def _ends_at_top(operation: Operation, answer: Answer) -> bool:
+    if operation.verb != "map" or answer.result != "0":
+        return False
+    numbers = [int(operation.args.get(name, "0"), 0) % U64 for name in ("iova", "size")]
+    return sum(numbers) == U64
