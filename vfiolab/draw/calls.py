@@ -91,6 +91,8 @@ def call_words(call: Call, names: dict[str, str] | None = None) -> str:
     names = names or {}
     known = {"", *names.values()}
     parts = [VERBS.get(call.verb, call.verb.replace("_", " ")), names.get(call.target, call.target)]
+    if call.verb == "open_group" and "group" in call.output:
+        return f"open group {call.output['group']}" + (f" ({call.target})" if ":" in call.target else "")
     if call.verb in {"open_container", "open_group"}:
         return " ".join(p for p in parts if p)
     args = {k: v for k, v in call.args.items() if v is not None and k not in LEFT_OUT}

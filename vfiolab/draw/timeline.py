@@ -9,6 +9,7 @@ from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
 from vfiolab.draw.measure import shorten, text_width, wrap
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page
 from vfiolab.draw.shapes import Box, Line, Picture, Run, Text
+from vfiolab.draw.text import WIDTH, fold
 from vfiolab.draw.words import count, listed
 from vfiolab.model.events import Call, EventLog
 
@@ -38,7 +39,19 @@ def timeline(log: EventLog, *, last: int = 20, width: int = 900, questions: bool
     page.y += 4
     table = [(str(n), call_words(c, names), c.result, "; ".join(_told(s) for s in steps(c))) for n, c in enumerate(shown, 1)]
     told = " ".join(f"{call_words(c, names)}: {c.result}." for c in shown[:12])
-    return page.finish(title, f"{said[0]} {told}", ("number", "call", "answer", "events"), table)
+    return page.finish(title, f"{said[0]} {told}", ("number", "call", "answer", "events"), table, _lines(title, shown, names))
+
+
+def _lines(title: str, calls: Sequence[Call], names: dict[str, str]) -> list[str]:
+    """Return the text twin: a line for each call, and under it one for each step."""
+    lines = [*fold(title)]
+    for call in calls:
+        answer = f"✗ {call.result}" if call.error or call.died else f"→ {call.result}"
+        lines.append(f"{call_words(call, names)[: WIDTH - len(answer) - 2]:<{WIDTH - 18}}  {answer}")
+        if call.error is not None and call.error.why:
+            lines += fold(call.error.why, "    ")
+        lines += [f"    {_told(step)}" for step in steps(call)]
+    return lines
 
 
 def _told(step: Step) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from vfiolab.draw.measure import wrap
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
 from vfiolab.draw.shapes import Box, Picture, Poly, Text
 from vfiolab.draw.words import count
 from vfiolab.model.aliases import short
-from vfiolab.model.pci import Function
+from vfiolab.model.grouping import Grouping
+from vfiolab.model.machine import Host
+from vfiolab.model.pci import Function, Topology
 
-if TYPE_CHECKING:
-    from vfiolab.model.grouping import Grouping
-
-ROW, TALL, INDENT = 50.0, 40.0, 34.0
+ROW, TALL, INDENT = 48.0, 38.0, 30.0
 NOTE = (
     "ACS ✓: a request must climb to the root, so functions below are isolated. ACS ✗: peers can reach each other behind the IOMMU's back."
 )
@@ -46,29 +44,55 @@ class Node:
     row: int = 0
 
 
-def topology(grouping: Grouping, *, width: int = 900, only: Iterable[str] = ()) -> Picture:
-    """Draw a machine's tree and its IOMMU groups.
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What the picture needs: the tree, the groups by number, each device's reason, who is left out, who passes the ACS test."""
 
-    `only` are devices to which the picture is narrowed, with the bridges above them. Equal functions below one bridge
-    are drawn once, with their number. KeyError if a device of `only` is not on the machine.
+    tree: Topology
+    groups: Mapping[int, tuple[str, ...]]
+    reasons: Mapping[str, str]
+    joins: frozenset[str]
+    acs: Mapping[str, bool]
+
+
+def topology(source: Host | Grouping, *, width: int = 900, only: Iterable[str] = ()) -> Picture:
+    """Draw a machine's tree and its IOMMU groups: a host's (with its numbers), or a computed grouping.
+
+    `only` are devices to which the picture is narrowed, with the bridges above them. Equal functions below one bridge are drawn once, with
+    their number. KeyError if a device of `only` is not on the machine.
     """
-    tree = grouping.topology
-    kept = {f.bdf for bdf in only for f in (tree[bdf], *tree.path(bdf))} or set(tree)
-    return _Tree(grouping, kept, max(width, LEAST_WIDTH)).draw()
+    found = _of_host(source) if isinstance(source, Host) else _of_grouping(source)
+    kept = {f.bdf for bdf in only for f in (found.tree[bdf], *found.tree.path(bdf))} or set(found.tree)
+    return _Tree(found, kept, max(width, LEAST_WIDTH)).draw()
+
+
+def _of_grouping(grouping: Grouping) -> Groups:
+    reasons = {bdf: str(reason) for bdf, reason in grouping.reasons.items()} | grouping.left_out
+    joins = frozenset(bdf for bdf, reason in grouping.reasons.items() if reason.joins is not None)
+    acs = {bdf: verdict.passed for bdf, verdict in grouping.verdicts.items()}
+    return Groups(grouping.topology, dict(enumerate(grouping.groups)), reasons, joins, acs)
+
+
+def _of_host(host: Host) -> Groups:
+    groups = {group.id: group.devices for group in host.groups}
+    tree = host.machine.topology
+    if host.grouping is None:
+        return Groups(tree, groups, {}, frozenset(), {})
+    return replace(_of_grouping(host.grouping), groups=groups)
 
 
 class _Tree:
-    def __init__(self, grouping: Grouping, kept: set[str], width: float) -> None:
-        self.grouping, self.kept, self.page = grouping, kept, Page(width)
-        self.number = {bdf: n for n, members in enumerate(grouping.groups) for bdf in members}
+    def __init__(self, found: Groups, kept: set[str], width: float) -> None:
+        self.found, self.kept, self.page = found, kept, Page(width)
+        self.number = {bdf: n for n, members in found.groups.items() for bdf in members}
         self.nodes = self.tree()
         deepest = max((n.depth for n in self.nodes), default=0)
         self.left = MARGIN + 26
-        self.column = min(250.0, self.page.right - self.left - INDENT * deepest - 12)
+        self.column = min(330.0, (self.page.right - self.left - INDENT * deepest) * 0.58)
         self.top = 0.0
 
     def draw(self) -> Picture:
-        page, groups = self.page, self.grouping.groups
+        page, groups = self.page, self.found.groups
         numbers = sorted({self.number[bdf] for bdf in self.kept if bdf in self.number})
         shared = [n for n in numbers if len(groups[n]) > 1]
         title = f"{count(len(self.kept), 'function')} in {count(len(numbers), 'IOMMU group')}"
@@ -87,21 +111,24 @@ class _Tree:
         page.key(KEY)
         page.note(NOTE)
         told = " ".join(f"Group {n}: {', '.join(short(b) for b in groups[n])}." for n in shared[:12])
-        table = [self.row(f) for f in self.grouping.topology.values() if f.bdf in self.kept]
+        table = [self.row(f) for f in self.found.tree.values() if f.bdf in self.kept]
         return page.finish(title, f"{said} {told}", ("device", "what", "group", "ACS", "why"), table)
 
     def row(self, f: Function) -> tuple[str, ...]:
         number = str(self.number[f.bdf]) if f.bdf in self.number else "-"
-        return f.bdf, _what(f), number, _acs(self.grouping, f), self.why(f.bdf)
+        return f.bdf, _what(f), number, self.acs(f), self.why(f.bdf)
 
     def why(self, bdf: str) -> str:
-        reason = self.grouping.reasons.get(bdf)
-        return str(reason) if reason is not None else self.grouping.left_out.get(bdf, "")
+        return self.found.reasons.get(bdf, "")
+
+    def acs(self, f: Function) -> str:
+        passed = self.found.acs.get(f.bdf)
+        return "" if passed is None else "ACS ✓" if passed else "ACS ✗"
 
     def tree(self) -> list[Node]:
         """Return the tree in drawing order; equal leaves of one parent and one group become one node."""
         out: list[Node] = []
-        tree = self.grouping.topology
+        tree = self.found.tree
 
         def walk(functions: Iterable[Function], depth: int) -> None:
             alike: dict[tuple[object, ...], Node] = {}
@@ -124,10 +151,10 @@ class _Tree:
         return out
 
     def likeness(self, f: Function) -> tuple[object, ...]:
-        """Return what two functions must share to be drawn as one: their ids, and one group or each a group of its own."""
+        """Return what two functions must share to be drawn as one: their class, and one group or each a group of its own."""
         number = self.number.get(f.bdf)
-        alone = number is not None and len(self.grouping.groups[number]) == 1
-        return f.vendor, f.device, f.class_code, f.driver, f.kind, "alone" if alone else number
+        alone = number is not None and len(self.found.groups[number]) == 1
+        return f.class_code, f.driver, f.kind, f.acs, f.vendor if alone else number
 
     def place(self, node: Node) -> tuple[float, float]:
         return self.left + INDENT * node.depth, self.top + ROW * node.row
@@ -162,7 +189,7 @@ class _Tree:
             self.beside(round(right + 8, 1), (y, y2), self.group_word(number, members[0]) + more, self.joins(members))
 
     def group_word(self, number: int, node: Node) -> str:
-        if not node.others or len(self.grouping.groups[number]) > 1:
+        if not node.others or len(self.found.groups[number]) > 1:
             return f"group {number}"
         numbers = [number, *(self.number[f.bdf] for f in node.others)]
         return "groups " + (", ".join(map(str, numbers)) if len(numbers) <= 4 else f"{numbers[0]}, {numbers[1]} … {numbers[-1]}")
@@ -170,8 +197,7 @@ class _Tree:
     def joins(self, members: list[Node]) -> str:
         """Return the first reason that says why these are one group; nothing if each stands alone."""
         devices = [f.bdf for n in members for f in (n.function, *n.others)]
-        reasons = [self.grouping.reasons[d] for d in devices if d in self.grouping.reasons]
-        return next((str(r) for r in reasons if r.joins is not None), "")
+        return next((self.why(d) for d in devices if d in self.found.joins), "")
 
     def beside(self, x: float, span: tuple[float, float], name: str, why: str) -> None:
         room = max(1, min(3, int((span[1] - span[0] - 12) / 13)))
@@ -184,21 +210,17 @@ class _Tree:
     def card(self, node: Node) -> None:
         (x, y), f = self.place(node), node.function
         many = f"  ×{len(node.others) + 1}" if node.others else ""
-        acs = _acs(self.grouping, f) if f.is_bridge or f.multifunction else ""
+        acs = self.acs(f) if f.is_bridge or f.multifunction else ""
         lines = [(f"{short(f.bdf)}  {_what(f)}{many}", "ink", True)]
-        lines += [(" · ".join(filter(None, (acs, f.driver))), "muted", False)] if acs or f.driver else []
+        second = " · ".join(filter(None, (acs, f.driver, "" if node.others else f.name.partition(": ")[2])))
+        lines += [(second, "muted", False)] if second else []
         shapes, _ = card(x, y, self.column, lines, tip=self.why(f.bdf), height=TALL)
         self.page.add(*shapes)
-        if f.bdf in self.grouping.left_out:
+        if f.bdf not in self.number:
             self.page.add(Text.plain(round(x + self.column + 15, 1), y + TALL / 2 + 4, "no group", "muted"))
 
 
 def _what(f: Function) -> str:
     if f.is_bridge and f.kind in PORTS:
         return PORTS[f.kind]
-    return f.name or CLASSES.get((f.class_code or 0) >> 8, f.kind or "function")
-
-
-def _acs(grouping: Grouping, f: Function) -> str:
-    verdict = grouping.verdicts.get(f.bdf)
-    return "" if verdict is None else "ACS ✓" if verdict.passed else "ACS ✗"
+    return f.name.partition(": ")[0] or CLASSES.get((f.class_code or 0) >> 8, f.kind or "function")
