@@ -63,7 +63,7 @@ def _strip(page: Page, layout: Layout) -> None:
     facts, window = layout.facts, layout.window
     if facts.backend == "none":
         return
-    whole = facts.top
+    whole = max(facts.top, window[1])
     words = f"true scale, {human_size(whole)}"
     x = MARGIN + text_width(words, 10.5) + 8
     room = page.right - x

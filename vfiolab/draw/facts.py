@@ -47,7 +47,7 @@ class DomainFacts:
     groups: tuple[int, ...]
     aperture: Span | None
     page_sizes: int
-    coherent: bool | None
+    coherency: str
     stage: int | None
     reserved: tuple[Reserved, ...] = ()
     doorbells: tuple[Doorbell, ...] = ()
@@ -219,13 +219,20 @@ def _domain(domain: Domain, starts: tuple[int, ...], ends: tuple[int, ...]) -> D
         tuple(sorted(g.id for g in domain.groups)),
         domain.aperture,
         domain.page_sizes,
-        domain.enforces_coherency,
+        coherency_word(domain),
         domain.stage,
         _reserved(domain.groups),
         doorbells,
         domain.msi_base,
         None if same else tuple(Span(a, b) for a, b in joined(own_starts, own_ends)),
     )
+
+
+def coherency_word(domain: Domain) -> str:
+    """Return the flag by which type1 compares domains, in the words of its era (5.19 changed what it means)."""
+    if domain.kernel.has("enforced_coherency"):
+        return "snoop enforced" if domain.enforces_coherency else "snoop not enforced"
+    return "cache coherent" if domain.enforces_coherency else "not cache coherent"
 
 
 def _reserved(groups: Iterable[IommuGroup]) -> tuple[Reserved, ...]:

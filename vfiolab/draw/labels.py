@@ -49,28 +49,21 @@ class Keys:
 def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float) -> list[Shape]:
     """Return the line above a lane: in bold what not all domains share."""
     if lane.domain is None:
-        words = count(len(facts.starts), "mapping") + (f", {human_size(facts.mapped_bytes)}" if facts.starts else "")
-        budget = "the user's mappings" if facts.backend != "none" else "no backend: nothing can be mapped"
-        return [
-            Text(
-                x,
-                y,
-                (
-                    Run(budget, bold=True),
-                    Run(f"  {words}, {facts.backend}" if facts.backend != "none" else "", "muted"),
-                ),
-                12,
-            )
-        ]
+        runs = [Run("the user's mappings" if facts.backend != "none" else "no backend: nothing can be mapped", bold=True)]
+        if facts.backend != "none":
+            sized = f", {human_size(facts.mapped_bytes)}" if facts.starts else ""
+            words = f"  {count(len(facts.starts), 'mapping')}{sized}, {facts.backend}"
+            runs.append(Run(shorten(words, right - x - text_width(runs[0].text, 12, bold=True), 12), "muted"))
+        return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
     domain = lane.domain
     loud = set(differing(facts.domains)) if len(facts.domains) > 1 else set()
-    new = "  new" if domain.number in facts.new_domains else "  gone" if domain.number in facts.gone_domains else ""
-    runs = [
-        Run(domain.name, bold=True),
-        Run(new, "green" if domain.number in facts.new_domains else "vermilion-text", bold=True),
-        Run("  " + groups_word(domain.groups), bold=bool(domain.groups)),
-    ]
+    fresh = domain.number in facts.new_domains
+    news = "  new" if fresh else "  gone" if domain.number in facts.gone_domains else ""
+    runs = [Run(domain.name, bold=True), Run(news, "green" if fresh else "vermilion-text", bold=True)]
     room = right - x - sum(text_width(r.text, 12, bold=True) for r in runs)
+    served = shorten("  " + groups_word(domain.groups), room, 12, bold=True)
+    runs.append(Run(served, bold=bool(domain.groups)))
+    room -= text_width(served, 12, bold=True)
     ordered = sorted(traits(domain).items(), key=lambda p: p[0] not in loud)
     for name, words in ordered:
         need = text_width(f" · {words}", 12, bold=name in loud)

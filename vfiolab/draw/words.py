@@ -42,8 +42,7 @@ def traits(domain: DomainFacts) -> dict[str, str]:
         found["stage"] = f"stage {domain.stage}"
     found["aperture"] = width_words(domain.aperture)
     found["page sizes"] = f"pages {page_words(domain.page_sizes)}"
-    if domain.coherent is not None:
-        found["snoop"] = "snoop enforced" if domain.coherent else "snoop not enforced"
+    found["coherency"] = domain.coherency
     return found
 
 

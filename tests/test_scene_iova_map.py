@@ -1,0 +1,220 @@
+"""The iova map's rows, exactly: what is drawn of each container, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+from draw_machines import Bench, arm_mixed, direct, intel, intel_two_widths, scattered, smmu
+
+from vfiolab.draw import iova_map, lay_out, observe
+from vfiolab.model.iommu import IommuUnit
+
+
+def rows(container, **options):
+    scene = iova_map(container, **options)
+    return [(row.start, row.last, row.kind, row.domains, row.owner) for row in scene.rows()]
+
+
+def test_mappings_are_one_row_each_with_every_domain_that_mirrors_them():
+    bench = Bench(smmu("smmu0"), smmu("smmu1"))
+    bench.attach(bench.group(8, 0), bench.group(4, 1)).map("1G", "2G", "guest RAM")
+
+    assert [
+        (0x8000000, 0x80FFFFF, "hole", "-", "valid-iova list"),
+        (0x8000000, 0x80FFFFF, "sw-msi", "D2", "group 4"),
+        (0x8000000, 0x80FFFFF, "sw-msi", "D1", "group 8"),
+        (0x40000000, 0xBFFFFFFF, "mapping", "D2, D1", "guest RAM"),
+    ] == rows(bench)
+
+
+def test_a_doorbell_page_belongs_to_one_domain_only():
+    assert (0x8000000, 0x8000FFF, "doorbell", "D2", "physical 0x809_0000") in rows(arm_mixed())
+
+
+def test_the_narrower_domain_is_grey_beyond_its_aperture_and_the_user_may_not_map_there():
+    found = rows(arm_mixed())
+
+    assert (1 << 44, (1 << 48) - 1, "outside", "D2", "smmu3.0x0c020000") in found
+    assert (1 << 44, (1 << 48) - 1, "hole", "-", "valid-iova list") in found
+
+
+def test_lanes_stand_in_the_kernels_order_newest_domain_first():
+    assert ["user", "D2", "D1"] == [lane.name for lane in iova_map(intel_two_widths()).lanes]
+
+
+def test_a_refused_map_over_the_msi_window_names_every_domain_that_stood_in_the_way():
+    bench = intel_two_widths()
+    scene = iova_map(bench, log=bench.log)
+
+    assert {"EINVAL": (1, 2)} == {m.label: m.blockers for m in scene.marks if m.kind == "refused" and m.start == 0xFEE00000}
+
+
+def test_a_refused_map_beyond_one_aperture_is_blamed_on_that_lane_alone():
+    bench = intel_two_widths()
+    scene = iova_map(bench, log=bench.log)
+    refused = next(m for m in scene.marks if m.kind == "refused" and m.start == 0x382000000000)
+
+    assert ["D2"] == [scene.lanes[lane].name for lane in refused.blockers]
+
+
+def test_an_overlap_is_the_users_own_doing_and_no_domain_is_blamed():
+    bench = Bench(intel())
+    bench.attach(bench.group(1)).map(0, "1M", "a").map(0x1000, 4096, "b")
+
+    assert [("EEXIST", ())] == [(m.label, m.blockers) for m in iova_map(bench, log=bench.log).marks if m.kind == "refused"]
+
+
+def test_only_the_last_three_refused_maps_are_drawn_and_the_sentence_counts_all():
+    bench = Bench(intel())
+    bench.attach(bench.group(1))
+    for n in range(5):
+        bench.map(0xFEE00000 + n * 4096, 4096)
+    scene = iova_map(bench, log=bench.log)
+
+    assert 3 == sum(m.kind == "refused" for m in scene.marks)
+    assert "5 maps were refused." in scene.description
+
+
+def test_without_the_log_nothing_refused_is_drawn():
+    assert "refused" not in {row[2] for row in rows(intel_two_widths())}
+
+
+def test_a_direct_region_is_drawn_and_a_relaxable_one_blames_nobody():
+    bench = Bench(intel())
+    bench.attach(bench.group(2, 0, direct(0x7C000000, 0x7DFFFFFF)))
+
+    assert (0x7C000000, 0x7DFFFFFF, "direct", "D1", "group 2") in rows(bench)
+
+
+def test_read_only_and_write_only_mappings_carry_a_letter():
+    bench = Bench(intel())
+    bench.attach(bench.group(1)).map(0, "1M", "rom", 1).map("2M", "1M", "log", 2).map("4M", "1M", "ram", 3)
+
+    assert ["rom R", "log W", "ram"] == [m.label for m in iova_map(bench).marks if m.kind == "mapping" and m.lane == 0]
+
+
+def test_a_kernel_without_a_valid_iova_list_shows_no_hole():
+    bench = Bench(intel(), kernel="4.4")
+    bench.attach(bench.group(1)).map(0xFEE00000, "1M", "RAM")
+
+    assert ["mapping"] == [row[2] for row in rows(bench) if row[2] in {"hole", "mapping"}]
+
+
+def test_an_empty_container_has_the_users_lane_and_nothing_on_it():
+    class Empty:
+        backend = None
+        groups = ()
+
+    scene = iova_map(Empty())
+
+    assert ["user"] == [lane.name for lane in scene.lanes]
+    assert [] == scene.rows()
+    assert "A container with no group and no backend: there is no address space yet" == scene.title
+
+
+def test_one_page_at_zero_and_one_below_2_to_the_64_are_both_drawn():
+    bench = Bench(IommuUnit(name="ivhd0", kind="amd-vi", width=64))
+    bench.attach(bench.group(1)).map(0, 4096, "zero").map((1 << 64) - 4096, 4096, "top")
+    marks = {m.owner: m for m in iova_map(bench).marks if m.kind == "mapping" and m.lane == 0}
+
+    assert marks["zero"].width > 20
+    assert marks["top"].width > 20
+    assert (1 << 64) == marks["top"].end
+
+
+def test_eight_domains_are_eight_lanes():
+    bench = Bench(*(smmu(f"smmu{i}") for i in range(8)))
+    bench.attach(*(bench.group(i, i) for i in range(8)))
+
+    assert [f"D{n}" for n in range(8, 0, -1)] == [lane.name for lane in iova_map(bench).lanes[1:]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 100, 1000, 20000])
+def test_every_mapping_is_drawn_or_counted_in_a_merged_mark(count):
+    scene = iova_map(scattered(count))
+
+    assert count == sum(m.count for m in scene.marks if m.kind == "mapping" and m.lane == 0)
+
+
+def test_merged_marks_together_hold_exactly_the_mapped_bytes():
+    bench = scattered(3000)
+
+    assert sum(d.size for d in bench.backend.dmas) == sum(m.covered for m in iova_map(bench).marks if m.kind == "mapping" and m.lane == 0)
+
+
+def test_what_is_merged_is_said():
+    assert "3,000 mappings are thinner than a pixel" in iova_map(scattered(3000)).description
+
+
+def test_a_merged_mark_never_crosses_a_boundary_of_something_else():
+    bench = Bench(intel(), kernel="4.4", limit=1 << 20)
+    bench.attach(bench.group(1))
+    vaddr = bench.process.memory.mmap(1 << 20)
+    for page in range(2000):
+        bench.backend.map(0xFEE00000 - 1000 * 0x2000 + page * 0x2000, 0x1000, vaddr)
+    marks = [m for m in iova_map(bench).marks if m.kind == "mapping" and m.count > 1]
+
+    assert marks
+    assert not [m for m in marks if m.start < 0xFEE00000 < m.end]
+
+
+def test_a_window_cuts_marks_and_says_so():
+    scene = iova_map(intel_two_widths(), window=("3G", "5G"))
+
+    assert [(0x100000000, 0x13FFFFFFF)] == [(r.start, r.last) for r in scene.rows() if r.kind == "mapping"]
+    assert (True, True) == scene.layout.torn
+    assert "Cut to 0xc000_0000-0x1_3fff_ffff." in scene.description
+
+
+def test_a_window_over_all_of_it_tears_nothing():
+    assert (False, False) == iova_map(intel_two_widths(), window=(0, 1 << 48)).layout.torn
+
+
+@pytest.mark.parametrize("window", [("5G", "3G"), (0, 0), (0, 1 << 65)])
+def test_a_window_that_is_none_is_refused_with_what_it_must_be(window):
+    with pytest.raises(ValueError, match="a window runs from a start to a larger end"):
+        iova_map(intel_two_widths(), window=window)
+
+
+def test_a_picture_stays_as_it_was_when_the_container_changes():
+    bench = intel_two_widths()
+    facts = observe(bench)
+    before = lay_out(facts)
+    bench.unmap("4G", "2G")
+
+    assert before.rows() == lay_out(facts).rows()
+    assert before.rows() != iova_map(bench).rows()
+
+
+def test_a_domain_that_does_not_mirror_the_user_is_shown_as_it_is():
+    bench = intel_two_widths(refused=False)
+    newest = bench.backend.domains[0]
+    newest.unmap(0x100000000, 2 << 30)
+    scene = iova_map(bench)
+
+    assert (0x100000000, 0x17FFFFFFF, "mapping", "D1", "high RAM") in [(r.start, r.last, r.kind, r.domains, r.owner) for r in scene.rows()]
+    assert "D2 holds other ranges than the user's mappings." in scene.description
+
+
+def test_the_mark_under_the_pointer_is_found():
+    scene = iova_map(arm_mixed())
+    bell = next(m for m in scene.marks if m.kind == "doorbell")
+    top, height = scene.lane_tops[bell.lane]
+
+    assert bell == scene.mark_at(bell.x + 1, top + height / 2)
+    assert scene.mark_at(bell.x + 1, 1) is None
+
+
+def test_the_sentence_names_what_differs_between_the_domains():
+    assert "D2 and D1 differ in unit, aperture and coherency." in iova_map(intel_two_widths()).description
+
+
+def test_a_mapping_of_several_physical_runs_still_counts_as_mirrored():
+    bench = Bench(smmu())
+    bench.attach(bench.group(1))
+    arena = bench.process.memory
+    low = arena.mmap(2 << 20)
+    arena.place(type(next(iter(arena.regions))[0]).sized(low + 0x1000, 0x1000), "rw")
+    bench.backend.map(0x10000000, 0x4000, low)
+
+    assert len(list(bench.backend.domains[0].mappings)) > 1
+    assert observe(bench).domains[0].mapped is None
