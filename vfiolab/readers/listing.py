@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vfiolab.model.pci import Acs, Function, Topology, TopologyError
+from vfiolab.model.pci import Acs, Function, Topology, TopologyError, bdf_key
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 
@@ -97,7 +97,7 @@ def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topol
 
     Raises InputError if no machine can be made of the functions (naming the line of one that is in the way).
     """
-    found = sorted(drafts, key=lambda d: Function(bdf=d.bdf).key)
+    found = sorted(drafts, key=lambda d: bdf_key(d.bdf))
     _mark_virtual_functions(found)
     for draft in found:
         _identify(draft)
@@ -113,7 +113,10 @@ def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topol
 
 
 def _mark_virtual_functions(drafts: list[Draft]) -> None:
-    by_id = {(Function(bdf=d.bdf).segment, Function(bdf=d.bdf).requester_id): d for d in drafts}
+    by_id = {}
+    for d in drafts:
+        segment, bus, slot, function = bdf_key(d.bdf)
+        by_id[segment, bus << 8 | slot << 3 | function] = d
     for pf in [d for d in drafts if d.numvfs and d.vf_offset]:
         owner = Function(bdf=pf.bdf)
         for n in range(min(pf.numvfs, 256)):
@@ -161,8 +164,8 @@ _FORMER_NAMES = (
 
 
 def _bus(draft: Draft) -> tuple[int, int]:
-    f = Function(bdf=draft.bdf)
-    return f.segment, f.bus
+    segment, bus, _, _ = bdf_key(draft.bdf)
+    return segment, bus
 
 
 def _is_bridge(draft: Draft) -> bool:
@@ -222,13 +225,15 @@ def _number_bridges(drafts: list[Draft], warnings: list[str]) -> None:
 
 
 def _hang_orphans(drafts: list[Draft], warnings: list[str]) -> None:
+    bridges = [(_bus(d), d.secondary, d.subordinate or 0, d) for d in drafts if d.secondary]
     for (segment, bus), on in sorted(_orphans(drafts).items()):
         covering = [
-            d for d in drafts
-            if _bus(d)[0] == segment and d.secondary and d.secondary < bus <= (d.subordinate or 0) and d not in on
-        ]  # fmt: skip
+            (low, bridge)
+            for (home, home_bus), low, high, bridge in bridges
+            if home == segment and home_bus != bus and low < bus <= high
+        ]
         if covering:
-            nearest = max(covering, key=lambda d: d.secondary or 0)
+            nearest = max(covering, key=lambda pair: pair[0])[1]
             for d in on:
                 d.parent = nearest.bdf
             warnings.append(

@@ -7,8 +7,10 @@ read when a name or an id is asked for. Without the package there are no names: 
 from __future__ import annotations
 
 import importlib.util
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice, takewhile
 from pathlib import Path
 
 __all__ = ["PciIds", "pci_ids"]
@@ -25,6 +27,7 @@ class PciIds:
     vendor_ids: dict[str, int] = field(default_factory=dict, repr=False)
     device_ids: dict[int, dict[str, list[int]]] = field(default_factory=dict, repr=False)
     class_ids: dict[str, int] = field(default_factory=dict, repr=False)
+    _ordered: dict[int, list[str]] = field(default_factory=dict, repr=False)
 
     def name(self, vendor: int | None, device: int | None) -> str:
         """Return "Vendor Device" as lspci writes it; hex where there is no name; "" without ids."""
@@ -55,7 +58,12 @@ class PciIds:
             return tuple(names[name])
         if len(name) < 6:
             return ()
-        return tuple(sorted(one for full, ids in names.items() if full.startswith(name) for one in ids))
+        ordered = self._ordered.get(vendor)
+        if ordered is None:
+            ordered = self._ordered[vendor] = sorted(names)
+        first = bisect_left(ordered, name)
+        begun = takewhile(lambda full: full.startswith(name), islice(ordered, first, None))
+        return tuple(sorted(one for full in begun for one in names[full]))
 
 
 @lru_cache(maxsize=1)

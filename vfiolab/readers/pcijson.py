@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ _NO_ACS = (
     "its ACS registers were not recorded (groups_from: recorded), and without them the groups do not follow from the"
     " topology"
 )
+_QUOTED = re.compile(r'"([^"\\]{1,64})"')
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
 
 
@@ -55,11 +57,7 @@ def read_pci_json(text: str, *, source: str = "machine.json") -> PciInput:
         raise InputError(
             "field 'devices' is missing or empty", where=source, line=1, advice="list the PCI functions there"
         )
-    doubles = (
-        {d.bdf for d in drafts if sum(d.bdf == other.bdf for other in drafts) > 1}
-        if len({d.bdf for d in drafts}) < len(drafts)
-        else set()
-    )
+    doubles = [bdf for bdf, count in Counter(d.bdf for d in drafts).items() if count > 1]
     if doubles:
         raise InputError(
             f"field 'devices': {min(doubles)} is there twice",
@@ -88,11 +86,15 @@ class _Fields:
     """Typed access that says which field of which line is wrong."""
 
     def __init__(self, text: str, source: str) -> None:
-        self.text, self.source = text, source
+        self.source = source
+        self.lines: dict[str, int] = {}
+        for number, line in enumerate(text.splitlines(), start=1):
+            for word in _QUOTED.findall(line):
+                self.lines.setdefault(word, number)
 
     def line_of(self, word: str) -> int | None:
-        at = self.text.find(f'"{word}"')
-        return None if at < 0 else self.text.count("\n", 0, at) + 1
+        """Return the line on which a quoted word first stands."""
+        return self.lines.get(word)
 
     def fail(self, field: str, problem: str, advice: str, near: str = "") -> InputError:
         return InputError(
