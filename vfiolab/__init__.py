@@ -1,1 +1,44 @@
-"""A model of Linux VFIO: groups, containers, domains."""
+"""vfiolab: how Linux hands devices to user space, as a model that answers as the kernel does.
+
+>>> import vfiolab as vl
+>>> host = vl.load("two-smmu-server")
+>>> space = host.address_space()
+>>> space.attach("0000:01:00.0", "0000:21:00.0")
+>>> space.map(0x4000_0000, "1G", name="guest RAM")
+>>> len(space.domains)
+2
+>>> space.map(0x800_0000, "1M")
+Traceback (most recent call last):
+    ...
+vfiolab.model.errors.VfioError: EINVAL: 0x800_0000-0x80f_ffff overlaps the software MSI window 0x800_0000-0x80f_ffff
+"""
+
+from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table, here, load, machines, plot
+from vfiolab.model.address import Span, hexa, human_size, parse_size
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.iommu import IommuUnit
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.machine import Machine
+
+__version__ = "0.1.0"
+__all__ = [
+    "AddressSpace",
+    "Host",
+    "IommuUnit",
+    "Kernel",
+    "KernelCrashError",
+    "Machine",
+    "MachineBuilder",
+    "NotModelledError",
+    "Span",
+    "Table",
+    "VfioError",
+    "WouldBlockError",
+    "here",
+    "hexa",
+    "human_size",
+    "load",
+    "machines",
+    "parse_size",
+    "plot",
+]

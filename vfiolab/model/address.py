@@ -5,11 +5,10 @@ Inside the package every range is half-open, `[start, end)`; ranges print start-
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-from sortedcontainers import SortedDict
 
 PAGE_SIZE = 4096
 U64 = 1 << 64
@@ -91,59 +90,51 @@ class SpanMap(Generic[V]):
     True
     """
 
-    __slots__ = ("_spans",)
+    __slots__ = ("_entries", "_starts")
 
-    def __init__(self) -> None:
-        self._spans: SortedDict[int, tuple[Span, V]] = SortedDict()
+    def __init__(self, entries: Iterable[tuple[Span, V]] = ()) -> None:
+        self._entries = list(entries)
+        self._starts = [span.start for span, _ in self._entries]
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return len(self._entries)
 
     def __iter__(self) -> Iterator[tuple[Span, V]]:
-        return iter(self._spans.values())
-
-    def __contains__(self, start: int) -> bool:
-        return start in self._spans
+        return iter(self._entries)
 
     def add(self, span: Span, value: V) -> None:
         """Add a span; ValueError names the span in the way."""
-        hit = next(self.overlapping(span), None)
+        hit = next(iter(self.overlapping(span)), None)
         if hit is not None:
             raise ValueError(f"{span} overlaps {hit[0]}, which is already in the map")
-        self._spans[span.start] = (span, value)
-
-    def replace(self, entries: list[tuple[Span, V]]) -> None:
-        """Take over ascending disjoint entries at once; the map must be empty."""
-        if self._spans:
-            raise ValueError("replace() fills an empty map only")
-        self._spans.update((entry[0].start, entry) for entry in entries)
+        index = bisect_left(self._starts, span.start)
+        self._starts.insert(index, span.start)
+        self._entries.insert(index, (span, value))
 
     def pop(self, start: int) -> tuple[Span, V]:
         """Remove and return the span that begins at `start`; KeyError if none does."""
-        entry: tuple[Span, V] = self._spans.pop(start)
-        return entry
+        index = bisect_left(self._starts, start)
+        if index == len(self._starts) or self._starts[index] != start:
+            raise KeyError(f"no span begins at {hexa(start)}")
+        del self._starts[index]
+        return self._entries.pop(index)
 
     def at(self, address: int) -> tuple[Span, V] | None:
         """Return the span that holds the byte at `address`, with its value."""
-        index = self._spans.bisect_right(address) - 1
-        if index < 0:
-            return None
-        entry: tuple[Span, V] = self._spans.peekitem(index)[1]
-        return entry if entry[0].contains(address) else None
+        index = bisect_right(self._starts, address) - 1
+        return self._entries[index] if index >= 0 and self._entries[index][0].contains(address) else None
 
-    def overlapping(self, span: Span) -> Iterator[tuple[Span, V]]:
-        """Yield the entries that share a byte with `span`, ascending."""
-        spans = self._spans
-        index = spans.bisect_right(span.start) - 1
-        if index >= 0 and spans.peekitem(index)[1][0].end > span.start:
-            yield spans.peekitem(index)[1]
-        for start in list(spans.irange(span.start, span.end, (False, False))):
-            yield spans[start]
+    def overlapping(self, span: Span) -> list[tuple[Span, V]]:
+        """Return the entries that share a byte with `span`, ascending."""
+        first = bisect_right(self._starts, span.start) - 1
+        if first < 0 or self._entries[first][0].end <= span.start:
+            first += 1
+        return self._entries[first : bisect_left(self._starts, span.end)]
 
     def _check(self) -> None:
+        assert self._starts == [span.start for span, _ in self._entries]
         previous = 0
-        for key, (span, _) in self._spans.items():
-            assert key == span.start, f"key {key:#x} holds {span}"
+        for span, _ in self._entries:
             assert previous <= span.start, f"{span} begins before {previous:#x}, where its neighbour ends"
             previous = span.end
 

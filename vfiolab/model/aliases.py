@@ -39,9 +39,7 @@ class AliasFinder:
     ``dropped`` holds pairs (device, bridge or DMA device) to leave out: a what-if.
     """
 
-    def __init__(
-        self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()) -> None:
         self.topology, self.kernel, self.quirks, self.dropped = topology, kernel, quirks, frozenset(dropped)
         self.doubts: dict[str, str] = {}
         self._made_above: dict[str, tuple[Alias, ...]] = {}
@@ -80,9 +78,7 @@ class AliasFinder:
         else:
             yield Alias(f.requester_id, f.bdf, "self", "its own id")
         for devfn in sorted(self._masks.get(f.bdf, ())):
-            yield Alias(
-                f.bus << 8 | devfn, f.bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7} too"
-            )
+            yield Alias(f.bus << 8 | devfn, f.bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7} too")
         above = self.topology.parent(f.bdf)
         for alias in self._upward(above.bdf) if above is not None else ():
             if (bdf, alias.owner) not in self.dropped:
@@ -141,9 +137,7 @@ class AliasFinder:
         return is_express and self._rewrites("bridge-without-pcie", bridge)
 
     def _rewrites(self, family: str, f: Function) -> bool:
-        return any(
-            row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f)
-        )
+        return any(row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f))
 
     def _quirk_devfns(self, f: Function) -> frozenset[int]:
         found: set[int] = set()
@@ -151,16 +145,12 @@ class AliasFinder:
             devfns = row.devfns(f)
             if devfns and row.family == "fixed-devfn":
                 self.doubts[f.bdf] = (
-                    f"{f.bdf}: taken to be an Adaptec 3405 or 3805, whose DMA carries slot 01.0 too; other cards with"
-                    " this id do not"
+                    f"{f.bdf}: taken to be an Adaptec 3405 or 3805, whose DMA carries slot 01.0 too; other cards with this id do not"
                 )
             if devfns and self._landed(row.first_seen, row.absent_in, f):
                 found |= devfns
         if self.quirks.aliases and UNREADABLE_ALIASES.matches(f):
-            self.doubts[f.bdf] = (
-                f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have"
-                " none"
-            )
+            self.doubts[f.bdf] = f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
         return frozenset(found)
 
     def _landed(self, first_seen: str | None, absent_in: str | None, f: Function) -> bool:
@@ -178,21 +168,13 @@ def _vmd_controllers(topology: Topology) -> dict[int, str]:
     segments = sorted({f.segment for f in topology.values() if f.segment >= FIRST_VMD_SEGMENT})
     if not segments:
         return {}
-    controllers = [
-        f.bdf
-        for f in topology.values()
-        if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS
-    ]
+    controllers = [f.bdf for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS]
     if not controllers:  # an id that the table does not know, or a listing without ids: VMD shows itself as RAID
         raids = [f for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and (f.class_code or 0) >> 8 == 0x0104]
         controllers = [f.bdf for f in raids if f.vendor in {None, 0x8086}]
     if len(controllers) == 1:
         return dict.fromkeys(segments, controllers[0])
-    return {
-        segment: controllers[segment - FIRST_VMD_SEGMENT]
-        for segment in segments
-        if segment - FIRST_VMD_SEGMENT < len(controllers)
-    }
+    return {segment: controllers[segment - FIRST_VMD_SEGMENT] for segment in segments if segment - FIRST_VMD_SEGMENT < len(controllers)}
 
 
 def short(bdf: str) -> str:

@@ -100,12 +100,12 @@ def for_kernel(checks: Iterable[Check], kernel: Kernel) -> tuple[Check, ...]:
     return tuple(check for check in checks if check.when is None or check.when(kernel))
 
 
-def run_checks(checks: Sequence[Check], request: object) -> None:
-    """Raise VfioError for the first check that does not hold; change nothing."""
+def run_checks(checks: Sequence[Check], request: object, whole: Sequence[Check] | None = None) -> None:
+    """Raise VfioError for the first check that does not hold; change nothing. `whole`: all checks of the call, if these are a part."""
     for check in checks:
         why = check.broken(request)
         if why is not None:
-            refuse(checks, check, why)
+            refuse(checks if whole is None else whole, check, why)
 
 
 def refuse(checks: Sequence[Check], failed: Check, why: str) -> NoReturn:

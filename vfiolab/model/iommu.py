@@ -6,13 +6,12 @@ are methods that take a `Kernel`.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as AbstractMapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
-
-from sortedcontainers import SortedDict
 
 from vfiolab.model.address import U64, Span
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError
@@ -28,6 +27,14 @@ X86_MSI = Span(0xFEE00000, 0xFEF00000)
 AMD_HYPERTRANSPORT = Span(0xFD00000000, 0x10000000000)
 SOFTWARE_MSI = Span(0x08000000, 0x08100000)
 REGION_KINDS = ("direct", "direct-relaxable", "reserved", "msi", "sw-msi")
+
+_REGION_WORDS = {
+    "direct": "the direct (1:1) region",
+    "direct-relaxable": "the direct-relaxable region",
+    "reserved": "the reserved range",
+    "msi": "the MSI window",
+    "sw-msi": "the software MSI window",
+}
 
 ALL_PAGES = 0xFFFFFFFFFFFFF000
 AMD_OLD = 0xFFFFFF7FFFFFF000
@@ -45,6 +52,11 @@ class ReservedRegion:
     def __post_init__(self) -> None:
         if self.kind not in REGION_KINDS:
             raise ValueError(f"a reserved region is one of {', '.join(REGION_KINDS)}, not {self.kind!r}")
+
+    @property
+    def words(self) -> str:
+        """What people call it, with its range (inclusive)."""
+        return f"{_REGION_WORDS[self.kind]} {self.span}"
 
     def __str__(self) -> str:
         return f"{self.span} {self.kind}"
@@ -215,6 +227,7 @@ class Domain:
     __slots__ = (
         "_highest",
         "_log",
+        "_order",
         "_table",
         "aperture",
         "coherent",
@@ -242,7 +255,8 @@ class Domain:
         self.prot = 0
         self.msi_base: int | None = None
         self.doorbells: tuple[Doorbell, ...] = ()
-        self._table: SortedDict[int, Mapping] = SortedDict()
+        self._table: dict[int, Mapping] = {}
+        self._order: list[int] | None = None
         self._highest = 0
 
     @property
@@ -258,7 +272,12 @@ class Domain:
     @property
     def mappings(self) -> Iterator[Mapping]:
         """The user's mappings in this domain, in iova order (doorbell pages are apart)."""
-        return iter(self._table.values())
+        return iter([self._table[iova] for iova in self._in_order()])
+
+    def _in_order(self) -> list[int]:
+        if self._order is None:
+            self._order = sorted(self._table)
+        return self._order
 
     def __len__(self) -> int:
         return len(self._table)
@@ -268,6 +287,7 @@ class Domain:
         errno = self.map_errno(iova, size)
         if not errno:
             self._table[iova] = Mapping(iova, size, physical, prot)
+            self._order = None
             self._highest = max(self._highest, iova + size)
             self._log.add(Event("map", self.number, None, iova, size, prot))
         return errno
@@ -295,7 +315,8 @@ class Domain:
 
     def map_many(self, runs: list[Mapping]) -> None:
         """Map runs, ascending and known to fit, into an empty table: replay."""
-        self._table.update((run.iova, run) for run in runs)
+        self._table.update([(run.iova, run) for run in runs])
+        self._order = None
         if runs:
             self._highest = max(self._highest, runs[-1].iova + runs[-1].size)
         self._log.extend([Event("map", self.number, None, run.iova, run.size, run.prot) for run in runs])
@@ -303,9 +324,9 @@ class Domain:
     def unmap(self, iova: int, size: int) -> None:
         """Unmap the runs that make up a range; KeyError if they do not tile it."""
         at = iova
+        self._order = None
         while at < iova + size:
-            run = self._table.pop(at)
-            at += run.size
+            at += self._table.pop(at).size
         if self._highest == iova + size:
             self._highest = iova
         self._log.add(Event("unmap", self.number, None, iova, size))
@@ -313,24 +334,27 @@ class Domain:
     def forget(self) -> None:
         """Drop the table without unmapping: the domain is freed."""
         self._table.clear()
+        self._order = None
 
     def translate(self, iova: int) -> Mapping | None:
         """Return the run that holds `iova` (a doorbell page counts), None where the device would fault."""
         for bell in self.doorbells:
             if bell.iova <= iova < bell.iova + bell.size:
                 return Mapping(bell.iova, bell.size, bell.physical, PROT_WRITE | PROT_NOEXEC | PROT_MMIO)
-        index = self._table.bisect_right(iova) - 1
+        order = self._in_order()
+        index = bisect_right(order, iova) - 1
         if index < 0:
             return None
-        run: Mapping = self._table.peekitem(index)[1]
+        run = self._table[order[index]]
         return run if iova < run.iova + run.size else None
 
     def overlaps(self, iova: int, size: int) -> bool:
         """Say whether a user's mapping shares a byte with the range."""
-        index = self._table.bisect_left(iova + size) - 1
+        order = self._in_order()
+        index = bisect_left(order, iova + size) - 1
         if index < 0:
             return False
-        run: Mapping = self._table.peekitem(index)[1]
+        run = self._table[order[index]]
         return run.iova + run.size > iova
 
     def attach_errno(self, unit: IommuUnit) -> int:
@@ -372,7 +396,8 @@ class Domain:
 
     def _check(self) -> None:
         end = 0
-        for iova, run in self._table.items():
+        for iova in self._in_order():
+            run = self._table[iova]
             assert iova == run.iova, f"D{self.number}: key {iova:#x} holds {run}"
             assert run.size > 0, f"D{self.number}: empty run at {iova:#x}"
             assert end <= iova, f"D{self.number}: runs overlap at {iova:#x}"

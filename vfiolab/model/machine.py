@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from vfiolab.model.compat import Compat
 from vfiolab.model.core import IommuCore, IommuGroup, merged_reserved
 from vfiolab.model.drivers import Drivers
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
-from vfiolab.model.grouping import Grouping, GroupingOptions, iommu_groups
 from vfiolab.model.iommu import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.msi import InterruptController
@@ -20,6 +19,9 @@ from vfiolab.model.pci import Topology
 from vfiolab.model.process import Arena, Process
 from vfiolab.model.server import Server
 from vfiolab.model.vfio import Native, System, UserProcess
+
+if TYPE_CHECKING:
+    from vfiolab.model.grouping import Grouping, GroupingOptions
 
 DRIVERS = frozenset({"pci-stub", "pcieport", "vfio-pci"})
 MEMLOCK = 8 << 20
@@ -139,11 +141,11 @@ class Host:
 
     def new_process(self) -> UserProcess:
         """Start a fresh user process, with all capabilities and no descriptors."""
-        server: type[Native | Compat] = Compat if self.machine.vfio == "iommufd-compat" else Native
+        serve: Callable[[System, Process], Server] = Native
+        if self.machine.vfio == "iommufd-compat":
+            from vfiolab.model.compat import Compat
 
-        def serve(system: System, process: Process) -> Server:
-            return server(system, process)
-
+            serve = Compat
         return UserProcess(self, serve, self.machine.arena, self.machine.memlock)
 
     @property
@@ -214,6 +216,8 @@ class Host:
             self.params[name] = word
 
     def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
+        from vfiolab.model.grouping import iommu_groups
+
         machine = self.machine
         if machine.groups_from == "recorded":
             return [self._group(group.id, group.devices) for group in machine.groups]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -58,7 +59,7 @@ class Memory:
 
     def place(self, span: Span, prot: str) -> None:
         """Put memory at `span` (half-open), in place of what was there. prot: rw, r, none, or hole."""
-        for old, region in list(self.regions.overlapping(span)):
+        for old, region in self.regions.overlapping(span):
             self.regions.pop(old.start)
             if old.start < span.start:
                 self.regions.add(Span(old.start, span.start), region)
@@ -74,6 +75,16 @@ class Memory:
         self.place(Span.sized(vaddr, size), "rw")
         self._next_vaddr += -(-size // 0x20_0000) * 0x20_0000 + 0x20_0000
         return vaddr
+
+    @contextmanager
+    def trial(self) -> Iterator[Memory]:
+        """Give the memory back as it was if the block ends in an error: what it allocated is gone."""
+        before = (list(self.regions), self._next_physical, self._next_vaddr)
+        try:
+            yield self
+        except BaseException:
+            self.regions, self._next_physical, self._next_vaddr = SpanMap(before[0]), before[1], before[2]
+            raise
 
     def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int) -> int | None:
         """Return the index of the first page that cannot be pinned, None if all can."""

@@ -64,6 +64,7 @@ class Type1:
         self._map_checks = for_kernel(tests.MAP_CHECKS, self.kernel)
         self._new_mapping_checks = for_kernel(tests.NEW_MAPPING_CHECKS, self.kernel)
         self._pin_checks = for_kernel(tests.PIN_CHECKS, self.kernel)
+        self._every_map_check = (*self._map_checks, *self._new_mapping_checks, *self._pin_checks)
         self._unmap_checks = for_kernel(tests.UNMAP_CHECKS, self.kernel)
         self._dirty_checks = for_kernel(tests.DIRTY_CHECKS, self.kernel)
         self._dirty_get_checks = for_kernel(tests.DIRTY_GET_CHECKS, self.kernel)
@@ -263,16 +264,16 @@ class Type1:
         """
         granule = self.granule
         request = MapRequest(self, iova, size, vaddr, flags, argsz, ptr, granule)
-        run_checks(self._map_checks, request)
+        run_checks(self._map_checks, request, self._every_map_check)
         if flags & MAP_VADDR:
             self._update_vaddr(request)
             return
-        run_checks(self._new_mapping_checks, request)
+        run_checks(self._new_mapping_checks, request, self._every_map_check)
         dma = Dma(iova, size, vaddr, flags & 3, name)
         self.dmas.insert(dma)
         if self.domains:
             try:
-                run_checks(self._pin_checks, request)
+                run_checks(self._pin_checks, request, self._every_map_check)
             except BaseException:
                 self.dmas.remove(dma)
                 raise
@@ -403,7 +404,7 @@ class Type1:
                     dma.bitmap = 0
             self.dirty_tracking = start
             return None
-        run_checks(self._dirty_get_checks, r)
+        run_checks(self._dirty_get_checks, r, (*self._dirty_checks, *self._dirty_get_checks))
         inside = [dma for dma in self.dmas if dma.iova < iova + size and iova < dma.iova + dma.size]
         return dirty.get(inside, iova, self.granule, all_dirty=bool(self.domains))
 

@@ -103,7 +103,7 @@ def _outside(r: MapRequest) -> str | None:
     wanted = Span.sized(r.iova, r.size)
     region = r.backend.region_at(wanted)
     if region is not None:
-        return f"{wanted} overlaps {region}"
+        return f"{wanted} overlaps {region.words}"
     if wanted.end > iovas[-1].end:
         return f"{wanted} reaches past the aperture, whose last iova is {hexa(iovas[-1].last)}"
     if wanted.start < iovas[0].start:
@@ -318,7 +318,7 @@ def _reserved_conflict(r: AttachRequest) -> str | None:
     for region in r.group.reserved:
         hit = iova_list.first_overlap(r.backend.dmas, iova_list.binding([region]))
         if hit:
-            return f"the mapping {Span(hit[0].iova, hit[0].end)} overlaps group {r.group.id}'s reserved region {region}"
+            return f"the mapping {Span(hit[0].iova, hit[0].end)} overlaps {region.words} of group {r.group.id}"
     return None
 
 

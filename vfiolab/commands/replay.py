@@ -1,0 +1,71 @@
+"""``vfiolab replay``: run a trace through the model; compare with its answers, or print the model's own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vfiolab.commands import complain, say
+from vfiolab.readers.errors import InputError
+from vfiolab.readers.machinefile import read_machine_file
+from vfiolab.readers.trace import Scenario, read_trace_file, without_answers
+
+__all__ = ["add", "run"]
+
+DIVERGED, UNUSABLE = 1, 2
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the word ``replay`` and its options."""
+    parser = subparsers.add_parser(
+        "replay",
+        help="run a recorded kernel trace through the model, and compare",
+        description="Run a trace's operations through the model and print each divergence from what the kernel answered.",
+    )
+    parser.add_argument("trace", metavar="FILE.trace", help="a trace, or a folder of folders that each hold one beside its machine.json")
+    parser.add_argument("--machine", metavar="machine.json", help="the machine file (default: machine.json beside the trace)")
+    parser.add_argument("--results", action="store_true", help="print the model's own answers instead; recorded ones are not looked at")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry the command out; 1 if there are divergences, 2 if the input cannot be used."""
+    try:
+        path = Path(options.trace)
+        if path.is_dir():
+            return _folder(path)
+        return _one(path, Path(options.machine) if options.machine else path.with_name("machine.json"), results=options.results)
+    except (InputError, OSError) as error:
+        complain(str(error))
+        return UNUSABLE
+
+
+def _one(trace: Path, machine_file: Path, *, results: bool) -> int:
+    from vfiolab.replay import compare, format_results
+    from vfiolab.replay import run as carry_out
+
+    machine = read_machine_file(machine_file)
+    scenarios = read_trace_file(trace)
+    if results:
+        questions: list[Scenario] = without_answers(scenarios)
+        for line in format_results(questions, carry_out(questions, machine)):
+            say(line)
+        return 0
+    report = compare(scenarios, carry_out(without_answers(scenarios), machine), machine)
+    for divergence in report.divergences:
+        say(str(divergence))
+    say(str(report))
+    return DIVERGED if report.divergences else 0
+
+
+def _folder(folder: Path) -> int:
+    traces = sorted(trace for trace in folder.rglob("*.trace") if trace.with_name("machine.json").is_file())
+    if not traces:
+        raise InputError(
+            "no trace beside a machine.json in it", where=str(folder), advice="give a .trace file, or a folder of such folders"
+        )
+    worst = 0
+    for trace in traces:
+        say(f"{trace.parent.name}:")
+        worst = max(worst, _one(trace, trace.with_name("machine.json"), results=False))
+    return worst

@@ -1,0 +1,79 @@
+"""What an app's clicks do: one public verb each, kept as the code that does the same. No widgets here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from vfiolab.kit import AddressSpace, Host, load
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.events import Event
+
+#: What a verb may answer instead of doing its work; everything else is a mistake of ours and is raised.
+Refusal = VfioError | ValueError | KernelCrashError | WouldBlockError | NotModelledError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One line of code that was run, and the refusal it met."""
+
+    code: str
+    refused: Refusal | None = None
+
+    @property
+    def reason(self) -> str:
+        """The refusal in one word: the errno's name, or the kind of the error."""
+        return self.refused.name if isinstance(self.refused, VfioError) else type(self.refused).__name__
+
+
+def word(value: object) -> str:
+    """Write an argument as a learner would type it: addresses in grouped hexadecimal.
+
+    >>> print(word(0x4000_0000), word("1G"), word(12))
+    0x4000_0000 "1G" 12
+    """
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:#_x}" if isinstance(value, int) and abs(value) > 0xFFF else repr(value)
+
+
+class Session:
+    """A host, one address space on it, and the steps that led here.
+
+    `steps` can be typed into a cell one after the other, and give the same state.
+    """
+
+    def __init__(self, machine: str) -> None:
+        self.start(machine)
+
+    def start(self, machine: str) -> None:
+        """Load the machine and open an address space: every earlier step is gone."""
+        self.machine = machine
+        self.host: Host = load(machine)
+        self.space: AddressSpace = self.host.address_space()
+        self.steps = [Step("import vfiolab as vl"), Step(f"host = vl.load({word(machine)})"), Step("space = host.address_space()")]
+        self.seen = 0
+
+    def do(self, verb: str, *args: object, **named: object) -> Step:
+        """Call one public verb, such as `space.map` or `host.bind`; a refusal is kept in the step, and returned with it."""
+        given = [*map(word, args), *(f"{name}={word(value)}" for name, value in named.items())]
+        code = f"{verb}({', '.join(given)})"
+        owner, _, method = verb.partition(".")
+        self.seen = len(self.space.log.calls)
+        refused: Refusal | None = None
+        try:
+            getattr({"space": self.space, "host": self.host}[owner], method)(*args, **named)
+        except (VfioError, ValueError, KernelCrashError, WouldBlockError, NotModelledError) as answer:
+            refused = answer
+        self.steps.append(Step(code, refused))
+        return self.steps[-1]
+
+    @property
+    def events(self) -> list[Event]:
+        """The events of the last step."""
+        return [event for call in self.space.log.calls[self.seen :] for event in call.events]
+
+    @property
+    def code(self) -> str:
+        """All steps as Python; a refused one says so behind its line."""
+        return "\n".join(step.code + (f"  # refused: {step.reason}" if step.refused else "") for step in self.steps)
