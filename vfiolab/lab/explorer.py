@@ -1,0 +1,154 @@
+"""The explorer: attach groups, map memory, see the domains split. Each click is one verb of an AddressSpace."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import ipywidgets
+
+from vfiolab.draw import figure_html, inline_svg, to_text
+from vfiolab.kit import AddressSpace, Host
+from vfiolab.lab.panels import panels, status
+from vfiolab.lab.session import Session, Step
+from vfiolab.model.core import IommuGroup
+
+_WRAP = {"flex_flow": "row wrap", "align_items": "center"}
+
+#: One of each kind: two units, units of different stages, VT-d, AMD-Vi, and a desktop that someone asked about.
+CHOICE = ("two-smmu-server", "two-smmu-mixed-stages", "intel-vtd-39bit", "amd-vi-server", "amd-matisse-desktop")
+
+
+def _number(field: ipywidgets.Text) -> int | str:
+    """Read a field: a number as Python writes it, else the words as they stand, for the verb to judge."""
+    text = str(field.value).strip()
+    return int(text, 0) if re.fullmatch(r"0x[0-9a-fA-F]+(_[0-9a-fA-F]+)*|[1-9]\d*|0", text) else text
+
+
+class Explorer:
+    """A machine's groups and one address space, as buttons and a picture.
+
+    `machines` are the names to choose from, of those that `vl.machines()` lists; the first is loaded. What the buttons act
+    on is at hand as `explorer.space` and `explorer.host`.
+    """
+
+    def __init__(self, *machines: str) -> None:
+        names = machines or CHOICE
+        self.session = Session(names[0])
+        self._build(names)
+        self._fill_groups()
+        self._show(self.session.steps[-1])
+
+    @property
+    def host(self) -> Host:
+        """The host that is shown."""
+        return self.session.host
+
+    @property
+    def space(self) -> AddressSpace:
+        """The address space that is shown."""
+        return self.session.space
+
+    def _build(self, names: tuple[str, ...]) -> None:
+        """Make the controls; only buttons, toggle buttons and text fields, which JupyterLab leaves to the keyboard."""
+        self.machine = ipywidgets.ToggleButtons(
+            options=names,
+            value=names[0],
+            description="Machine",
+            tooltips=[f"Load {name}" for name in names],
+            style={"button_width": "auto", "description_width": "initial"},
+        )
+        self.groups = ipywidgets.Box(layout={**_WRAP, "max_height": "13em", "overflow": "auto"})
+        self.iova = ipywidgets.Text("0x4000_0000", description="iova", layout={"width": "230px"})
+        self.size = ipywidgets.Text("1G", description="Size", layout={"width": "180px"})
+        self.name = ipywidgets.Text("guest RAM", description="Name", layout={"width": "230px"})
+        self.map = ipywidgets.Button(description="Map", tooltip="Map this range for the device", layout={"width": "auto"})
+        self.unmap = ipywidgets.Button(description="Unmap", tooltip="Unmap this range", layout={"width": "auto"})
+        self.again = ipywidgets.Button(description="Start over", tooltip="Load the machine anew", layout={"width": "auto"})
+        self.drivers = ipywidgets.Box(layout=_WRAP)
+        self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        form = ipywidgets.Box([self.iova, self.size, self.name, self.map, self.unmap, self.again], layout=_WRAP)
+        self.box = ipywidgets.VBox([self.machine, self.groups, form, self.status, self.drivers, self.picture, self.panels])
+        self.machine.observe(lambda change: self.load(change["new"]), "value")
+        self.map.on_click(lambda _: self._map())
+        self.unmap.on_click(lambda _: self._do("space.unmap", _number(self.iova), _number(self.size)))
+        self.again.on_click(lambda _: self.load(self.machine.value))
+
+    def load(self, machine: str) -> None:
+        """Load a machine anew: what its button does."""
+        self.session.start(machine)
+        self._fill_groups()
+        self._show(self.session.steps[-1])
+
+    def _devices(self, group: IommuGroup) -> list[str]:
+        """List what of a group can be handed to a user: bridges stay with the host."""
+        functions = self.host.machine.topology
+        return [bdf for bdf in group.devices if bdf not in functions or not functions[bdf].is_bridge]
+
+    def _fill_groups(self) -> None:
+        """Make one button for each group that has a device for the user."""
+        self._buttons = {}
+        for group in filter(self._devices, self.host.groups):
+            button = ipywidgets.Button(layout={"width": "auto", "flex": "0 0 auto"}, tooltip=self._who(group))
+            button.on_click(lambda _, group=group: self._toggle(group))
+            self._buttons[group.id] = (group, button)
+        self.groups.children = [button for _, button in self._buttons.values()]
+
+    def _who(self, group: IommuGroup) -> str:
+        """Name a group's devices in words."""
+        functions = self.host.machine.topology
+        names = [functions[bdf].name for bdf in self._devices(group) if bdf in functions]
+        return "; ".join(name for name in names if name) or ", ".join(group.devices)
+
+    def _attached(self) -> set[int]:
+        return {group.id for group in self.space.container.groups}
+
+    def _toggle(self, group: IommuGroup) -> None:
+        step = self._do("space.detach" if group.id in self._attached() else "space.attach", self._devices(group)[0])
+        if step.refused:
+            self._offer_drivers(group)
+
+    def _map(self) -> None:
+        named = {"name": self.name.value} if self.name.value else {}
+        self._do("space.map", _number(self.iova), _number(self.size), **named)
+
+    def _do(self, verb: str, *args: object, **named: object) -> Step:
+        step = self.session.do(verb, *args, **named)
+        self._show(step)
+        return step
+
+    def _offer_drivers(self, group: IommuGroup) -> None:
+        """Offer to bind what of a refused group is not with a VFIO driver yet: the usual way to a viable group."""
+        buttons = []
+        for bdf in self._devices(group):
+            driver = self.host.drivers.driver_of(bdf)
+            if driver not in {"vfio-pci", "vfio_mdev"}:
+                button = ipywidgets.Button(
+                    description=f"Bind {bdf} to vfio-pci", tooltip=f"Now with {driver or 'no driver'}", layout={"width": "auto"}
+                )
+                button.on_click(lambda _, bdf=bdf: self._do("host.bind", bdf))
+                buttons.append(button)
+        self.drivers.children = buttons
+
+    def _show(self, step: Step) -> None:
+        """Bring every view to what the objects are now; controls stay the same, so the keyboard's focus does."""
+        attached = self._attached()
+        for group, button in self._buttons.values():
+            first, *others = self._devices(group)
+            more = f" and {len(others)} more" if others else ""
+            button.description = f"{'Detach' if group.id in attached else 'Attach'} group {group.id}: {first}{more}"
+            button.button_style = "info" if group.id in attached else ""
+        self.drivers.children = ()
+        self.status.value = status(step, self.session)
+        self.picture.value = inline_svg(self.space.picture())
+        self.panels.value = panels(self.session)
+
+    def __repr__(self) -> str:
+        return f"Explorer({self.session.machine!r}, {len(self.session.steps)} steps)"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """Give the controls to a live front end; without one, the picture and the steps."""
+        picture = self.space.picture()
+        still = f"{figure_html(picture)}<p><em>Run this cell to attach groups and map memory with buttons.</em></p>"
+        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
+        return {**bundle, "text/plain": to_text(picture), "text/html": still}

@@ -1,0 +1,48 @@
+"""The words of an app as HTML: the status line and the panels. Pure text from live objects; no widgets here."""
+
+from __future__ import annotations
+
+from html import escape
+
+from vfiolab.lab.session import Session, Step
+from vfiolab.model.errors import VfioError
+
+_BOX = (
+    "display:flex;flex-direction:column-reverse;max-height:14em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
+    "padding:4px 8px;font-size:12px;line-height:1.4"
+)
+_TEXT = "margin:0;flex:none;overflow:visible;white-space:pre-wrap;line-height:1.4"
+_LINES = "margin:4px 0;line-height:1.5"
+
+
+def panel(title: str, text: str) -> str:
+    """Return a scrolling box that shows its last lines first and can be reached and scrolled with the keyboard."""
+    return (
+        f'<section aria-label="{escape(title)}"><strong>{escape(title)}</strong>'
+        f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{escape(text) or "—"}</pre></div></section>'
+    )
+
+
+def panels(session: Session) -> str:
+    """Show the steps three times: as Python, as system calls, and as what the IOMMU core was asked by the last one."""
+    events = "\n".join(str(event) for event in session.events)
+    parts = [
+        panel("The same in Python", session.code),
+        panel("System calls", session.space.transcript(events=False)),
+        panel("Events of the last step", events),
+    ]
+    columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:8px"
+    return f'<div style="{columns}">{"".join(parts)}</div>'
+
+
+def status(step: Step, session: Session) -> str:
+    """Say what the last step came to; a refusal is an alert with the reason, the kernel function and the way out."""
+    if step.refused is None:
+        domains = session.space.domains
+        names = ", ".join(f"D{domain.number}" for domain in domains)
+        count = f"{len(domains)} domain{'s' if len(domains) != 1 else ''}" + (f" ({names})" if names else "")
+        return f'<p role="status" style="{_LINES}"><code>{escape(step.code)}</code> — done; the address space has {count}.</p>'
+    rows = [f"<code>{escape(step.code)}</code> — refused: <strong>{escape(str(step.refused))}</strong>"]
+    if isinstance(step.refused, VfioError):
+        rows += [f"{name}: {escape(text)}" for name, text in (("Source", step.refused.source), ("Try", step.refused.fix)) if text]
+    return f'<div role="alert" style="{_LINES};border-left:4px solid #D55E00;padding-left:8px">{"<br>".join(rows)}</div>'
