@@ -181,6 +181,10 @@ class NotebookPage:
         """Find a picture among the outputs by its alternative text: what a screen reader says."""
         return self.page.locator(".jp-OutputArea").get_by_role("img", name=name).first
 
+    def inline(self, name: str | re.Pattern) -> Locator:
+        """Find a widget's live picture by its alternative text; stored outputs hold pictures of another kind."""
+        return self.page.locator(".jp-OutputArea .widget-html").get_by_role("img", name=name)
+
     def text(self, words: str | re.Pattern) -> Locator:
         """Find words among the outputs."""
         return self.page.locator(".jp-OutputArea").get_by_text(words).first
@@ -190,7 +194,7 @@ class NotebookPage:
         return self.page.evaluate("() => document.activeElement.textContent.trim() || document.activeElement.tagName")
 
     def time_click(self, name: str) -> float:
-        """Click a button; return the milliseconds until a changed SVG picture is painted.
+        """Click a button; return the milliseconds until a changed picture is painted.
 
         The clock runs inside the page: from the click to the second frame after the picture's node was replaced.
         """
@@ -200,7 +204,7 @@ class NotebookPage:
             """button => new Promise((done, no) => {
                 const limit = setTimeout(() => no(new Error("no new picture in 10 s")), 10000);
                 const area = button.closest('.jp-OutputArea');
-                const isPicture = node => node.nodeType === 1 && (node.tagName === 'svg' || node.querySelector('svg'));
+                const isPicture = node => node.nodeType === 1 && (node.matches('svg, img') || node.querySelector('svg, img'));
                 const watch = new MutationObserver(changes => {
                     if (!changes.some(change => [...change.addedNodes].some(isPicture))) return;
                     watch.disconnect(); clearTimeout(limit);

@@ -1,0 +1,76 @@
+"""Notebook 00 in a real JupyterLab: read as it comes from a clone, then run, then used with mouse and keyboard."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+NOTEBOOK = "00-start-here.ipynb"
+FIRST, SECOND = "0000:01:00.0", "0000:21:00.0"
+
+
+def attach(device):
+    return re.compile(rf"^Attach group \d+: {device}")
+
+
+def detach(device):
+    return re.compile(rf"^Detach group \d+: {device}")
+
+
+@pytest.fixture
+def page(opened):
+    page = opened(NOTEBOOK)
+    page.run_all()
+    return page
+
+
+def test_untrusted_and_before_it_is_run_the_picture_is_there_with_its_text(opened):
+    page = opened(NOTEBOOK, kernel=False)
+    picture = page.picture(re.compile("2 domains mirror"))
+    picture.wait_for()
+    assert picture.bounding_box()["width"] > 600
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+
+
+def test_untrusted_and_before_it_is_run_no_markup_spills_into_the_page(opened):
+    page = opened(NOTEBOOK, kernel=False)
+    page.picture(re.compile("2 domains mirror")).wait_for()
+    assert [] == re.findall(r"</?(?:svg|path|figure|table|details)\b|base64,", page.page.inner_text(".jp-Notebook"))
+
+
+def test_attaching_the_second_group_shows_the_second_domains_lane(page):
+    page.button(attach(FIRST)).click()
+    page.inline(re.compile(r"D1: group")).wait_for()
+    assert page.inline(re.compile(r"D2: group")).count() == 0
+    page.button(attach(SECOND)).click()
+    page.inline(re.compile(r"D2: group")).wait_for()
+    page.text(re.compile(r"the address space has 2 domains")).wait_for()
+
+
+def test_the_explorer_works_with_the_keyboard_alone(page):
+    press = page.page.keyboard.press
+    page.button(attach(FIRST)).focus()
+    press("Enter")
+    page.button(detach(FIRST)).wait_for()
+    assert re.match("Detach group", page.focused())
+    page.page.get_by_label("iova").first.focus()
+    press("Control+a")
+    page.page.keyboard.type("0x800_0000")
+    press("Tab")
+    press("Control+a")
+    page.page.keyboard.type("1M")
+    press("Tab")
+    press("Tab")
+    assert page.focused() == "Map"
+    press("Space")
+    alert = page.page.get_by_role("alert").first
+    alert.wait_for()
+    assert "EINVAL" in alert.inner_text()
+    assert page.focused() == "Map"
+
+
+def test_another_machine_is_chosen_with_the_keyboard(page):
+    page.button("intel-vtd-39bit").focus()
+    page.page.keyboard.press("Space")
+    page.text('host = vl.load("intel-vtd-39bit")').wait_for()
