@@ -32,7 +32,8 @@ def containers(draw):
         units = [unit for unit in units if unit.is_arm]
     bench = Bench(*units, kernel=draw(st.sampled_from(["4.4", "4.11", "6.12"])))
     groups = [bench.group(i, i, *([direct(0x7C000000, 0x7DFFFFFF)] if draw(st.integers(0, 4)) == 0 else [])) for i in range(len(units))]
-    calls = [*[("attach", g) for g in groups], *[("map", draw(STARTS), draw(SIZES), draw(NAMES)) for _ in range(draw(st.integers(0, 14)))]]
+    maps = draw(st.lists(st.tuples(st.just("map"), STARTS, SIZES, NAMES), max_size=14))
+    calls = [*(("attach", g) for g in groups), *maps]
     first, *rest = calls
     for verb, *arguments in [first, *draw(st.permutations(rest))]:
         try:

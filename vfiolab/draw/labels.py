@@ -72,7 +72,7 @@ def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float)
             room -= need
         elif name == "unit":
             short = shorten(words, room - 14, 12, bold=name in loud)
-            runs += [Run(" · ", "muted"), Run(short, "ink" if name in loud else "muted", bold=name in loud)]
+            runs += [Run(" · ", "muted"), Run(short, "ink" if name in loud else "muted", bold=name in loud)] if short else []
             room -= text_width(short, 12, bold=True) + 14
     return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
 

@@ -29,19 +29,22 @@ _PATTERNS = {
 }
 
 
-def to_svg(picture: Picture) -> str:
-    """Return the picture as a standalone SVG document; it follows the reader's light, dark and contrast settings."""
-    return _document(picture, inline=False)
+def to_svg(picture: Picture, *, tips: bool = True) -> str:
+    """Return the picture as a standalone SVG document; it follows the reader's light, dark and contrast settings.
+
+    Without `tips` it has no tooltips: an image inside a page never shows them.
+    """
+    return _document(picture, inline=False, tips=tips)
 
 
 def inline_svg(picture: Picture) -> str:
     """Return the picture for `widgets.HTML` in JupyterLab, with tooltips; it follows the theme of the page."""
-    return _document(picture, inline=True)
+    return _document(picture, inline=True, tips=True)
 
 
 def figure_html(picture: Picture, caption: str = "") -> str:
     """Return the form for stored outputs: `<figure>` with an image, its alternative text, a caption and the table twin."""
-    data = base64.b64encode(to_svg(picture).encode()).decode()
+    data = base64.b64encode(to_svg(picture, tips=False).encode()).decode()
     parts = [
         '<figure style="margin:0">',
         (
@@ -64,8 +67,8 @@ def table_html(picture: Picture) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _document(picture: Picture, *, inline: bool) -> str:
-    body = "\n".join(line for shape in picture.shapes for line in _shape(shape))
+def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
+    body = "\n".join(_shape(shape, tips=tips) for shape in picture.shapes)
     mark = f"v{zlib.crc32(f'{picture.title}{picture.width}{body}'.encode()):08x}"
     used = sorted({LOOKS[r].pattern for r in _roles(picture.shapes) if LOOKS[r].pattern})
     size = f'width="{_n(picture.width)}" height="{_n(picture.height)}" viewBox="0 0 {_n(picture.width)} {_n(picture.height)}"'
@@ -156,27 +159,25 @@ def _n(number: float) -> str:
     return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
-def _shape(shape: Shape) -> list[str]:
+def _shape(shape: Shape, *, tips: bool) -> str:
     if isinstance(shape, Text):
-        return [_text(shape)]
+        return _text(shape)
+    if isinstance(shape, Line):
+        arrow = ' marker-end="url(#arrow)"' if shape.arrow else ""
+        return f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"{arrow}/>'
+    tip = f"<title>{escape(shape.tip)}</title>" if tips and shape.tip else ""
     if isinstance(shape, Box):
         name = (f"q{shape.level}" if shape.role == "mirror" else f"s{shape.level}") if shape.level else shape.role
         corner = f' rx="{_n(shape.round)}"' if shape.round else ""
         where = f'x="{_n(shape.x)}" y="{_n(shape.y)}" width="{_n(shape.width)}" height="{_n(shape.height)}"'
-        return [_tipped(f'<rect class="{name}" {where}{corner}', shape.tip)]
-    if isinstance(shape, Line):
-        arrow = ' marker-end="url(#arrow)"' if shape.arrow else ""
-        return [f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"{arrow}/>']
+        return f'<rect class="{name}" {where}{corner}' + (f">{tip}</rect>" if tip else "/>")
     if isinstance(shape, Curve):
-        c = (shape.x + shape.x2) / 2
-        d = f"M{_n(shape.x)} {_n(shape.y)}C{_n(c)} {_n(shape.y)} {_n(c)} {_n(shape.y2)} {_n(shape.x2)} {_n(shape.y2)}"
-        return [_tipped(f'<path class="{shape.role}" d="{d}"', shape.tip)]
+        c = _n((shape.x + shape.x2) / 2)
+        d = f"M{_n(shape.x)} {_n(shape.y)}C{c} {_n(shape.y)} {c} {_n(shape.y2)} {_n(shape.x2)} {_n(shape.y2)}"
+        return f'<path class="{shape.role}" d="{d}"' + (f">{tip}</path>" if tip else "/>")
     d = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in shape.points) + ("z" if shape.closed else "")
-    return [_tipped(f'<path class="{shape.role}" d="{d}"' + ("" if shape.closed else ' style="fill:none"'), shape.tip)]
-
-
-def _tipped(start: str, tip: str) -> str:
-    return f"{start}><title>{escape(tip)}</title></{start[1:5].strip()}>" if tip else f"{start}/>"
+    filled = "" if shape.closed else ' style="fill:none"'
+    return f'<path class="{shape.role}" d="{d}"{filled}' + (f">{tip}</path>" if tip else "/>")
 
 
 def _text(text: Text) -> str:
