@@ -13,12 +13,16 @@ Traceback (most recent call last):
 vfiolab.model.errors.VfioError: EINVAL: 0x800_0000-0x80f_ffff overlaps the software MSI window 0x800_0000-0x80f_ffff
 """
 
-from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table, here, load, machines, plot
-from vfiolab.model.address import Span, hexa, human_size, parse_size
-from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
-from vfiolab.model.iommu import IommuUnit
-from vfiolab.model.kernel import Kernel
-from vfiolab.model.machine import Machine
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table, here, load, machines, plot
+    from vfiolab.model.address import Span, hexa, human_size, parse_size
+    from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+    from vfiolab.model.iommu import IommuUnit
+    from vfiolab.model.kernel import Kernel
+    from vfiolab.model.machine import Machine
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,3 +46,26 @@ __all__ = [
     "parse_size",
     "plot",
 ]
+
+# Each name is loaded when it is first asked for: `import vfiolab` stays small, and a command loads only what its word needs.
+_HOMES = {
+    "vfiolab.kit": ("AddressSpace", "Host", "MachineBuilder", "Table", "here", "load", "machines", "plot"),
+    "vfiolab.model.address": ("Span", "hexa", "human_size", "parse_size"),
+    "vfiolab.model.errors": ("KernelCrashError", "NotModelledError", "VfioError", "WouldBlockError"),
+    "vfiolab.model.iommu": ("IommuUnit",),
+    "vfiolab.model.kernel": ("Kernel",),
+    "vfiolab.model.machine": ("Machine",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vfiolab' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value: object = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
