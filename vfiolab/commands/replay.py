@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+from vfiolab._paths import data_dir
 from vfiolab.commands import complain, say
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.machinefile import read_machine_file
@@ -52,17 +54,29 @@ def _one(trace: Path, machine_file: Path, *, results: bool) -> int:
             say(line)
         return 0
     report = compare(scenarios, carry_out(without_answers(scenarios), machine), machine)
+    reasons = known_reasons(trace.stem)
     for divergence in report.divergences:
         say(str(divergence))
+        reason = reasons.get((divergence.scenario, divergence.index))
+        if reason:
+            say(f"    known:  {reason}")
     say(str(report))
     return DIVERGED if report.divergences else 0
+
+
+def known_reasons(environment: str) -> dict[tuple[str, int], str]:
+    """Return why some operations of an environment are known to diverge, by scenario and index."""
+    known = json.loads((data_dir() / "known-divergences.json").read_text(encoding="utf-8"))["divergences"]
+    return {(one["scenario"], one["index"]): one["reason"] for one in known if one["environment"] == environment}
 
 
 def _folder(folder: Path) -> int:
     traces = sorted(trace for trace in folder.rglob("*.trace") if trace.with_name("machine.json").is_file())
     if not traces:
         raise InputError(
-            "no trace beside a machine.json in it", where=str(folder), advice="give a .trace file, or a folder of such folders"
+            "no trace beside a machine.json in it",
+            where=str(folder),
+            advice="give a .trace file, or a folder of such folders",
         )
     worst = 0
     for trace in traces:
