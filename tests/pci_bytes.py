@@ -85,9 +85,7 @@ def sysfs_tree(root, topology, groups=(), size=4096):
 
 
 def _place(topology, f):
-    steps = [f.bdf]
-    for bridge in topology.path(f.bdf):
-        steps.append(bridge.bdf)
+    steps = [f.bdf, *(bridge.bdf for bridge in topology.path(f.bdf))]
     top = topology[steps[-1]]
     root = f"pci{top.bdf[:-5]}"
     if f.segment >= 0x10000:

@@ -447,3 +447,15 @@ def test_between_two_devices_the_fewest_joins_are_given():
 def test_between_devices_of_different_groups_there_is_nothing():
     found = iommu_groups(Topology(switch(ON, None)))
     assert [] == between(found.reasons, "0000:03:00.0", "0000:04:00.0")
+
+
+def test_the_reasons_are_a_table_with_a_row_a_device():
+    rows = iommu_groups(Topology([rp("00:01.0", 1), fn("01:00.0")])).rows()
+    assert {
+        "device": "01:00.0",
+        "group": 0,
+        "joins": "00:01.0",
+        "step": "path",
+        "because": "the path to the root fails at 00:01.0: no ACS capability",
+        "stays while": "00:01.0 does not isolate",
+    } == rows[1]

@@ -157,6 +157,14 @@ def test_wrong_arguments_are_named(arguments, says, capsys):
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("release", ["3.10.0-1160.el7", "custom"])
+def test_a_kernel_in_the_input_that_is_not_known_is_a_warning(release, tmp_path, capsys):
+    data = json.loads((data_dir() / "machines/radxa-orion-o6-arm64.json").read_text())
+    (tmp_path / "m.json").write_text(json.dumps(data | {"kernel": release}))
+    assert 0 == main(["groups", str(tmp_path / "m.json")])
+    assert "the input's kernel is not used" in capsys.readouterr().out
+
+
 def test_standard_input_is_read(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO(listing("radxa-orion-o6-arm64")))
     assert 0 == main(["groups", "-", "--check"])

@@ -30,7 +30,7 @@ def test_an_address_has_one_spelling(written, normal):
 
 @pytest.mark.parametrize("wrong", ["", "00:20.0", "00:1f.8", "zz:00.0", "00:00:00", "100:00.0"])
 def test_what_is_no_address_is_refused_with_an_example(wrong):
-    with pytest.raises(TopologyError, match="must look like '0000:00:1f.3'"):
+    with pytest.raises(TopologyError, match=r"must look like '0000:00:1f.3'"):
         normal_bdf(wrong)
 
 
@@ -54,7 +54,7 @@ def test_an_endpoint_of_class_bridge_is_none():
 
 
 def test_an_unknown_kind_is_refused_and_the_known_ones_are_named():
-    with pytest.raises(TopologyError, match="kind 'rootport' is none of .*root-port"):
+    with pytest.raises(TopologyError, match=r"kind 'rootport' is none of .*root-port"):
         Function(bdf="00:01.0", kind="rootport")
 
 
@@ -97,7 +97,7 @@ def test_a_virtual_function_is_never_multifunction():
 
 
 def test_a_device_listed_twice_is_refused():
-    with pytest.raises(TopologyError, match="listed twice: 0000:00:02.0"):
+    with pytest.raises(TopologyError, match=r"listed twice: 0000:00:02.0"):
         Topology([endpoint("00:02.0"), endpoint("0:2.0")])
 
 
@@ -121,5 +121,5 @@ def test_acs_shows_only_what_is_advertised():
 
 
 def test_replacing_a_function_that_is_not_there_is_refused():
-    with pytest.raises(TopologyError, match="not in this machine: 0000:00:09.0"):
+    with pytest.raises(TopologyError, match=r"not in this machine: 0000:00:09.0"):
         Topology([endpoint("00:02.0")]).replace(endpoint("00:09.0"))

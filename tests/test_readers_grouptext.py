@@ -14,18 +14,30 @@ TWO = (("0000:00:01.0", "0000:01:00.0"), ("0000:00:02.0",))
 @pytest.mark.parametrize(
     "text",
     [
-        "[    0.51] pci 0000:00:01.0: Adding to iommu group 0\n[    0.51] pci 0000:01:00.0: Adding to iommu group 0\n"
-        "[    0.52] pci 0000:00:02.0: Adding to iommu group 1\n",
-        "iommu: Adding device 0000:00:01.0 to group 0\niommu: Adding device 0000:01:00.0 to group 0\n"
-        "iommu: Adding device 0000:00:02.0 to group 1\n",
-        "Oct 25 host kernel: pci 0000:00:01.0: Adding to iommu group 0\nkernel: pci 0000:01:00.0: Adding to iommu group 0\n"
-        "kernel: pci 0000:00:02.0: Adding to iommu group 1\n",
-        "/sys/kernel/iommu_groups/1/devices/0000:00:02.0\n/sys/kernel/iommu_groups/0/devices/0000:00:01.0\n"
-        "/sys/kernel/iommu_groups/0/devices/0000:01:00.0\n",
-        "IOMMU Group 0 00:01.0 PCI bridge [0604]: Intel [8086:1901]\nIOMMU Group 0 01:00.0 VGA [0300]: NVIDIA [10de:1b80]\n"
-        "IOMMU Group 1 00:02.0 VGA [0300]: Intel [8086:3e92]\n",
-        "IOMMU Group 0:\n\t00:01.0 PCI bridge [0604]: Intel [8086:1901] (rev 02)\n\t01:00.0 VGA [0300]: NVIDIA [10de:1b80]\n"
-        "IOMMU Group 1:\n\t00:02.0 VGA [0300]: Intel [8086:3e92]\n",
+        (
+            "[    0.51] pci 0000:00:01.0: Adding to iommu group 0\n[    0.51] pci 0000:01:00.0: Adding to iommu group 0\n"
+            "[    0.52] pci 0000:00:02.0: Adding to iommu group 1\n"
+        ),
+        (
+            "iommu: Adding device 0000:00:01.0 to group 0\niommu: Adding device 0000:01:00.0 to group 0\n"
+            "iommu: Adding device 0000:00:02.0 to group 1\n"
+        ),
+        (
+            "Oct 25 host kernel: pci 0000:00:01.0: Adding to iommu group 0\nkernel: pci 0000:01:00.0: Adding to iommu group 0\n"
+            "kernel: pci 0000:00:02.0: Adding to iommu group 1\n"
+        ),
+        (
+            "/sys/kernel/iommu_groups/1/devices/0000:00:02.0\n/sys/kernel/iommu_groups/0/devices/0000:00:01.0\n"
+            "/sys/kernel/iommu_groups/0/devices/0000:01:00.0\n"
+        ),
+        (
+            "IOMMU Group 0 00:01.0 PCI bridge [0604]: Intel [8086:1901]\nIOMMU Group 0 01:00.0 VGA [0300]: NVIDIA [10de:1b80]\n"
+            "IOMMU Group 1 00:02.0 VGA [0300]: Intel [8086:3e92]\n"
+        ),
+        (
+            "IOMMU Group 0:\n\t00:01.0 PCI bridge [0604]: Intel [8086:1901] (rev 02)\n\t01:00.0 VGA [0300]: NVIDIA [10de:1b80]\n"
+            "IOMMU Group 1:\n\t00:02.0 VGA [0300]: Intel [8086:3e92]\n"
+        ),
         "### IOMMU group 0 ###\n  0000:00:01.0 bridge\n  0000:01:00.0 card\n### IOMMU group 1 ###\n  0000:00:02.0 graphics\n",
         "Group:  0   0000:00:01.0 bridge\nGroup:  0   0000:01:00.0 card\nGroup:  1   0000:00:02.0 graphics\n",
     ],
@@ -45,7 +57,8 @@ def test_a_device_removed_and_added_again_is_where_it_was_last():
 
 def test_boot_messages_tell_the_kernel_and_the_iommu():
     text = (
-        "[    0.00] Linux version 5.9.3-arch1 (gcc)\n[    0.00] DMAR: IOMMU enabled\n[    0.2] DMAR-IR: Enabled IRQ remapping in x2apic mode\n"
+        "[    0.00] Linux version 5.9.3-arch1 (gcc)\n[    0.00] DMAR: IOMMU enabled\n[    0.2] DMAR-IR: Enabled IRQ"
+        " remapping in x2apic mode\n"
         "[    0.5] pci 0000:00:02.0: Adding to iommu group 0\n"
     )
     found = read_groups(text)
@@ -81,5 +94,5 @@ def test_text_without_groups_says_what_to_give():
 
 
 def test_a_group_listing_is_no_topology_and_the_advice_says_so():
-    with pytest.raises(InputError, match="records groups, not what the devices are.*--against"):
+    with pytest.raises(InputError, match=r"records groups, not what the devices are.*--against"):
         read_pci_text("IOMMU Group 0 00:01.0 PCI bridge\n", source="groups.txt")

@@ -170,6 +170,16 @@ def test_extended_capabilities_without_an_express_line_are_an_incomplete_entry()
     )
 
 
+def test_a_device_that_sleeps_is_taken_as_an_endpoint_and_named():
+    text = (
+        PORT
+        + "\n01:00.0 VGA compatible controller: NVIDIA Corporation Device 1234 (rev ff)\n\t!!! Unknown header type 7f\n"
+    )
+    found = read_lspci(text)
+    assert "endpoint" == found.topology["0000:01:00.0"].kind
+    assert any("0000:01:00.0: it did not answer" in warning for warning in found.warnings)
+
+
 def test_a_hex_dump_beats_the_decoded_lines():
     port = Function(
         bdf="00:1c.0",
@@ -194,7 +204,8 @@ def test_a_hex_dump_with_a_gap_is_used_up_to_it():
 def test_virtual_functions_follow_from_offset_and_stride():
     pf = (
         CARD
-        + "\t\tInitial VFs: 7, Total VFs: 7, Number of VFs: 2, Function Dependency Link: 00\n\t\tVF offset: 128, stride: 2, Device ID: 1520\n"
+        + "\t\tInitial VFs: 7, Total VFs: 7, Number of VFs: 2, Function Dependency Link: 00\n"
+        + "\t\tVF offset: 128, stride: 2, Device ID: 1520\n"
     )
     vf = "\n01:10.{} Ethernet controller: Intel Corporation I350\n\tCapabilities: [a0] Express (v2) Endpoint, MSI 00\n"
     tree = read_lspci(PORT + pf + vf.format(0) + vf.format(2)).topology

@@ -10,6 +10,7 @@ from real_machines import machine, partition
 
 from vfiolab.__main__ import main
 from vfiolab.model.pci import Function, Topology
+from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.snapshot import snapshot
 
 NAME = "amd-matisse-desktop"
@@ -25,6 +26,10 @@ def test_a_snapshot_opens_and_gives_the_groups_of_the_machine(tree, tmp_path, ca
     assert 0 == main(["snapshot", str(out), "--sysfs", str(tree)])
     assert 0 == main(["groups", str(out), "--check"])
     assert "Check: the same. Compared 41 devices in 25 groups" in capsys.readouterr().out
+
+
+def test_a_snapshot_is_a_machine_file_like_any_other(tree):
+    assert "Machine('snapshot', 43 functions, 0 IOMMU units)" == repr(read_machine(json.dumps(snapshot(tree))))
 
 
 def test_nothing_of_serials_addresses_and_names_gets_in(tree, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import networkx
+import networkx as nx
 import pytest
 
 from vfiolab.model.grouping import iommu_groups
@@ -43,15 +43,15 @@ def big_host(count):
 def same_tree(functions):
     """Build the same tree with networkx, with what Topology promises: the facts, no loop, the order in which Linux scans."""
     above = {(f.segment, f.secondary): f.bdf for f in functions if f.secondary}
-    tree = networkx.DiGraph()
+    tree = nx.DiGraph()
     for f in sorted(functions, key=lambda f: f.key):
         tree.add_node(f.bdf, vendor=f.vendor, device=f.device, kind=f.kind, acs=f.acs, multifunction=f.multifunction)
     for f in functions:
         bridge = above.get((f.segment, f.bus))
         if bridge is not None:
             tree.add_edge(bridge, f.bdf)
-    assert networkx.is_forest(tree)
-    return list(networkx.lexicographical_topological_sort(tree))
+    assert nx.is_forest(tree)
+    return list(nx.lexicographical_topological_sort(tree))
 
 
 def test_groups_of_4096_functions_within_3_times_of_networkx_building_the_tree(beside):

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the command; return 0, 1 for a difference found by --check, or 2 for input that cannot be used."""
     try:
         found = _read(arguments.path)
-        kernel = Kernel(arguments.kernel or found.kernel or Kernel().release)
+        kernel, doubt = _kernel(arguments.kernel, found)
         if found.not_computable:
             return _unusable(arguments, f"{found.source}: not computable: {found.not_computable}")
         options = GroupingOptions(
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _unusable(arguments, f"{found.source}: {error}", found.warnings)
     except ValueError as error:  # InputError, TopologyError, BootParameterError, an unreadable kernel version
         return _unusable(arguments, str(error))
-    warnings = merge_warnings([*found.warnings, *grouping.warnings, *_hints(found, grouping)])
+    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found, grouping)])
     check = compare(grouping, recorded[0], recorded[1]) if recorded else None
     if arguments.json:
         say(json.dumps(as_json(grouping, warnings, device, check), indent=1))
@@ -110,6 +110,18 @@ def _read(path: str | None) -> PciInput:
     if not Path(path).exists():
         raise InputError("no such file or folder", where=path)
     return read_pci(Path(path))
+
+
+def _kernel(wanted: str | None, found: PciInput) -> tuple[Kernel, list[str]]:
+    """Return the kernel asked for, else the input's, else the newest; what the input names may be unknown to us."""
+    if wanted is not None:
+        return Kernel(wanted), []
+    if found.kernel is None:
+        return Kernel(), []
+    try:
+        return Kernel(found.kernel), []
+    except ValueError as error:
+        return Kernel(), [f"the input's kernel is not used: {error}; the rules of Linux {Kernel()} apply"]
 
 
 def _recorded(found: PciInput, arguments: argparse.Namespace) -> tuple[Recorded, str] | None:

@@ -118,19 +118,8 @@ def _ties(grouping: Grouping, device: str, mates: list[str]) -> list[str]:
 
 
 def _why_table(grouping: Grouping) -> list[str]:
-    rows = [("device", "group", "joins", "step", "because")]
-    rows += [
-        (
-            short(bdf),
-            str(number),
-            short(reason.joins) if reason.joins else "-",
-            reason.step,
-            reason.why.removeprefix("because "),
-        )
-        for number, members in enumerate(grouping.groups)
-        for bdf in members
-        for reason in [grouping.reasons[bdf]]
-    ]
+    columns = ("device", "group", "joins", "step", "because")
+    rows = [columns, *(tuple(str(row[column]) or "-" for column in columns) for row in grouping.rows())]
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
     return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows]
 

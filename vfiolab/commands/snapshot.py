@@ -54,6 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"{arguments.out}: {len(machine['devices'])} PCI functions,"
         f" {f'{grouped} IOMMU groups' if grouped else 'no IOMMU groups (no IOMMU in use)'}"
     )
-    for note in machine["notes"][2:]:
+    for note in machine["notes"][3:]:
         say(f"  note: {note}")
     return 0

@@ -76,7 +76,9 @@ class AcsTester:
         self.doubts: dict[str, str] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._first_failure: dict[str, str | None] = {}
-        self._has_amd_iommu = any(f.vendor in {0x1022, 0x1002} and (f.class_code or 0) >> 8 == 0x0806 for f in topology.values())
+        self._has_amd_iommu = any(
+            f.vendor in {0x1022, 0x1002} and (f.class_code or 0) >> 8 == 0x0806 for f in topology.values()
+        )
 
     def test(self, bdf: str) -> Verdict:
         """Return the verdict on one function for the bits that grouping asks for."""
@@ -138,7 +140,9 @@ class AcsTester:
         if verdict.passed or not families:
             return verdict
         rules = ", ".join(families)
-        assumption = f"{f.bdf}: its device id is not known; taken to be none that Linux has an isolation rule for ({rules})"
+        assumption = (
+            f"{f.bdf}: its device id is not known; taken to be none that Linux has an isolation rule for ({rules})"
+        )
         return replace(verdict, assumption=assumption)
 
     def _by_quirk(self, f: Function) -> Verdict | None:
@@ -160,7 +164,9 @@ class AcsTester:
         if row.rule == "amd-south-bridge":
             on_root = self.topology.parent(f.bdf) is None
             if self.topology.is_multifunction(f.bdf) and on_root and self._has_amd_iommu:
-                return Verdict(True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule)
+                return Verdict(
+                    True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule
+                )
             return None
         if row.rule == "intel-pch":
             if self.kernel.version[:2] == (5, 9):
@@ -203,7 +209,11 @@ class AcsTester:
         if kind in _SINGLE_PASSES and not self.topology.is_multifunction(f.bdf):
             return Verdict(True, f"{_SINGLE_PASSES[kind]} with one function needs no ACS", "single function")
         if f.acs is None:
-            what = "no ACS capability" if kind in {"root-port", "downstream"} else "multifunction without an ACS capability"
+            what = (
+                "no ACS capability"
+                if kind in {"root-port", "downstream"}
+                else "multifunction without an ACS capability"
+            )
             return Verdict(False, what, "no ACS")
         return _by_words(f.acs, "ACS registers")
 

@@ -39,7 +39,9 @@ class AliasFinder:
     ``dropped`` holds pairs (device, bridge or DMA device) to leave out: a what-if.
     """
 
-    def __init__(self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()
+    ) -> None:
         self.topology, self.kernel, self.quirks, self.dropped = topology, kernel, quirks, frozenset(dropped)
         self.doubts: dict[str, str] = {}
         self._made_above: dict[str, tuple[Alias, ...]] = {}
@@ -54,6 +56,8 @@ class AliasFinder:
 
     def real_dma(self, f: Function) -> str | None:
         """Return the function whose id this one's DMA carries (Intel VMD), from 5.7 on; None if its own."""
+        if f.real_dma is None and not self._vmd:
+            return None
         named = f.real_dma or self._vmd.get(f.segment)
         if named is None or named not in self.topology or (f.bdf, named) in self.dropped:
             return None
@@ -66,20 +70,23 @@ class AliasFinder:
     def of(self, bdf: str) -> Iterator[Alias]:
         """Yield the aliases in the order of the kernel's callbacks: own id first, then upward."""
         f = self.topology[bdf]
-        real = self.real_dma(f)
-        if real is not None:
-            f = self.topology[real]
-            yield Alias(
-                f.requester_id,
-                f.bdf,
-                "real-dma",
-                f"the DMA of what is behind the VMD controller carries its id {short(f.bdf)}",
-            )
-        else:
+        if self.real_dma(f) is None:
             yield Alias(f.requester_id, f.bdf, "self", "its own id")
-        for devfn in sorted(self._masks.get(f.bdf, ())):
-            yield Alias(f.bus << 8 | devfn, f.bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7} too")
-        above = self.topology.parent(f.bdf)
+            for devfn in sorted(self._masks.get(bdf, ())):
+                yield Alias(
+                    f.bus << 8 | devfn, bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7}"
+                )
+        yield from self.of_others(bdf)
+
+    def of_others(self, bdf: str) -> Iterator[Alias]:
+        """Yield those aliases that another function owns."""
+        at = bdf
+        real = self.real_dma(self.topology[bdf])
+        if real is not None:
+            at, owner = real, self.topology[real]
+            why = f"the DMA of what is behind the VMD controller carries its id {short(real)}"
+            yield Alias(owner.requester_id, real, "real-dma", why)
+        above = self.topology.parent(at)
         for alias in self._upward(above.bdf) if above is not None else ():
             if (bdf, alias.owner) not in self.dropped:
                 yield alias
@@ -137,7 +144,9 @@ class AliasFinder:
         return is_express and self._rewrites("bridge-without-pcie", bridge)
 
     def _rewrites(self, family: str, f: Function) -> bool:
-        return any(row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f))
+        return any(
+            row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f)
+        )
 
     def _quirk_devfns(self, f: Function) -> frozenset[int]:
         found: set[int] = set()
@@ -150,7 +159,9 @@ class AliasFinder:
             if devfns and self._landed(row.first_seen, row.absent_in, f):
                 found |= devfns
         if self.quirks.aliases and UNREADABLE_ALIASES.matches(f):
-            self.doubts[f.bdf] = f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
+            self.doubts[f.bdf] = (
+                f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
+            )
         return frozenset(found)
 
     def _landed(self, first_seen: str | None, absent_in: str | None, f: Function) -> bool:
@@ -168,13 +179,21 @@ def _vmd_controllers(topology: Topology) -> dict[int, str]:
     segments = sorted({f.segment for f in topology.values() if f.segment >= FIRST_VMD_SEGMENT})
     if not segments:
         return {}
-    controllers = [f.bdf for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS]
+    controllers = [
+        f.bdf
+        for f in topology.values()
+        if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS
+    ]
     if not controllers:  # an id that the table does not know, or a listing without ids: VMD shows itself as RAID
         raids = [f for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and (f.class_code or 0) >> 8 == 0x0104]
         controllers = [f.bdf for f in raids if f.vendor in {None, 0x8086}]
     if len(controllers) == 1:
         return dict.fromkeys(segments, controllers[0])
-    return {segment: controllers[segment - FIRST_VMD_SEGMENT] for segment in segments if segment - FIRST_VMD_SEGMENT < len(controllers)}
+    return {
+        segment: controllers[segment - FIRST_VMD_SEGMENT]
+        for segment in segments
+        if segment - FIRST_VMD_SEGMENT < len(controllers)
+    }
 
 
 def short(bdf: str) -> str:

@@ -6,7 +6,7 @@ the climb to where the path to the root is isolated, then alias peers, then func
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from vfiolab.model.acs import AcsTester, Verdict
@@ -80,6 +80,22 @@ class Grouping:
         """Return the members of a device's group, the device included; () if it is in none."""
         return next((members for members in self.groups if bdf in members), ())
 
+    def rows(self) -> list[dict[str, str | int]]:
+        """Return the reasons as a table: one row a device, in the order of the groups."""
+        return [
+            {
+                "device": short(bdf),
+                "group": number,
+                "joins": short(reason.joins or ""),
+                "step": reason.step,
+                "because": reason.why.removeprefix("because "),
+                "stays while": " or ".join(map(str, reason.causes)),
+            }
+            for number, members in enumerate(self.groups)
+            for bdf in members
+            for reason in [self.reasons[bdf]]
+        ]
+
     def without(self, *causes: Cause) -> Grouping:
         """Group again as if these causes were not there."""
         isolated = {cause.bdf for cause in causes if cause.kind == "acs"}
@@ -146,12 +162,15 @@ class _Run:
             topology, kernel, disable_acs_redir=options.disable_acs_redir, config_acs=options.config_acs
         )
         override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
-        self.acs = AcsTester(self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading)
+        self.acs = AcsTester(
+            self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading
+        )
         self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
         self.groups: list[list[str]] = []
         self.member: dict[str, int] = {}
         self.reasons: dict[str, Reason] = {}
         self.left_out: dict[str, str] = {}
+        self._causes: dict[str, tuple[Cause, ...]] = {}
 
     def grouping(self) -> Grouping:
         for f in scan_order(self.topology):
@@ -184,10 +203,10 @@ class _Run:
 
     def _find(self, bdf: str) -> Reason:
         at = bdf
-        for alias in self.aliases.of(bdf):  # step 1
+        for alias in self.aliases.of_others(bdf):  # step 1
             at = alias.owner
             if at in self.member:
-                rest = [a.owner for a in self.aliases.of(bdf) if a.owner not in {bdf, at}]
+                rest = [a.owner for a in self.aliases.of_others(bdf) if a.owner != at]
                 causes = [*(Cause("alias", bdf, owner) for owner in (at, *rest)), *self._path_causes(bdf)]
                 return Reason(bdf, at, "alias", f"because {alias.why}", tuple(causes))
         bridge = self.topology.parent(at)
@@ -198,7 +217,7 @@ class _Run:
             at = bridge.bdf
             if at in self.member:
                 why = f"because the path to the root fails at {short(failing)}: {self.acs.test(failing).why}"
-                return Reason(bdf, at, "path", why, tuple(self._path_causes(bdf)))
+                return Reason(bdf, at, "path", why, self._path_causes(bdf))
             bridge = self.topology.parent(at)
         seen: set[str] = set()
         return self._peer(bdf, at, at, seen) or self._sibling(bdf, at, seen) or self._alone(bdf)
@@ -234,7 +253,8 @@ class _Run:
             if found and found.joins == other.bdf:
                 whose = "neither is" if at == bdf else f"neither {short(at)} nor {short(other.bdf)} is"
                 why = f"because {whose} isolated from the other functions of the slot: {verdict.why}"
-                return Reason(bdf, other.bdf, "sibling", why, (Cause("acs", at), *self._path_causes(bdf, below=at)))
+                rest = () if at == bdf else self._path_causes(bdf)
+                return Reason(bdf, other.bdf, "sibling", why, (Cause("acs", at), *rest))
             if found:
                 return replace(found, causes=(Cause("acs", at), *found.causes))
         return None
@@ -255,18 +275,25 @@ class _Run:
         else:
             why = "it is alone in its slot"
         if above is not None:
-            why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
+            why += (
+                f", and the path from {short(above.bdf)} to the root is isolated"
+                if self.acs.first_failure(above.bdf) is None
+                else ""
+            )
         else:
             why += ", on a root bus"
         return Reason(bdf, None, "new", f"because {why}", ())
 
-    def _path_causes(self, bdf: str, below: str | None = None) -> Iterator[Cause]:
+    def _path_causes(self, bdf: str) -> tuple[Cause, ...]:
         """Every failing bridge above: as long as one is left on the way, the device does not get free of it."""
-        if below == bdf:
-            return
         above = self.topology.parent(bdf)
-        if above is not None:
-            yield from (Cause("acs", failing) for failing in self.acs.failures(above.bdf))
+        if above is None:
+            return ()
+        found = self._causes.get(above.bdf)
+        if found is None:
+            found = tuple(Cause("acs", failing) for failing in self.acs.failures(above.bdf))
+            self._causes[above.bdf] = found
+        return found
 
     def _join_open_switches(self) -> None:
         """Put a switch with a port that lacks isolation, and all below it, into one group (a proposal of 2025)."""
@@ -279,7 +306,9 @@ class _Run:
             why = f"because port {short(opened.bdf)} of the switch does not isolate (proposal of 2025): {verdict.why}"
             for f in below(self.topology, upstream.bdf):
                 if f.bdf in self.member:
-                    self._merge(f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),)))
+                    self._merge(
+                        f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),))
+                    )
 
     def _merge(self, bdf: str, into: str, reason: Reason) -> None:
         old, new = self.member[bdf], self.member[into]

@@ -139,6 +139,9 @@ class _Reader:
         if entry.extended and not entry.express and not entry.dump:
             draft.caps_known = False
             draft.notes.append("it has extended capabilities but no Express line: part of its entry is missing")
+        if entry.asleep and not entry.express:
+            draft.kind = "endpoint"
+            draft.notes.append("it did not answer (powered down); taken to be a PCIe endpoint without ACS")
         if draft.kind is None and not entry.express and draft.caps_known and (entry.details or not is_bridge):
             draft.kind = "pci-bridge" if is_bridge else "pci"
         if entry.has_acs:

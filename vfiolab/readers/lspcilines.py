@@ -39,6 +39,7 @@ _PORTS = (  # the first that fits the beginning of what follows "Express (v2) ";
     ("PCI/PCI-X to PCI-Express Bridge", "pci-to-pcie"),
     ("PCI-Express to PCI", "pcie-to-pci"),
     ("PCI/PCI-X to PCI", "pci-to-pcie"),
+    ("PCI/PCI-X Bridge", "pcie-to-pci"),
     ("Root Complex Integrated", "rc-endpoint"),
     ("Root Complex Event", "rc-event-collector"),
 )
@@ -64,6 +65,7 @@ class Entry:
         self.has_acs = False
         self.express = False
         self.extended = False
+        self.asleep = False
         self.registers = False
         self.dump = bytearray()
 
@@ -142,7 +144,9 @@ def _acs_bits(entry: Entry, line: str) -> None:
 
 def loose_line(entry: Entry, line: str) -> None:
     """Lines without a label of their own: what SR-IOV says, and pieces of wrapped lines."""
-    if entry.section in {"ACSCap", "ACSCtl"}:
+    if line.startswith("!!! Unknown header type"):
+        entry.asleep = True
+    elif entry.section in {"ACSCap", "ACSCtl"}:
         _acs_bits(entry, line)
     elif "IOMMU group" in line:
         _group(entry, "", line)

@@ -92,7 +92,7 @@ def parse_ids(text: str) -> PciIds:
             continue
         number, _, name = line.strip().partition("  ")
         if line[0] == "C":
-            vendor, base = -1, int(number.removeprefix("C "), 16)  # noqa: FURB166: written without 0x
+            vendor, base = -1, int(number.removeprefix("C "), 16)
         elif line[0] != "\t":
             vendor, base = int(number, 16), -1
             ids.vendors[vendor] = name

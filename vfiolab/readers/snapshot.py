@@ -31,16 +31,16 @@ def snapshot(path: Path = SYS) -> dict[str, Any]:
         "name": "snapshot",
         "source": "vfiolab snapshot",
         "kernel": _release(found.kernel),
-        "cpu": None,
-        "vfio": None,
+        "vfio": "type1",
         "groups_from": "topology",
-        "interrupts": {"controller": None, "doorbell": None},
+        "interrupts": None,
         "units": _units(tree),
         "groups": _groups(found, tree),
         "devices": [_device(record) for record in map(device_record, found.topology.values())],
         "notes": [
             "recorded from sysfs: ids, classes, capabilities, bus numbers, drivers; and the kernel's groups",
             "not recorded: what the IOMMU units can do beyond their name, and the interrupt controller",
+            "assumed: /dev/vfio/vfio is served by type1",
             *found.warnings,
         ],
     }
@@ -69,7 +69,7 @@ def _units(tree: Tree) -> list[dict[str, Any]]:
             except TopologyError:
                 continue  # platform devices are not PCI functions
         if devices:
-            units.append({"name": f"iommu{n}", "kind": kind, "devices": sorted(devices)})
+            units.append({"name": f"iommu{n}", **({"kind": kind} if kind else {}), "devices": sorted(devices)})
     return units
 
 
