@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from vfiolab.draw import Scene
+    from vfiolab.draw import Picture, Scene, SpaceFacts
     from vfiolab.draw.transcript import Transcript
 
 __all__ = ["AddressSpace", "Host", "MachineBuilder", "Table", "here", "load", "machines", "plot"]
@@ -106,7 +106,7 @@ class AddressSpace:
     >>> space.attach("0000:01:00.0", "0000:21:00.0")
     >>> space.map(0x4000_0000, "1G", name="guest RAM")
     >>> [str(domain.unit) for domain in space.domains]
-    ['smmu3.0x000000000c020000 (arm-smmu-v3 stage 1, 48-bit)', 'smmu3.0x000000000c000000 (arm-smmu-v3 stage 1, 48-bit)']
+    ['smmu3.0xc020000 (arm-smmu-v3 stage 1, 48-bit)', 'smmu3.0xc000000 (arm-smmu-v3 stage 1, 48-bit)']
     """
 
     def __init__(self, host: Host, kind: int = 3) -> None:
@@ -286,6 +286,30 @@ class AddressSpace:
         from vfiolab.draw import iova_map
 
         return iova_map(self.container, log=self.host.log, window=window, width=width)
+
+    def look(self) -> SpaceFacts:
+        """Copy what there is to be seen now, for `changed` to compare with later."""
+        from vfiolab.draw import observe
+
+        return observe(self.container)
+
+    def changed(self, before: SpaceFacts) -> Scene:
+        """Draw the map after the last call: what is new, gone or refused since `before = space.look()`."""
+        from vfiolab.draw import change
+
+        return change(before, self.look(), log=self.host.log)
+
+    def chain(self) -> Picture:
+        """Draw devices, groups, container, domains and IOMMU units, and which serves which."""
+        from vfiolab.draw import chain
+
+        return chain(self.container)
+
+    def timeline(self, last: int = 20) -> Picture:
+        """Draw what the last calls on this host did to each domain, in order."""
+        from vfiolab.draw import timeline
+
+        return timeline(self.host.log, last=last)
 
     def __repr__(self) -> str:
         backend = self.container.backend

@@ -59,7 +59,8 @@ def canonical(nb: NotebookNode) -> NotebookNode:
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data.pop(WIDGET_VIEW, None)
-            if output.output_type == "error":  # the frames hold paths and colours; the last line is the lesson
+            if output.output_type == "error" and "\x1b" in "".join(output.traceback):
+                # frames hold paths and colours: the last line is the lesson; a VfioError shows its case instead of frames
                 output.traceback = [f"{output.ename}: {output.evalue}"]
     return nb
 
