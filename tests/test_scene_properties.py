@@ -21,7 +21,10 @@ STARTS = st.one_of(
     st.sampled_from([0, (1 << 27) - 1, (1 << 36) - 1]),
 ).map(lambda page: page << 12)
 UNITS = st.sampled_from([
-    intel("dmar0"), intel("dmar1", width=39, snoop_control=True), smmu("smmu3.0x000000000c000000"), smmu("smmu3.0x000000000c020000", stage=2),
+    intel("dmar0"),
+    intel("dmar1", width=39, snoop_control=True),
+    smmu("smmu3.0x000000000c000000"),
+    smmu("smmu3.0x000000000c020000", stage=2),
 ])  # fmt: skip
 
 
