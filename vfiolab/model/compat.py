@@ -16,9 +16,10 @@ from vfiolab.model.drivers import VfioGroup
 from vfiolab.model.errors import Check, VfioError, run_checks
 from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_argsz, iova_part
 from vfiolab.model.iommu import Domain
+from vfiolab.model.native import DMA_CC, UNMAP_ALL_EXT
 from vfiolab.model.noiommu import NOIOMMU
 from vfiolab.model.process import CAP_IPC_LOCK, Process
-from vfiolab.model.vfio import DMA_CC, UNMAP_ALL_EXT, System
+from vfiolab.model.server import System
 
 VX = "drivers/iommu/iommufd/vfio_compat.c"
 IP = "drivers/iommu/iommufd/io_pagetable.c"

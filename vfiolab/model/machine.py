@@ -14,11 +14,12 @@ from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.msi import InterruptController
+from vfiolab.model.native import Native
 from vfiolab.model.noiommu import PARAMETER as NOIOMMU_MODE
 from vfiolab.model.pci import Topology
 from vfiolab.model.process import Arena, Process
-from vfiolab.model.server import Server
-from vfiolab.model.vfio import Native, System, UserProcess
+from vfiolab.model.server import Server, System
+from vfiolab.model.user import UserProcess
 
 if TYPE_CHECKING:
     from vfiolab.model.grouping import Grouping, GroupingOptions

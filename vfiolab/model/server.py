@@ -5,9 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from vfiolab.model.drivers import VfioGroup
+    from vfiolab.model.core import IommuCore
+    from vfiolab.model.drivers import Drivers, VfioGroup
     from vfiolab.model.errors import VfioError
+    from vfiolab.model.events import EventLog
     from vfiolab.model.info import Info
+    from vfiolab.model.kernel import Kernel
+    from vfiolab.model.msi import InterruptController
+
+
+class System(Protocol):
+    """What the descriptors need of a host."""
+
+    kernel: Kernel
+    core: IommuCore
+    drivers: Drivers
+    params: dict[str, str]
+    log: EventLog
+    interrupts: InterruptController | None
 
 
 class Server(Protocol):

@@ -1,218 +1,27 @@
 """The user's descriptors: container, group and device, and their ioctls.
 
-A refusal raises VfioError and changes nothing. What stands behind a container is a server: `Native` (this file: the VFIO container with its
-type1 or no-IOMMU backend) or iommufd's compatibility layer (`compat`).
+A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
+type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). The process that opens them is in `user`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from vfiolab.model.address import Span
-from vfiolab.model.core import IommuCore
-from vfiolab.model.drivers import Drivers, VfioGroup
-from vfiolab.model.errors import Check, VfioError, for_kernel, run_checks
-from vfiolab.model.events import EventLog
+from vfiolab.model.drivers import VfioGroup
+from vfiolab.model.errors import VfioError, run_checks
 from vfiolab.model.info import Info
-from vfiolab.model.kernel import Kernel
-from vfiolab.model.msi import DISABLE, TRIGGER_EVENTFD, InterruptController, IrqRequest, IrqState, set_irqs
-from vfiolab.model.noiommu import NOIOMMU, NoIommu
-from vfiolab.model.process import CAP_IPC_LOCK, CAP_SYS_RAWIO, Arena, File, Process
+from vfiolab.model.msi import DISABLE, TRIGGER_EVENTFD, IrqRequest, IrqState, set_irqs
+from vfiolab.model.native import CORE, Native
+from vfiolab.model.process import CAP_SYS_RAWIO, FIRST_FD, File
 from vfiolab.model.requests import field, pointer
 from vfiolab.model.server import Server
-from vfiolab.model.type1 import NESTING, TYPE1, Type1, TYPE1v2
+from vfiolab.model.type1 import TYPE1v2
+from vfiolab.model.vfio_checks import SetContainer
 
-CORE = "drivers/vfio/vfio.c, later container.c and group.c"
-SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"
-DMA_CC, UNMAP_ALL_EXT, UPDATE_VADDR = 4, 9, 10
-
-
-class System(Protocol):
-    """What the descriptors need of a host."""
-
-    kernel: Kernel
-    core: IommuCore
-    drivers: Drivers
-    params: dict[str, str]
-    log: EventLog
-    interrupts: InterruptController | None
-
-
-class Native:
-    """The VFIO container: groups, then (after SET_IOMMU) one backend until the last group leaves."""
-
-    def __init__(self, system: System, process: Process) -> None:
-        self.system, self.process = system, process
-        self.kernel = system.kernel
-        self.pins_group = system.kernel.has("dma_ownership")
-        self.groups: list[VfioGroup] = []
-        self.backend: Type1 | NoIommu | None = None
-        self._checks = for_kernel(ENTER_CHECKS, system.kernel)
-
-    def check_enter(self, group: VfioGroup) -> None:
-        """Refuse to mix no-IOMMU groups with others (EPERM, 4.5 and later)."""
-        run_checks(self._checks, (self, group))
-
-    def enter(self, group: VfioGroup) -> None:
-        """Claim the group (5.19+) and attach it if there is a backend; a refusal undoes the claim."""
-        core = self.system.core
-        claim = self.kernel.has("dma_ownership") and not group.noiommu and not group.group.emulated
-        if claim:
-            core.claim(group.group, self)
-        if isinstance(self.backend, Type1):
-            try:
-                self.backend.attach(group.group)
-            except BaseException:
-                if claim:
-                    core.release(group.group)
-                raise
-        self.groups.append(group)
-        group.container = self
-
-    def leave(self, group: VfioGroup) -> None:
-        """Detach, release, and end the backend with the last group."""
-        self.groups.remove(group)
-        group.container = None
-        if isinstance(self.backend, Type1):
-            self.backend.detach(group.group)
-        if group.group.owner is self:
-            self.system.core.release(group.group)
-        if not self.groups:
-            self.backend = None
-
-    def drop(self, group: VfioGroup) -> None:
-        """Let a group go at once: its last device is gone."""
-        self.leave(group)
-
-    @property
-    def _noiommu_offered(self) -> bool:
-        return self.kernel.has("noiommu") and self.system.drivers.noiommu_mode and all(group.noiommu for group in self.groups)
-
-    @property
-    def _type1_offered(self) -> bool:
-        return not any(group.noiommu for group in self.groups)
-
-    def _type1_extension(self, number: int) -> int:
-        kernel, backend = self.kernel, self.backend
-        if number in (TYPE1, TYPE1v2):
-            return 1
-        if number == DMA_CC:
-            return backend.dma_cc() if isinstance(backend, Type1) else 0
-        if number == NESTING:
-            return int(not kernel.has("no_nesting"))
-        if number == UNMAP_ALL_EXT:
-            return int(kernel.has("unmap_all"))
-        if number == UPDATE_VADDR and kernel.has("vaddr_update"):
-            return int(not kernel.has("update_vaddr_needs_backend") or (isinstance(backend, Type1) and not backend.emulated))
-        return 0
-
-    def check_extension(self, number: int) -> int:
-        """Ask the backend, or before SET_IOMMU every backend that may serve the container's groups. Unknown numbers are 0."""
-        if isinstance(self.backend, NoIommu):
-            return int(number == NOIOMMU)
-        answer = self._type1_extension(number) if self._type1_offered else 0
-        if self.backend is None and not answer and self._noiommu_offered:
-            answer = int(number == NOIOMMU)
-        return answer
-
-    def set_iommu(self, kind: int) -> None:
-        """Open a backend and attach all groups, newest first. EINVAL (no group, or a backend already), ENODEV (no such type), the attach's errno."""
-        source = f"vfio_ioctl_set_iommu, {CORE}"
-        if not self.groups:
-            raise VfioError("EINVAL", "the container holds no group yet", source, "GROUP_SET_CONTAINER first")
-        if self.backend is not None:
-            raise VfioError(
-                "EINVAL",
-                f"the container has its backend already ({self.backend!r})",
-                source,
-                "SET_IOMMU is done once; it ends with the last group",
-            )
-        if not self._offers(kind):
-            raise VfioError("ENODEV", f"no backend offers type {kind} on kernel {self.kernel}", source, "type 3 is type1 v2, 1 is type1")
-        if kind == NOIOMMU:
-            self.backend = NoIommu()
-            return
-        backend = Type1(self.system.core, self.process, self.system.params, kind)
-        try:
-            for group in reversed(self.groups):
-                backend.attach(group.group)
-        except BaseException:
-            backend.close()
-            raise
-        self.backend = backend
-
-    def _offers(self, kind: int) -> bool:
-        if kind == NOIOMMU:
-            return self._noiommu_offered
-        return kind in (TYPE1, TYPE1v2, NESTING) and self.check_extension(kind) > 0
-
-    def _type1(self, call: str) -> Type1:
-        if self.backend is None:
-            raise VfioError(
-                "EINVAL",
-                f"{call} before SET_IOMMU: the container has no backend",
-                f"vfio_fops_unl_ioctl, {CORE}",
-                "attach a group and SET_IOMMU first; the last group's leaving ends it",
-            )
-        if isinstance(self.backend, NoIommu):
-            raise self.backend.refuse(call)
-        return self.backend
-
-    def info(self, argsz: int) -> Info:
-        """GET_INFO; EINVAL without a backend."""
-        return self._type1("GET_INFO").info(argsz)
-
-    def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
-        """MAP_DMA; EINVAL without a backend."""
-        self._type1("MAP_DMA").map(iova, size, vaddr, flags, argsz, ptr, name)
-
-    def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
-        """UNMAP_DMA; EINVAL without a backend."""
-        return self._type1("UNMAP_DMA").unmap(iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
-
-    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
-        """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
-        backend = self._type1("DIRTY_PAGES")
-        if not self.kernel.has("dirty_tracking"):
-            raise self.unknown()
-        return backend.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
-
-    def unknown(self) -> VfioError:
-        """EINVAL before SET_IOMMU, ENOTTY after."""
-        if self.backend is None:
-            return VfioError("EINVAL", "an ioctl that needs a backend, before SET_IOMMU", f"vfio_fops_unl_ioctl, {CORE}", "SET_IOMMU first")
-        return VfioError(
-            "ENOTTY",
-            f"kernel {self.kernel} does not know this ioctl on a container",
-            f"vfio_iommu_type1_ioctl, {CORE}",
-            "see the container's ioctls",
-        )
-
-    def open_device(self, group: VfioGroup, name: str) -> None:
-        """Nothing more to do: the group is attached already."""
-
-    def close_device(self, group: VfioGroup, name: str) -> None:
-        """Nothing to do: the group stays attached."""
-
-    def __repr__(self) -> str:
-        return f"Native(groups {[group.id for group in self.groups]}, {self.backend!r})"
-
-    def _check(self) -> None:
-        assert all(group.container is self for group in self.groups)
-        assert self.backend is None or self.groups, "a backend without groups"
-        if isinstance(self.backend, Type1):
-            attached = self.backend.groups
-            assert {group.group for group in self.groups} == set(attached), f"{self.groups} in the container, {attached} in the backend"
-            assert len(attached) == len(set(attached)), "a group is in two domains"
-            self.backend._check()
-
-
-ENTER_CHECKS = (
-    Check("no-IOMMU groups and others are not mixed", "EPERM", SET_CONTAINER,
-          lambda r: "the container holds groups of the other kind (with and without an IOMMU)" if any(g.noiommu != r[1].noiommu for g in r[0].groups) else None,
-          "use a second container", lambda k: k.has("noiommu")),
-)  # fmt: skip
+if TYPE_CHECKING:
+    from vfiolab.model.user import UserProcess
 
 
 class Descriptor:
@@ -391,56 +200,6 @@ class Container(Descriptor):
         return f"Container(fd {self.fd}, groups {[group.id for group in self.groups]}, {self.backend!r})"
 
 
-class _SetContainer:
-    """What GROUP_SET_CONTAINER's checks look at."""
-
-    __slots__ = ("fd", "file", "group", "noiommu_denied", "vfio")
-
-    def __init__(self, group: Group, fd: int) -> None:
-        process = group.process
-        self.group, self.vfio, self.fd = group, group.vfio, fd
-        self.file = process.descriptors.get(fd) if fd >= 0 else None
-        self.noiommu_denied = group.vfio.noiommu and CAP_SYS_RAWIO not in process.capabilities
-
-
-def _not_open(r: _SetContainer) -> str | None:
-    return f"descriptor {r.fd} is not open" if r.file is None and not 0 <= r.fd <= 2 else None
-
-
-def _in_container(r: _SetContainer) -> str | None:
-    return f"group {r.vfio.id} is in a container already" if r.vfio.container is not None else None
-
-
-def _wrong_kind(r: _SetContainer) -> str | None:
-    return f"descriptor {r.fd} is no container" if not isinstance(r.file, Container) else None
-
-
-def _first_fd(kernel: Kernel) -> bool:
-    return kernel.has("negative_fd_ebadf")
-
-
-def _fd_later(kernel: Kernel) -> bool:
-    return not kernel.has("negative_fd_ebadf")
-
-
-_LEAVE = "GROUP_UNSET_CONTAINER first: a group is in one container at a time"
-_OPEN = "pass an open descriptor of /dev/vfio/vfio"
-
-SET_CONTAINER_CHECKS = (
-    Check("the descriptor is not negative", "EINVAL", SET_CONTAINER, lambda r: f"the container's descriptor is {r.fd}" if r.fd < 0 else None, _OPEN, _fd_later),
-    Check("the descriptor is open", "EBADF", SET_CONTAINER, _not_open, _OPEN, _first_fd),
-    Check("the group is in no container", "EINVAL", SET_CONTAINER, _in_container, _LEAVE),
-    Check("the group still has a device on a VFIO driver", "ENODEV", SET_CONTAINER,
-          lambda r: f"group {r.vfio.id} lost its last VFIO device: this descriptor is dead" if r.vfio.dead else None, "close it, bind the device again, open the group again",
-          lambda k: k.has("group_can_die")),
-    Check("the process may use no-IOMMU groups", "EPERM", SET_CONTAINER, lambda r: "a no-IOMMU group needs CAP_SYS_RAWIO" if r.noiommu_denied else None, "run as root",
-          lambda k: k.has("noiommu")),
-    Check("the descriptor is open", "EBADF", SET_CONTAINER, _not_open, _OPEN, _fd_later),
-    Check("the descriptor is a container", "EINVAL", SET_CONTAINER, _wrong_kind, _OPEN, lambda k: not k.has("wrong_fd_ebadfd")),
-    Check("the descriptor is a container or an iommufd", "EBADFD", SET_CONTAINER, _wrong_kind, _OPEN, lambda k: k.has("wrong_fd_ebadfd")),
-)  # fmt: skip
-
-
 class Group(Descriptor):
     """An open /dev/vfio/N. A group can be open once."""
 
@@ -487,10 +246,12 @@ class Group(Descriptor):
         fd = container.fd if isinstance(container, Container) else field("fd", container, 32)
         fd = fd - (1 << 32) if fd >= 1 << 31 else fd
         with self.process.log.call("set_container", f"fd{self.fd}", container=f"fd{fd}"):
-            request = _SetContainer(self, fd)
-            run_checks(self.process.set_container_checks, request)
-            assert isinstance(request.file, Container)
-            server = request.file.server
+            file = self.process.descriptors.get(fd)
+            is_open = file is not None or 0 <= fd < FIRST_FD
+            denied = self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities
+            run_checks(self.process.set_container_checks, SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
+            assert isinstance(file, Container)
+            server = file.server
             server.check_enter(self.vfio)
             server.enter(self.vfio)
 
@@ -628,108 +389,3 @@ class Device(Descriptor):
 
     def __repr__(self) -> str:
         return f"Device(fd {self.fd}, {self.name})"
-
-
-class UserProcess(Process):
-    """The user's process, with the calls that open VFIO's files."""
-
-    def __init__(self, system: System, new_server: Callable[[System, Process], Server], arena: Arena, memlock: int | None) -> None:
-        super().__init__(system.log, arena, memlock, system.core.page_size)
-        self.system = system
-        self.irqs: dict[str, IrqState] = {}
-        self.set_container_checks = for_kernel(SET_CONTAINER_CHECKS, system.kernel)
-        self._new_server = new_server
-
-    def open_container(self) -> Container:
-        """Open /dev/vfio/vfio: anyone may."""
-        with self.log.call("open_container") as call:
-            container = Container(self, self._new_server(self.system, self))
-            call.args["fd"] = container.fd
-            return container
-
-    def open_group(self, group: int | str) -> Group:
-        """Open /dev/vfio/N by number, or the group of a device. ENOENT (no such node), EBUSY (open already), EPERM (no-IOMMU)."""
-        with self.log.call("open_group", str(group)) as call:
-            vfio = self._find_group(group)
-            source = f"vfio_group_fops_open, {CORE}"
-            if vfio.noiommu and CAP_SYS_RAWIO not in self.capabilities and self.system.kernel.has("noiommu"):
-                raise VfioError("EPERM", "a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
-            if vfio.opened:
-                raise VfioError("EBUSY", f"/dev/vfio/{vfio.id} is open already: a group has one user", source, "close it there first")
-            if vfio.container is not None:
-                raise VfioError(
-                    "EBUSY", f"group {vfio.id} is still in a container from an earlier open", source, "close its device descriptors first"
-                )
-            opened = Group(self, vfio)
-            call.args["fd"] = opened.fd
-            call.output = {"group": vfio.id}
-            return opened
-
-    def _find_group(self, group: int | str) -> VfioGroup:
-        drivers, source = self.system.drivers, "open of /dev/vfio/N"
-        if isinstance(group, str) and not group.isdecimal():
-            drivers.driver_of(group)
-            of = self.system.core.group_of(group)
-            vfio = drivers.groups.get(of.id) if of else drivers.noiommu.get(group)
-            if vfio is None:
-                where = (
-                    f"/dev/vfio/{of.id} does not exist: no device of the group is on a VFIO driver"
-                    if of
-                    else f"{group} is in no IOMMU group"
-                )
-                raise VfioError("ENOENT", where, source, f"bind {group} to vfio-pci first")
-            return vfio
-        number = field("group", int(group), 32)
-        for vfio in (*drivers.groups.values(), *drivers.noiommu.values()):
-            if vfio.id == number:
-                return vfio
-        raise VfioError(
-            "ENOENT",
-            f"/dev/vfio/{number} does not exist: no device of such a group is on a VFIO driver",
-            source,
-            "bind its devices to vfio-pci first",
-        )
-
-    def drop_user(self, vfio: VfioGroup) -> None:
-        """Drop one user of a VFIO group; the last takes it out of its container."""
-        last = vfio.users == 1
-        server = vfio.container
-        if server is not None and (last or not isinstance(server, Native)) and not vfio.opened:
-            server.leave(vfio)
-        self.system.drivers.put(vfio)
-
-    def set_memlock(self, limit: int | None) -> None:
-        """Set the soft RLIMIT_MEMLOCK in bytes; None for unlimited."""
-        if limit is not None:
-            limit = field("limit", limit)
-        with self.log.call("rlimit_memlock", "-1" if limit is None else f"{limit:#x}"):
-            self.memlock = limit
-
-    def remap(self, vaddr: int, size: int, prot: str = "rw") -> None:
-        """Put fresh memory at `vaddr` (mmap with MAP_FIXED); prot: rw, r, none, or hole for nothing."""
-        with self.log.call("mem", "", vaddr=vaddr, size=size, prot=prot):
-            self.memory.place(Span.sized(vaddr, size), prot)
-
-    def drop_capability(self, number: int = CAP_IPC_LOCK) -> None:
-        """Give up a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO."""
-        with self.log.call("drop_cap", "", cap=number):
-            self.capabilities.discard(number)
-
-    def restore_capability(self, number: int = CAP_IPC_LOCK) -> None:
-        """Take a capability back."""
-        with self.log.call("drop_cap", "", cap=number, restore=1):
-            self.capabilities.add(number)
-
-    def exit(self) -> None:
-        """End the process: every descriptor closes, in the kernel's order."""
-        with self.log.call("exit"):
-            super().exit()
-
-    def _check(self) -> None:
-        for number, file in self.descriptors.items():
-            assert isinstance(file, Descriptor)
-            assert file.fd == number
-            assert file.references > 0
-            if isinstance(file, Container):
-                file.server._check()
-        assert self.locked_pages >= 0
