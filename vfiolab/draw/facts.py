@@ -129,17 +129,16 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     if backend is None:
         return SpaceFacts("none", groups)
     dmas = sorted(getattr(backend, "dmas", ()), key=attrgetter("iova"))  # old kernels let overlaps in, out of order
-    starts = tuple([d.iova for d in dmas])
-    ends = tuple([d.iova + d.size for d in dmas])
-    domains = tuple(_domain(d, starts, ends) for d in getattr(backend, "domains", ()))
+    starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
+    domains = tuple(_domain(d, starts, sizes) for d in getattr(backend, "domains", ()))
     calls = _calls_on(container, log)
     attempts = attempts_of(calls, domains)
     met = [e.iova for c in calls for e in c.events if e.kind == "fault" and e.iova is not None]
     return SpaceFacts(
         backend_word(backend),
         groups,
-        starts,
-        ends,
+        tuple(starts),
+        tuple([start + size for start, size in zip(starts, sizes, strict=True)]),
         tuple([d.name for d in dmas]),
         tuple([d.prot for d in dmas]),
         domains,
@@ -205,12 +204,14 @@ def width_words(aperture: Span | None) -> str:
     return f"{hexa(aperture.start)}-{hexa(aperture.last)}"
 
 
-def _domain(domain: Domain, starts: tuple[int, ...], ends: tuple[int, ...]) -> DomainFacts:
+def _domain(domain: Domain, starts: list[int], sizes: list[int]) -> DomainFacts:
     mappings = list(domain.mappings)
     doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
-    own_starts = tuple([m.iova for m in mappings])
-    own_ends = tuple([m.iova + m.size for m in mappings])
-    same = (own_starts == starts and own_ends == ends) or joined(own_starts, own_ends) == joined(starts, ends)
+    own_starts, own_sizes = [m.iova for m in mappings], [m.size for m in mappings]
+    held: list[tuple[int, int]] | None = None
+    if own_starts != starts or own_sizes != sizes:  # one mapping may be several physical runs
+        held = joined(own_starts, own_sizes)
+        held = None if held == joined(starts, sizes) else held
     unit = domain.unit
     return DomainFacts(
         domain.number,
@@ -224,7 +225,7 @@ def _domain(domain: Domain, starts: tuple[int, ...], ends: tuple[int, ...]) -> D
         _reserved(domain.groups),
         doorbells,
         domain.msi_base,
-        None if same else tuple(Span(a, b) for a, b in joined(own_starts, own_ends)),
+        None if held is None else tuple(Span(a, b) for a, b in held),
     )
 
 
@@ -243,18 +244,18 @@ def _reserved(groups: Iterable[IommuGroup]) -> tuple[Reserved, ...]:
     return tuple(Reserved(span, kind, tuple(sorted(ids))) for (span, kind), ids in sorted(found.items(), key=lambda f: (f[0][0], f[0][1])))
 
 
-def joined(starts: Iterable[int], ends: Iterable[int]) -> list[tuple[int, int]]:
+def joined(starts: Iterable[int], sizes: Iterable[int]) -> list[tuple[int, int]]:
     """Return ascending half-open ranges with the touching ones joined.
 
-    >>> joined([0, 0x1000, 0x8000], [0x1000, 0x2000, 0x9000])
+    >>> joined([0, 0x1000, 0x8000], [0x1000, 0x1000, 0x1000])
     [(0, 8192), (32768, 36864)]
     """
     out: list[tuple[int, int]] = []
-    for start, end in zip(starts, ends, strict=True):
+    for start, size in zip(starts, sizes, strict=True):
         if out and out[-1][1] == start:
-            out[-1] = (out[-1][0], end)
+            out[-1] = (out[-1][0], start + size)
         else:
-            out.append((start, end))
+            out.append((start, start + size))
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, in_the_way, page_words, width_words
 from vfiolab.model.address import Span, hexa, human_size
@@ -122,7 +123,7 @@ def details(facts: SpaceFacts) -> list[str]:
     """Return the rest of the description: the mappings, the domains, what was refused, in sentences."""
     said = []
     shown = 6
-    for start, end, name in list(zip(facts.starts, facts.ends, facts.names, strict=True))[:shown]:
+    for start, end, name in islice(zip(facts.starts, facts.ends, facts.names, strict=True), shown):
         said.append(f"Mapping {name + ' ' if name else ''}{hexa(start)}-{hexa(end - 1)} ({human_size(end - start)}).")
     if len(facts.starts) > shown:
         said.append(f"{len(facts.starts) - shown:,} more mappings, the last ends at {hexa(facts.ends[-1] - 1)}.")
