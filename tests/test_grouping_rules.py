@@ -302,6 +302,12 @@ def test_names_that_stand_for_several_ids_count_if_linux_treats_them_alike():
     assert ["00:1c.0", "01:00.0"] == groups(port, fn("01:00.0"))
 
 
+def test_a_name_that_also_stands_for_ids_with_a_rule_is_taken_as_one_of_them_and_said_so():
+    found = iommu_groups(Topology([rp("00:1c.0", 1, vendor=INTEL, candidates=(0x1D10, 0x1D11)), fn("01:00.0")]))
+    assert 2 == len(found.groups)
+    assert any("0000:00:1c.0: its name stands for several devices (1d10/1d11)" in warning for warning in found.warnings)
+
+
 def test_an_unknown_id_of_a_maker_with_rules_is_named_as_an_assumption():
     found = iommu_groups(Topology([rp("00:1c.0", 1, vendor=INTEL), fn("01:00.0")]))
     assert any("0000:00:1c.0: its device id is not known" in warning for warning in found.warnings)

@@ -76,9 +76,7 @@ class AcsTester:
         self.doubts: dict[str, str] = {}
         self._verdicts: dict[str, Verdict] = {}
         self._first_failure: dict[str, str | None] = {}
-        self._has_amd_iommu = any(
-            f.vendor in {0x1022, 0x1002} and (f.class_code or 0) >> 8 == 0x0806 for f in topology.values()
-        )
+        self._has_amd_iommu = any(f.vendor in {0x1022, 0x1002} and (f.class_code or 0) >> 8 == 0x0806 for f in topology.values())
 
     def test(self, bdf: str) -> Verdict:
         """Return the verdict on one function for the bits that grouping asks for."""
@@ -135,26 +133,34 @@ class AcsTester:
         return Verdict(self.reading, "its capabilities are not known", "unknown", uncertain=True)
 
     def _without_id(self, f: Function, verdict: Verdict) -> Verdict:
-        """Name the assumption where an unknown device id might have matched a row of the table."""
-        families = sorted({row.family for row in self.quirks.possible_rows(f)})
-        if verdict.passed or not families:
+        """Name the assumption where the device id is not known and a row of the table might be about it.
+
+        A name that stands for several ids, of which Linux has a rule for some, is taken to be one of those.
+        """
+        rows = [row for row in self.quirks.possible_rows(f) if self._has_landed(row, f)]
+        if verdict.passed or not rows:
             return verdict
-        rules = ", ".join(families)
-        assumption = (
-            f"{f.bdf}: its device id is not known; taken to be none that Linux has an isolation rule for ({rules})"
-        )
-        return replace(verdict, assumption=assumption)
+        rules = ", ".join(sorted({row.family for row in rows}))
+        found = self._apply(rows[0], f) if f.candidates else None
+        if found is not None:
+            ids = "/".join(f"{device:04x}" for device in f.candidates[:4])
+            known = f"{f.bdf}: its name stands for several devices ({ids}); taken to be one that Linux has a rule for ({rules})"
+            return replace(found, assumption=known)
+        unknown = f"{f.bdf}: its device id is not known; taken to be none that Linux has an isolation rule for ({rules})"
+        return replace(verdict, assumption=unknown)
+
+    def _has_landed(self, row: AcsQuirk, f: Function) -> bool:
+        landed = self.kernel.landed(row.first_seen, row.absent_in) if row.first_seen else True
+        if landed is None:
+            self.doubts[f.bdf] = (
+                f"{f.bdf}: Linux has a rule for this device ({row.family}) from {row.first_seen} on and none in"
+                f" {row.absent_in}; kernel {self.kernel} lies between and is taken to be without it"
+            )
+        return bool(landed)
 
     def _by_quirk(self, f: Function) -> Verdict | None:
         for row in self.quirks.acs_rows(f):
-            landed = self.kernel.landed(first_seen=row.first_seen, absent_in=row.absent_in) if row.first_seen else True
-            if landed is None:
-                self.doubts[f.bdf] = (
-                    f"{f.bdf}: Linux has a rule for this device ({row.family}) from {row.first_seen} on and none in"
-                    f" {row.absent_in};"
-                    f" kernel {self.kernel} lies between and is taken to be without it"
-                )
-            verdict = self._apply(row, f) if landed else None
+            verdict = self._apply(row, f) if self._has_landed(row, f) else None
             if verdict is not None:
                 return verdict
         return None
@@ -164,9 +170,7 @@ class AcsTester:
         if row.rule == "amd-south-bridge":
             on_root = self.topology.parent(f.bdf) is None
             if self.topology.is_multifunction(f.bdf) and on_root and self._has_amd_iommu:
-                return Verdict(
-                    True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule
-                )
+                return Verdict(True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule)
             return None
         if row.rule == "intel-pch":
             if self.kernel.version[:2] == (5, 9):
@@ -209,11 +213,7 @@ class AcsTester:
         if kind in _SINGLE_PASSES and not self.topology.is_multifunction(f.bdf):
             return Verdict(True, f"{_SINGLE_PASSES[kind]} with one function needs no ACS", "single function")
         if f.acs is None:
-            what = (
-                "no ACS capability"
-                if kind in {"root-port", "downstream"}
-                else "multifunction without an ACS capability"
-            )
+            what = "no ACS capability" if kind in {"root-port", "downstream"} else "multifunction without an ACS capability"
             return Verdict(False, what, "no ACS")
         return _by_words(f.acs, "ACS registers")
 

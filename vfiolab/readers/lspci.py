@@ -136,7 +136,7 @@ class _Reader:
         draft = entry.draft
         is_bridge = (draft.class_code or 0) >> 8 in {0x0604, 0x0609}
         draft.caps_known = verbose and not entry.denied
-        if entry.extended and not entry.express and not entry.dump:
+        if entry.extended and not (entry.express or entry.pcix or entry.dump):
             draft.caps_known = False
             draft.notes.append("it has extended capabilities but no Express line: part of its entry is missing")
         if entry.asleep and not entry.express:

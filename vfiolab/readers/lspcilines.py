@@ -65,7 +65,7 @@ class Entry:
         self.has_acs = False
         self.express = False
         self.extended = False
-        self.asleep = False
+        self.asleep = self.pcix = False
         self.registers = False
         self.dump = bytearray()
 
@@ -122,6 +122,8 @@ def _capability(entry: Entry, rest: str, _line: str) -> None:
         entry.express = True
         port = re.sub(r"^Express(?: \(v\d+\))? ?", "", what)
         entry.draft.kind = next((kind for name, kind in _PORTS if port.startswith(name)), None)
+    elif what.startswith("PCI-X"):  # the other kind that has extended capabilities: conventional all the same
+        entry.pcix = True
     elif what.startswith("Access Control Services"):
         entry.has_acs = True
     elif what.startswith(("MSI-X:", "MSI:")):
