@@ -1,0 +1,70 @@
+"""What the model takes for granted without a recording or a reading of the kernel: a list that readers see.
+
+Everything else in the model names its source: the kernel function it mirrors, or a recorded run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Assumption(NamedTuple):
+    """One guess: what is assumed, where it shows, and why something had to be assumed."""
+
+    what: str
+    where: str
+    why: str
+
+
+ASSUMPTIONS = (
+    Assumption(
+        "Each region of the process's memory is one contiguous piece of RAM.",
+        "map and unmap events; page-table pictures",
+        "how long physical runs are depends on the machine; recorded events are compared with runs merged",
+    ),
+    Assumption(
+        "A MAP that fails while pinning asks nothing of the IOMMU.",
+        "events under a refused MAP (EFAULT, ENOMEM)",
+        "a real kernel may map and unmap some runs first; how many depends on physical memory",
+    ),
+    Assumption(
+        "On VT-d from 4.4 to 5.3, one page mapped at the very top of the 64-bit space kills the kernel; a longer range is EFAULT.",
+        "MAP",
+        "the BUG is recorded on 4.4 only, and only for one page",
+    ),
+    Assumption(
+        "On VT-d up to 5.9, the memory limit and the unit's width are met page by page.",
+        "MAP: ENOMEM or EFAULT",
+        "recorded on 4.4; with longer physical runs the order may differ",
+    ),
+    Assumption(
+        "A virtio-iommu refuses a domain of another virtio-iommu with EINVAL, and reports no cache coherency before 5.19.",
+        "attach; CHECK_EXTENSION 4",
+        "no machine with two of them, and no kernel before 6.12, was recorded",
+    ),
+    Assumption(
+        "VT-d units use second-stage tables on every kernel.",
+        "attach on 6.13 and later",
+        "first-stage tables have other operations and never share a domain with second-stage ones; no recording has both",
+    ),
+    Assumption(
+        "AMD-Vi units narrower than 64 bits use v2 page tables (4K, 2M, 1G).",
+        "GET_INFO",
+        "only v1 tables were recorded",
+    ),
+    Assumption(
+        "These drivers remove a device's virtual functions when they are unbound: igb, ixgbe, i40e, ice, mlx5_core; others keep them.",
+        "bind and unbind",
+        "seen with igb (removes) and nvme (keeps)",
+    ),
+    Assumption(
+        "Behind iommufd, interrupts that are not isolated are refused with EPERM when a device is opened.",
+        "GET_DEVICE_FD with iommufd's compatibility layer",
+        "the recorded machine isolates its interrupts",
+    ),
+    Assumption(
+        "A machine known only by its lspci listing has one IOMMU in front of every device, of the kind its vendor builds.",
+        "address spaces on such machines; every such host lists this in `host.doubts`",
+        "lspci shows no IOMMU units",
+    ),
+)
