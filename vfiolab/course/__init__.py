@@ -1,5 +1,6 @@
 """What makes a notebook a course: commit an answer first, then let the model reveal it."""
 
 from vfiolab.course.predict import Prediction, Reveal, predict
+from vfiolab.course.questions import ask
 
-__all__ = ["Prediction", "Reveal", "predict"]
+__all__ = ["Prediction", "Reveal", "ask", "predict"]

@@ -21,13 +21,15 @@ class Prediction:
     In JupyterLab it shows a row of buttons; without a live kernel, or on paper, the question with its options.
     """
 
-    def __init__(self, question: str, options: tuple[Option, ...]) -> None:
+    def __init__(self, question: str, options: tuple[Option, ...], why: Mapping[Option, str] | None = None, because: str = "") -> None:
         if len(options) < 2:
             raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
         if len({str(option) for option in options}) != len(options):
             raise ValueError(f"two options of one question look the same: {options!r}: {question!r}")
         self.question = question
         self.options = options
+        self.why: Mapping[Option, str] = why or {}
+        self.because = because
         self.answer: Option | None = None
         self.revealed = False
         self._view: Any = None
@@ -49,11 +51,11 @@ class Prediction:
         self.answer = option
         self._sync()
 
-    def reveal(self, truth: Option, why: Mapping[Option, str] | None = None, *, because: str) -> Reveal:
+    def reveal(self, truth: Option, why: Mapping[Option, str] | None = None, *, because: str = "") -> Reveal:
         """Show the truth, beside what was predicted.
 
         `truth` comes from the model (`len(space.domains)`); `why` says for each other option what is wrong with it,
-        and `because` why the truth is so. Raises ValueError when the question does not offer the truth, or when `why`
+        and `because` why the truth is so; a question of the course (`ask`) brings both along. Raises ValueError when the question does not offer the truth, or when `why`
         leaves a wrong option without its reason.
 
         >>> guess = predict("How many bytes has a page here?", 512, 4096)
@@ -63,7 +65,9 @@ class Prediction:
         That is a disk sector.
         Page sizes start at 4 KiB.
         """
-        why = why or {}
+        why, because = why or self.why, because or self.because
+        if not because.strip():
+            raise ValueError(f"no reason is given why {truth!r} is the truth of {self.question!r}: pass because=...")
         if truth not in self.options:
             raise ValueError(f"the truth is {truth!r}, which {self.question!r} does not offer: {self._listed()}")
         wrong = [option for option in self.options if option != truth]

@@ -1,0 +1,31 @@
+"""The course's questions: data, so that a notebook's cell does not show the answer before it is revealed."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from typing import Any
+
+from vfiolab._paths import data_dir
+from vfiolab.course.predict import Option, Prediction
+
+
+@cache
+def questions() -> dict[str, dict[str, Any]]:
+    """Read `data/course/questions.toml`: name -> question, options, because, and why each wrong option is wrong."""
+    return tomllib.loads((data_dir() / "course" / "questions.toml").read_text(encoding="utf-8"))
+
+
+def ask(name: str) -> Prediction:
+    """Ask a question of the course; the answer and its reasons come with `reveal`.
+
+    >>> ask("two-units")
+    Prediction('After the second device has joined, how many domains will the container have?', (1, 2), answer=None)
+    """
+    known = questions()
+    if name not in known:
+        raise ValueError(f"no question is called {name!r}; questions: {', '.join(known)}")
+    entry = known[name]
+    options: tuple[Option, ...] = tuple(entry["options"])
+    written: dict[str, str] = entry["why"]
+    return Prediction(entry["question"], options, {option: written[str(option)] for option in options if str(option) in written}, entry["because"])
