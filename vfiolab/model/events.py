@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
 from vfiolab.model.errors import NAMES, KernelCrashError, VfioError, WouldBlockError
@@ -16,8 +16,10 @@ class Event(NamedTuple):
     """One request to the IOMMU core. `str()` is its line in a trace.
 
     kind: claim, release (DMA ownership of `group`), alloc, free (of `domain`), attach (`errno` 0 or negative), detach, map, unmap,
-    msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe); delivery adds write,
-    read, interrupt, lost, fault, corrupt, p2p. `size` in bytes; `prot` bits: 1 read, 2 write, 4 cache, 8 noexec, 16 MMIO.
+    msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe). `delivery` adds the steps
+    of one request of a device: write, read, route, p2p, window, translate, fault, memory, corrupt, interrupt, lost, refused; these have a
+    reason (`why`) and a `place`, and `inference` marks what no kernel source and no recording decides. `size` in bytes; `prot` bits: 1
+    read, 2 write, 4 cache, 8 noexec, 16 MMIO.
 
     >>> str(Event("map", domain=1, iova=0x1000, size=0x2000, prot=7))
     'map D1 0x1000 0x2000 7'
@@ -32,6 +34,8 @@ class Event(NamedTuple):
     physical: int | None = None
     errno: int | None = None
     why: str = ""
+    place: str = ""
+    inference: bool = False
 
     def __str__(self) -> str:
         words = [self.kind]
@@ -45,6 +49,9 @@ class Event(NamedTuple):
         return " ".join(words)
 
 
+NOTHING: Mapping[str, object] = MappingProxyType({})
+
+
 @dataclass(slots=True)
 class Call:
     """One system call of the user's process (or something outside it that changes its world, such as a bind)."""
@@ -54,7 +61,7 @@ class Call:
     args: dict[str, object] = field(default_factory=dict)
     value: int = 0
     error: VfioError | None = None
-    output: dict[str, object] = field(default_factory=dict)
+    output: Mapping[str, object] = field(default_factory=lambda: NOTHING)
     events: list[Event] = field(default_factory=list)
     died: str = ""
 
@@ -68,44 +75,54 @@ class Call:
         return " ".join(word for word in words if word) + f" -> {self.result}"
 
 
+class _Running:
+    """A call while it runs. A call made inside another one is not listed, but its events are the outer one's too."""
+
+    __slots__ = ("_log", "_record")
+
+    def __init__(self, log: EventLog, record: Call) -> None:
+        self._log, self._record = log, record
+
+    def __enter__(self) -> Call:
+        log = self._log
+        if not log.running:
+            log.calls.append(self._record)
+        log.running.append(self._record)
+        return self._record
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        running = self._log.running
+        record = running.pop()
+        if error is not None:
+            if isinstance(error, VfioError):
+                record.error, record.value = error, -1
+            elif isinstance(error, KernelCrashError):
+                record.died = "crash"
+            elif isinstance(error, WouldBlockError):
+                record.died = "blocks"
+        if running:
+            running[-1].events.extend(record.events)
+
+
 class EventLog:
     """Every call in order, each with its events. Views and replay print this one list."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._outside = Call("boot")
-        self._stack: list[Call] = []
+        self.running: list[Call] = []
 
     def add(self, event: Event) -> None:
         """Record one event under the call that is running."""
-        (self._stack[-1] if self._stack else self._outside).events.append(event)
+        (self.running[-1] if self.running else self._outside).events.append(event)
 
     def extend(self, events: Iterable[Event]) -> None:
         """Record many events under the call that is running."""
-        (self._stack[-1] if self._stack else self._outside).events.extend(events)
+        (self.running[-1] if self.running else self._outside).events.extend(events)
 
-    @contextmanager
-    def call(self, verb: str, target: str = "", **args: object) -> Iterator[Call]:
-        """Record a call; a refusal that leaves the block is kept with it and goes on to the caller."""
-        record = Call(verb, target, args)
-        if not self._stack:
-            self.calls.append(record)
-        self._stack.append(record)
-        try:
-            yield record
-        except VfioError as error:
-            record.error, record.value = error, -1
-            raise
-        except KernelCrashError:
-            record.died = "crash"
-            raise
-        except WouldBlockError:
-            record.died = "blocks"
-            raise
-        finally:
-            self._stack.pop()
-            if self._stack:
-                self._stack[-1].events.extend(record.events)
+    def call(self, verb: str, target: str = "", **args: object) -> _Running:
+        """Record a call for the length of a `with` block; a refusal that leaves the block is kept with it and goes on to the caller."""
+        return _Running(self, Call(verb, target, args))
 
     @property
     def events(self) -> list[Event]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab.model.address import U64, Span
-from vfiolab.model.dmatree import Dma
+from vfiolab.model.dmatree import Dma, DmaTree
 from vfiolab.model.iommu import ReservedRegion
 
 IovaList = tuple[Span, ...]
@@ -79,16 +79,16 @@ def disjoint(iovas: IovaList, aperture: Span) -> bool:
 
 def in_one(iovas: IovaList, iova: int, size: int) -> bool:
     """Say whether a range lies wholly inside one entry of a list; always for an empty list (vfio_iommu_iova_dma_valid)."""
-    return not iovas or any(span.start <= iova and iova + size <= span.end for span in iovas)
+    for span in iovas:
+        if span.start <= iova and iova + size <= span.end:
+            return True
+    return not iovas
 
 
-def first_overlap(dmas: Iterable[Dma], spans: Iterable[Span]) -> tuple[Dma, Span] | None:
-    """Return the first mapping that overlaps one of the spans, with that span."""
-    spans = list(spans)
-    if not spans:
-        return None
-    for dma in dmas:
-        for span in spans:
-            if dma.iova < span.end and span.start < dma.iova + dma.size:
-                return dma, span
+def first_overlap(dmas: DmaTree, spans: Iterable[Span]) -> tuple[Dma, Span] | None:
+    """Return a mapping that overlaps one of the spans, with that span, as the kernel's own look-up finds it (vfio_find_dma)."""
+    for span in spans:
+        dma = dmas.find(span.start, span.size)
+        if dma is not None:
+            return dma, span
     return None

@@ -99,6 +99,9 @@ class Memory:
 
     def physical_runs(self, vaddr: int, size: int) -> list[tuple[int, int]]:
         """Return (physical address, bytes) of each contiguous piece of pinned memory."""
+        hit = self.regions.at(vaddr)
+        if hit is not None and vaddr + size <= hit[0].end:
+            return [(hit[1].physical + vaddr - hit[0].start, size)]
         runs: list[tuple[int, int]] = []
         address, end = vaddr, vaddr + size
         while address < end:

@@ -60,6 +60,7 @@ class Type1:
         self.emulated: list[IommuGroup] = []
         self.valid_iova: iova.IovaList = ()
         self.dirty_tracking = False
+        self.invalid_vaddrs = 0
         self.page_sizes = self._shared_page_sizes()
         self._map_checks = for_kernel(tests.MAP_CHECKS, self.kernel)
         self._new_mapping_checks = for_kernel(tests.NEW_MAPPING_CHECKS, self.kernel)
@@ -199,13 +200,13 @@ class Type1:
         domain.map_many(runs)
 
     def _runs_for(self, domain: Domain, dma: Dma) -> list[DomainRun]:
-        runs, at = [], dma.iova
+        runs, at, prot = [], dma.iova, dma.prot | domain.prot
         for physical, size in self.process.memory.physical_runs(dma.vaddr, dma.size):
             errno = domain.map_errno(at, size)
             if errno:
                 why = f"the mapping {dma.span} does not fit {domain.unit}"
                 raise VfioError(NAMES[-errno], why, f"vfio_iommu_replay, {tests.T1}", "unmap it, then attach")
-            runs.append(DomainRun(at, size, physical, dma.prot | domain.prot))
+            runs.append(DomainRun(at, size, physical, prot))
             at += size
         return runs
 
@@ -314,6 +315,7 @@ class Type1:
             )
             raise VfioError("EINVAL", what, tests.DO_MAP, fix)
         dma.vaddr, dma.vaddr_invalid = r.vaddr, False
+        self.invalid_vaddrs -= 1
 
     def unmap(
         self, iova: int = 0, size: int = 0, flags: int = 0, argsz: int = 24, bm_pgsize: int = 0, bm_size: int = 0, ptr: str = "good"
@@ -358,6 +360,7 @@ class Type1:
                 )
         for dma in dmas:
             dma.vaddr_invalid = True
+        self.invalid_vaddrs += len(dmas)
         return sum(dma.size for dma in dmas)
 
     def _remove(self, dma: Dma) -> None:
@@ -366,6 +369,7 @@ class Type1:
         Up to 6.13 a mapping that ends at 2^64 is neither unmapped nor unpinned (recorded on 6.1).
         """
         self.dmas.remove(dma)
+        self.invalid_vaddrs -= dma.vaddr_invalid
         if self.dma_avail is not None:
             self.dma_avail += 1
         if dma.iova + dma.size == U64 and not self.kernel.has("inclusive_ends"):
@@ -421,6 +425,7 @@ class Type1:
 
     def _check(self) -> None:
         self.dmas._check()
+        assert self.invalid_vaddrs == sum(dma.vaddr_invalid for dma in self.dmas)
         limit = self.entry_limit
         assert limit is None or self.dma_avail == limit - len(self.dmas), (
             f"{self.dma_avail} mappings left of {limit} with {len(self.dmas)} in use"

@@ -324,7 +324,7 @@ def _reserved_conflict(r: AttachRequest) -> str | None:
 
 def _unsafe_interrupts(r: AttachRequest) -> str | None:
     unit = r.group.unit
-    if unit is None or r.backend.allow_unsafe_interrupts() or unit.msi_is_isolated(r.backend.kernel):
+    if unit is None or r.backend.allow_unsafe_interrupts() or unit.msi_is_isolated(r.backend.kernel, r.group.devices):
         return None
     return f"group {r.group.id} is behind {unit.name}, where any device can raise any interrupt vector: no interrupt remapping"
 
@@ -334,7 +334,7 @@ def _valid_iova(kernel: Kernel) -> bool:
 
 
 ENTRY_CHECKS = (
-    Check("no vaddr is invalidated", "EBUSY", ATTACH, lambda r: "a mapping's vaddr is invalidated and not yet updated" if any(d.vaddr_invalid for d in r.backend.dmas) else None,
+    Check("no vaddr is invalidated", "EBUSY", ATTACH, lambda r: "a mapping's vaddr is invalidated and not yet updated" if r.backend.invalid_vaddrs else None,
           "give each mapping its new vaddr (MAP with flag VADDR)", lambda k: k.has("attach_needs_valid_vaddr")),
     Check("the group is not in this container's domains", "EINVAL", ATTACH,
           lambda r: f"group {r.group.id} is attached already" if r.group in r.backend.groups else None, "attach a group once"),

@@ -147,9 +147,8 @@ class Container(Descriptor):
         argsz = (48 if bm_pgsize else 24) if argsz is None else field("argsz", argsz, 32)
         with self.process.log.call("unmap", f"fd{self.fd}", iova=iova, size=size, flags=flags or None) as call:
             unmapped, bitmap = self.server.unmap(iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
-            call.output = {"unmapped": unmapped}
-            if bitmap is not None:
-                call.output["dirty_bits"] = bitmap.bit_count()
+            dirty = {} if bitmap is None else {"dirty_bits": bitmap.bit_count()}
+            call.output = {"unmapped": unmapped, **dirty}
             return unmapped, bitmap
 
     def dirty_pages(

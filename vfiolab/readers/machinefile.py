@@ -72,7 +72,9 @@ class _Reader:
         try:
             return Span.inclusive(first, last)
         except ValueError as error:
-            raise self.fail(field, f"is {value!r}", "the first address comes before the last, both below 2^64") from error
+            raise self.fail(
+                field, f"is {value!r}", "the first address comes before the last, both below 2^64"
+            ) from error
 
     def machine(self, topology: Topology) -> Machine:
         data = self.data
@@ -99,7 +101,9 @@ class _Reader:
             vfio=self.word("vfio", ("type1", "iommufd-compat"), "type1"),
             groups=self.groups(),
             groups_from=self.word("groups_from", ("topology", "recorded"), "topology"),
-            drivers=frozenset(data["drivers"]) if data.get("drivers") else DRIVERS | {f.driver for f in topology.values() if f.driver},
+            drivers=frozenset(data["drivers"])
+            if data.get("drivers")
+            else DRIVERS | {f.driver for f in topology.values() if f.driver},
             params=MappingProxyType({str(name): str(value) for name, value in data["params"].items()})
             if data.get("params") is not None
             else PARAMS,
@@ -112,7 +116,9 @@ class _Reader:
     def with_intx(self, topology: Topology) -> Topology:
         """Where the file is silent, an ordinary function has an INTx pin and a virtual function has none."""
         silent = {normal_bdf(entry["bdf"]) for entry in self.data.get("devices", ()) if "intx" not in entry}
-        changed = [replace(f, intx=1) for f in topology.values() if f.bdf in silent and f.kind != "vf" and not f.is_bridge]
+        changed = [
+            replace(f, intx=1) for f in topology.values() if f.bdf in silent and f.kind != "vf" and not f.is_bridge
+        ]
         return topology.replace(*changed) if changed else topology
 
     def controller(self) -> InterruptController | None:
@@ -122,7 +128,9 @@ class _Reader:
         if not isinstance(value, dict) or value.get("controller") not in CONTROLLERS:
             raise self.fail("interrupts", f"is {value!r}", f"name a controller: {', '.join(CONTROLLERS)}")
         doorbell = value.get("doorbell")
-        return InterruptController(value["controller"], None if doorbell is None else self.number(doorbell, "interrupts.doorbell"))
+        return InterruptController(
+            value["controller"], None if doorbell is None else self.number(doorbell, "interrupts.doorbell")
+        )
 
     def units(self, kernel: str | None, controller: InterruptController | None) -> tuple[IommuUnit, ...]:
         return tuple(
@@ -131,7 +139,9 @@ class _Reader:
             if isinstance(entry, dict) and "kind" in entry
         )
 
-    def unit(self, entry: Mapping[str, Any], field: str, kernel: str | None, controller: InterruptController | None) -> IommuUnit:
+    def unit(
+        self, entry: Mapping[str, Any], field: str, kernel: str | None, controller: InterruptController | None
+    ) -> IommuUnit:
         kind = entry["kind"]
         if kind not in KINDS:
             raise self.fail(f"{field}.kind", f"is {kind!r}", f"use one of {', '.join(KINDS)}")
@@ -159,8 +169,12 @@ class _Reader:
             stage2_bits=aperture.last.bit_length()
             if aperture and stage == 2
             else self.number(entry.get("stage2_bits") or 44, f"{field}.stage2_bits"),
-            snoop_control=bool(entry.get("snoop_control", kind == "intel-vtd" and entry.get("enforces_coherency", False))),
-            isolated_msi=bool(isolated) if isolated is not None else kind != "virtio-iommu" and (controller is None or controller.isolated),
+            snoop_control=bool(
+                entry.get("snoop_control", kind == "intel-vtd" and entry.get("enforces_coherency", False))
+            ),
+            isolated_msi=bool(isolated)
+            if isolated is not None
+            else kind != "virtio-iommu" and (controller is None or controller.isolated),
             coherent=entry.get("coherent") is not False,
             hardware_msi=None if hardware_msi is None else self.span(hardware_msi, f"{field}.hardware_msi"),
             reported=MappingProxyType(reported),
@@ -212,5 +226,9 @@ class _Reader:
         if value is None:
             return Arena()
         return Arena(
-            **{name: self.number(value[name], f"arena.{name}") for name in ("base", "size", "ro_base", "ro_size") if name in value}
+            **{
+                name: self.number(value[name], f"arena.{name}")
+                for name in ("base", "size", "ro_base", "ro_size")
+                if name in value
+            }
         )

@@ -72,7 +72,12 @@ def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
             _event(scenarios, line.strip(), number, source)
         elif line and not line.startswith("#"):
             if not scenarios:
-                raise InputError("an operation before the first scenario", where=source, line=number, advice="begin with a line '## name'")
+                raise InputError(
+                    "an operation before the first scenario",
+                    where=source,
+                    line=number,
+                    advice="begin with a line '## name'",
+                )
             operation, answer = _operation(line, number, source)
             scenarios[-1].operations.append(operation)
             scenarios[-1].answers.append(answer)
@@ -85,7 +90,10 @@ def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> No
     answer = scenarios[-1].answers[-1] if scenarios and scenarios[-1].answers else None
     if not scenarios or not scenarios[-1].operations:
         raise InputError(
-            "an event without an operation above it", where=source, line=number, advice="events are indented below their operation"
+            "an event without an operation above it",
+            where=source,
+            line=number,
+            advice="events are indented below their operation",
         )
     if answer is not None:
         answer.events.append(text)
@@ -111,4 +119,7 @@ def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer |
 
 def without_answers(scenarios: list[Scenario]) -> list[Scenario]:
     """Return the scenarios with every recorded answer taken out."""
-    return [Scenario(scenario.name, scenario.line, list(scenario.operations), [None] * len(scenario.operations)) for scenario in scenarios]
+    return [
+        Scenario(scenario.name, scenario.line, list(scenario.operations), [None] * len(scenario.operations))
+        for scenario in scenarios
+    ]
