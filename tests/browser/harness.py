@@ -152,10 +152,14 @@ class NotebookPage:
         js(self.page, "return await app.commands.execute('notebook:run-all-cells')", milliseconds)
         problems = js(
             self.page,
-            """return panel.content.widgets
+            """const cells = panel.content.widgets
                 .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim())
-                .filter(cell => !(cell.model.getMetadata('tags') || []).includes('raises-exception'))
-                .flatMap(cell => {
+                .filter(cell => !(cell.model.getMetadata('tags') || []).includes('raises-exception'));
+                const failed = cell => cell.model.outputs.toJSON().some(output => output.output_type === 'error');
+                // The command can come back a moment before the last cell's number does.
+                for (let i = 0; i < 50 && !cells.some(failed) && !cells.every(cell => cell.model.executionCount); i++)
+                    await new Promise(done => setTimeout(done, 100));
+                return cells.flatMap(cell => {
                     const source = cell.model.sharedModel.source;
                     if (!cell.model.executionCount) return ['did not run: ' + source];
                     return cell.model.outputs.toJSON().filter(output => output.output_type === 'error')

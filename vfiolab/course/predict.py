@@ -45,9 +45,7 @@ class Prediction:
         if option not in self.options:
             raise ValueError(f"{option!r} is none of the options: {self._listed()}")
         if self.revealed and option != self.answer:
-            raise ValueError(
-                f"the answer was revealed: your prediction stays {self.answer!r}; run its cell to start anew"
-            )
+            raise ValueError(f"the answer was revealed: your prediction stays {self.answer!r}; run its cell to start anew")
         self.answer = option
         self._sync()
 
@@ -55,8 +53,8 @@ class Prediction:
         """Show the truth, beside what was predicted.
 
         `truth` comes from the model (`len(space.domains)`); `why` says for each other option what is wrong with it,
-        and `because` why the truth is so; a question of the course (`ask`) brings both along. Raises ValueError when the question does not offer the truth, or when `why`
-        leaves a wrong option without its reason.
+        and `because` why the truth is so; a question of the course (`ask`) brings both along. Raises ValueError when
+        the question does not offer the truth, or when a wrong option is left without its reason.
 
         >>> guess = predict("How many bytes has a page here?", 512, 4096)
         >>> guess.choose(512)
@@ -102,8 +100,7 @@ class Prediction:
 
     def _html(self) -> str:
         items = "".join(
-            f"<li>{html(str(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>"
-            for option in self.options
+            f"<li>{html(str(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>" for option in self.options
         )
         return (
             f"<div><p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"

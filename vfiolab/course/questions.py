@@ -27,5 +27,5 @@ def ask(name: str) -> Prediction:
         raise ValueError(f"no question is called {name!r}; questions: {', '.join(known)}")
     entry = known[name]
     options: tuple[Option, ...] = tuple(entry["options"])
-    written: dict[str, str] = entry["why"]
-    return Prediction(entry["question"], options, {option: written[str(option)] for option in options if str(option) in written}, entry["because"])
+    why: dict[str, str] = entry["why"]
+    return Prediction(entry["question"], options, {o: why[str(o)] for o in options if str(o) in why}, entry["because"])
