@@ -29,14 +29,18 @@ class MachineBuilder:
     Machine('two units', 4 functions, 2 IOMMU units)
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, page_size: int = 0x1000) -> None:
+        if page_size not in (0x1000, 0x4000, 0x10000):
+            raise ValueError(f"a CPU's page is 4, 16 or 64 KiB (0x1000, 0x4000, 0x10000 bytes), not {page_size!r}")
+        self.name, self.page_size = name, page_size
         self._functions: dict[str, Function] = {}
         self._units: dict[str, IommuUnit] = {}
         self._behind: dict[str, str] = {}
         self._firmware: dict[str, list[ReservedRegion]] = {}
         self._emulated: list[str] = []
         self._controller: InterruptController | None = None
+        self._beside: list[InterruptController] = []
+        self._bars: dict[str, tuple[Span, ...]] = {}
 
     def unit(
         self,
@@ -50,8 +54,12 @@ class MachineBuilder:
         isolated_msi: bool | None = None,
         coherent: bool = True,
         hardware_msi: tuple[int, int] | None = None,
+        translates_msi: bool = False,
     ) -> str:
-        """Add an IOMMU and return its name. `hardware_msi`: an untranslated MSI range, first and last byte."""
+        """Add an IOMMU and return its name.
+
+        `hardware_msi`: an untranslated MSI range, first and last byte. `translates_msi`: a virtio-iommu on ARM, with doorbells behind it.
+        """
         if name in self._units:
             raise ValueError(f"there is a unit {name!r} already; choose another name")
         self._units[name] = IommuUnit(
@@ -61,15 +69,24 @@ class MachineBuilder:
             stage=stage or (1 if kind == "arm-smmu-v3" else None),
             page_sizes=page_sizes,
             snoop_control=snoop_control,
-            isolated_msi=kind != "virtio-iommu" if isolated_msi is None else isolated_msi,
+            isolated_msi=(kind != "virtio-iommu" or translates_msi) if isolated_msi is None else isolated_msi,
+            translates_msi=translates_msi,
             coherent=coherent,
             hardware_msi=Span.inclusive(*hardware_msi) if hardware_msi else None,
         )
         return name
 
     def interrupts(self, controller: InterruptController) -> None:
-        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC)."""
-        self._controller = controller
+        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC); one with `devices` takes those from the default."""
+        if controller.devices:
+            self._beside.append(replace(controller, devices=frozenset(map(normal_bdf, controller.devices))))
+        else:
+            self._controller = controller
+
+    def bar(self, bdf: str, first: int, last: int) -> None:
+        """Let a device answer at these bus addresses (first and last byte): what a peer's request may hit before any IOMMU sees it."""
+        name = normal_bdf(bdf)
+        self._bars[name] = (*self._bars.get(name, ()), Span.inclusive(first, last))
 
     def root_port(self, bdf: str, unit: str, *, acs: bool | Acs = True) -> str:
         """Add a root port and return its address. acs: True (the four bits that count, on), False (no capability), or registers."""
@@ -162,13 +179,15 @@ class MachineBuilder:
 
     def machine(self) -> Machine:
         """Return the machine so far."""
-        arm = any(unit.is_arm for unit in self._units.values())
+        arm = any(unit.translates_msi for unit in self._units.values())
         controller = self._controller or (ITS if arm else InterruptController("x86-apic"))
+        controller = replace(controller, beside=(*controller.beside, *self._beside))
         units = tuple(
             replace(
                 unit,
                 devices=frozenset(bdf for bdf, owner in self._behind.items() if owner == unit.name),
-                isolated_msi=unit.isolated_msi and (controller.isolated or not unit.is_arm),
+                isolated_msi=unit.isolated_msi and (controller.isolated or not unit.translates_msi),
+                exposed=frozenset(bdf for other in controller.beside if not other.isolated for bdf in other.devices),
             )
             for unit in self._units.values()
         )
@@ -180,6 +199,8 @@ class MachineBuilder:
             interrupts=controller,
             firmware=MappingProxyType({bdf: tuple(regions) for bdf, regions in self._firmware.items()}),
             drivers=DRIVERS | {"e1000e", "nvme"},
+            page_size=self.page_size,
+            bars=MappingProxyType(dict(self._bars)),
             emulated=tuple(self._emulated),
         )
 

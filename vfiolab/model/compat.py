@@ -227,7 +227,7 @@ class Compat:
             raise VfioError(
                 "EINVAL", rmrr_locked(group.group) or f"group {group.id} needs a direct region", source, "firmware settings only"
             )
-        if not unit.msi_is_isolated(core.kernel) and self.system.params.get(UNSAFE, "N") not in ("Y", "1"):
+        if not unit.msi_is_isolated(core.kernel, group.group.devices) and self.system.params.get(UNSAFE, "N") not in ("Y", "1"):
             raise VfioError(
                 "EPERM",
                 f"group {group.id} is behind {unit.name}, whose interrupts are not isolated",

@@ -118,6 +118,7 @@ class IommuCore:
         self.groups: dict[int, IommuGroup] = {}
         self._of: dict[str, IommuGroup] = {}
         self._allocated = 0
+        self.interrupts_given = 0
         self._claim_checks = for_kernel(CLAIM_CHECKS, kernel)
 
     def add(self, group: IommuGroup) -> None:
@@ -201,19 +202,24 @@ class IommuCore:
         domain.msi_base = base
         self.log.add(Event("msi_cookie", domain.number, iova=base))
 
+    def doorbell_iova(self, domain: Domain, doorbell: int) -> int:
+        """Return the iova of the page at which a doorbell is reachable in the domain, or would be: the next free one of the cookie."""
+        assert domain.msi_base is not None
+        page = doorbell & -self.page_size
+        known = [bell.iova for bell in domain.doorbells if bell.physical == page]
+        return known[0] if known else domain.msi_base + len(domain.doorbells) * self.page_size
+
     def map_doorbell(self, domain: Domain, doorbell: int) -> int | None:
         """Make a doorbell reachable in the domain; return the iova the device must write to, None if the map failed.
 
-        The page is mapped once in a domain, at the cookie's next iova, and stays until the domain dies; the allocator does not test
+        The page (of the CPU's size) is mapped once in a domain, at the cookie's next iova, and stays until the domain dies; the allocator does not test
         the end of its window. Source: iommu_dma_get_msi_page, drivers/iommu/dma-iommu.c.
         """
-        assert domain.msi_base is not None
         mask = self.page_size - 1
         page = doorbell & ~mask
-        for bell in domain.doorbells:
-            if bell.physical == page:
-                return bell.iova | doorbell & mask
-        iova = domain.msi_base + len(domain.doorbells) * self.page_size
+        iova = self.doorbell_iova(domain, doorbell)
+        if any(bell.physical == page for bell in domain.doorbells):
+            return iova | doorbell & mask
         if domain.overlaps(iova, self.page_size):
             return None
         domain.doorbells += (Doorbell(iova, page, self.page_size),)

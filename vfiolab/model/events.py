@@ -18,8 +18,8 @@ class Event(NamedTuple):
     kind: claim, release (DMA ownership of `group`), alloc, free (of `domain`), attach (`errno` 0 or negative), detach, map, unmap,
     msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe). `delivery` adds the steps
     of one request of a device: write, read, route, p2p, window, translate, fault, memory, corrupt, interrupt, lost, refused; these have a
-    reason (`why`) and a `place`, and `inference` marks what no kernel source and no recording decides. `size` in bytes; `prot` bits: 1
-    read, 2 write, 4 cache, 8 noexec, 16 MMIO.
+    reason (`why`) and a `place`, and `rests` says what they rest on if no recording shows them: "reading" (of kernel source) or
+    "inference". `size` in bytes; `prot` bits: 1 read, 2 write, 4 cache, 8 noexec, 16 MMIO.
 
     >>> str(Event("map", domain=1, iova=0x1000, size=0x2000, prot=7))
     'map D1 0x1000 0x2000 7'
@@ -35,7 +35,12 @@ class Event(NamedTuple):
     errno: int | None = None
     why: str = ""
     place: str = ""
-    inference: bool = False
+    rests: str = ""
+
+    @property
+    def inference(self) -> bool:
+        """Whether no recording shows it: it rests on a reading of source, or on inference about hardware."""
+        return bool(self.rests)
 
     def __str__(self) -> str:
         words = [self.kind]

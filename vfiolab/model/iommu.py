@@ -76,8 +76,10 @@ class IommuUnit:
 
     kind: intel-vtd, amd-vi, virtio-iommu or arm-smmu-v3. `width`: bits of an iova. `page_sizes`: bitmap, bit n set = pages of 2^n bytes.
     `stage` of an SMMU's tables (1 or 2), `stage2_bits` the width of its stage 2. `snoop_control`: can strip No-Snoop (VT-d).
-    `isolated_msi`: the interrupt path checks who sent an MSI. `coherent`: can do cache-coherent mappings. `hardware_msi`: an MSI range that
-    the unit does not translate, beside the usual one.
+    `isolated_msi`: the interrupt path checks who sent an MSI; `exposed` are devices for which it does not although the unit's others are
+    safe (their doorbell is a GICv2m frame). `coherent`: can do cache-coherent mappings. `hardware_msi`: an MSI range that the unit does not
+    translate, beside the usual one. `translates_msi`: doorbells lie behind the unit's translation, as they do behind every SMMU (a
+    virtio-iommu on ARM whose host describes no MSI range).
     """
 
     name: str
@@ -91,6 +93,8 @@ class IommuUnit:
     isolated_msi: bool = True
     coherent: bool = True
     hardware_msi: Span | None = None
+    translates_msi: bool = False
+    exposed: frozenset[str] = frozenset()
     reported: AbstractMapping[tuple[int, int], Reported] = field(default_factory=lambda: MappingProxyType({}), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,13 +102,17 @@ class IommuUnit:
             raise ValueError(f"unit {self.name}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not 12 < self.width <= 64:
             raise ValueError(f"unit {self.name}: width is 13 to 64 bits, not {self.width}")
+        if self.kind == "arm-smmu-v3":
+            object.__setattr__(self, "translates_msi", True)
+        elif self.translates_msi and self.kind != "virtio-iommu":
+            raise ValueError(f"unit {self.name}: MSIs behind {self.kind} are not translated; only an SMMU or a virtio-iommu translates them")
 
     def __hash__(self) -> int:
         return hash((self.name, self.kind))
 
     @property
     def is_arm(self) -> bool:
-        """Whether MSI doorbells behind this unit are reached through its translation."""
+        """Whether it is an SMMU: its tables have stages, and coherency and page sizes are told in its own way."""
         return self.kind == "arm-smmu-v3"
 
     def bits(self, *, nesting: bool = False) -> int:
@@ -165,21 +173,29 @@ class IommuUnit:
             return "ENODEV"
         return "EINVAL"
 
-    def reserved(self) -> tuple[ReservedRegion, ...]:
-        """Return the regions that the driver of this kind of unit declares for every device (firmware adds others)."""
-        if self.kind == "arm-smmu-v3":
+    def reserved(self, kernel: Kernel | None = None) -> tuple[ReservedRegion, ...]:
+        """Return the regions that the driver of this kind of unit declares for every device (firmware adds others); the newest one's by default."""
+        if self.translates_msi:
             regions = [ReservedRegion(SOFTWARE_MSI, "sw-msi")]
         elif self.kind == "amd-vi":
             regions = [ReservedRegion(X86_MSI, "msi"), ReservedRegion(AMD_HYPERTRANSPORT, "reserved")]
         else:
             regions = [ReservedRegion(X86_MSI, "msi")]
-        if self.hardware_msi is not None:
+        reports = kernel is None or not self.is_arm or kernel.has("arm_hardware_msi")
+        if self.hardware_msi is not None and reports:
             regions.append(ReservedRegion(self.hardware_msi, "msi"))
         return tuple(sorted(regions))
 
-    def msi_is_isolated(self, kernel: Kernel) -> bool:
-        """Say whether this kernel holds MSIs behind this unit to be safe without allow_unsafe_interrupts."""
-        return self.isolated_msi or (self.is_arm and not kernel.has("smmu_msi_not_remapped"))
+    def msi_is_isolated(self, kernel: Kernel, devices: Iterable[str] | None = None) -> bool:
+        """Say whether this kernel holds the MSIs of a group's devices behind this unit to be safe without allow_unsafe_interrupts.
+
+        Up to 6.2 one doorbell of the host that does not check the sender makes every group unsafe; later it is judged for each group.
+        Sources: irq_domain_check_msi_remap (4.11 to 6.2), iommu_group_has_isolated_msi (6.6).
+        """
+        if self.is_arm and not kernel.has("smmu_msi_not_remapped"):
+            return True
+        per_group = devices is not None and kernel.has("isolated_msi_per_group")
+        return self.isolated_msi and not (self.exposed.intersection(devices or ()) if per_group else self.exposed)
 
     def __str__(self) -> str:
         stage = f" stage {self.stage}" if self.stage else ""
@@ -304,7 +320,7 @@ class Domain:
             raise NotModelledError(
                 f"kernel {self.kernel} lets MAP past the {self.width}-bit SMMU's aperture through to its driver, and what that answers was neither recorded nor read"
             )
-        if self.unit.is_arm and any(bell.iova < iova + size and iova < bell.iova + bell.size for bell in self.doorbells):
+        if self.unit.translates_msi and any(bell.iova < iova + size and iova < bell.iova + bell.size for bell in self.doorbells):
             return -ERRNO["EEXIST"]
         return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vfiolab.model.address import Span
 from vfiolab.model.core import IommuCore, IommuGroup, merged_reserved
 from vfiolab.model.drivers import Drivers
 from vfiolab.model.errors import VfioError
@@ -62,6 +63,7 @@ class Machine:
 
     `notes` say what is recorded and what is assumed. `groups_from`: "topology" (groups follow from the ACS registers) or "recorded".
     `vfio`: "type1" or "iommufd-compat", who serves /dev/vfio/vfio. `emulated`: mediated devices. `memlock` in bytes, None for unlimited.
+    `bars`: the bus addresses that a device answers at, where they are known.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Machine:
     arena: Arena = field(default_factory=Arena)
     memlock: int | None = MEMLOCK
     emulated: tuple[str, ...] = ()
+    bars: Mapping[str, tuple[Span, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
         """Boot a kernel on the machine: the given one, else the machine's own, else the newest."""
@@ -158,6 +161,11 @@ class Host:
     def units(self) -> tuple[IommuUnit, ...]:
         """The machine's IOMMU units."""
         return self.machine.units
+
+    @property
+    def bars(self) -> Mapping[str, tuple[Span, ...]]:
+        """The bus addresses that devices answer at, where they are known."""
+        return self.machine.bars
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -241,7 +249,7 @@ class Host:
         if unit is None:
             return IommuGroup(number, devices, None)
         known = [region for regions in recorded if regions is not None for region in regions]
-        regions = [*(known or unit.reserved()), *firmware]
+        regions = [*(known or unit.reserved(self.kernel)), *firmware]
         if not self.kernel.has("direct_relaxable"):
             regions = [replace(region, kind="direct") if region.kind == "direct-relaxable" else region for region in regions]
         shown = merged_reserved(regions, self.kernel) if self.kernel.has("reserved_regions") else ()

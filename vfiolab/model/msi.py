@@ -1,12 +1,15 @@
-"""Interrupts of a device: vectors, and the doorbells their messages need. Knows domains, not containers."""
+"""Interrupts of a device: vectors, the messages that raise them, and the doorbells those need. Knows domains, not containers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from vfiolab.model.address import hexa
 from vfiolab.model.core import IommuCore, IommuGroup
 from vfiolab.model.errors import Check, NotModelledError, run_checks
 from vfiolab.model.events import Event
+from vfiolab.model.iommu import X86_MSI, Domain, IommuUnit
+from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Function
 
 INTX, MSI, MSIX, ERR, REQ = range(5)
@@ -17,14 +20,31 @@ DISABLE = DATA_NONE | ACTION_TRIGGER
 TRIGGER_EVENTFD = DATA_EVENTFD | ACTION_TRIGGER
 INTRS = "drivers/vfio/pci/vfio_pci_intrs.c"
 CONTROLLERS = ("x86-apic", "gicv2m", "gicv3-its")
+FIRST_SPI = 80  # of the GICv2m frame that QEMU's machine has
+FIRST_VECTOR, VECTORS = 0x31, 0xBE
+FIRST_ARM_RECORDING = (5, 10)
+
+
+#: What a message became when its doorbell page could not be mapped (4.11 to 5.2; iommu_dma_map_msi_msg).
+ALL_ONES = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class InterruptController:
-    """What takes a message-signalled interrupt: x86-apic, gicv2m or gicv3-its; `doorbell` is the physical address of its register."""
+    """What takes a message-signalled interrupt: x86-apic, gicv2m or gicv3-its; `doorbell` is the physical address of its register.
+
+    A host may have several: `beside` are others, each for its `devices` (empty: for all that no other names).
+
+    >>> v2m = InterruptController("gicv2m", 0x2C1C0040, devices=frozenset({"0000:01:00.0"}))
+    >>> host = InterruptController("gicv3-its", 0x2F030040, beside=(v2m,))
+    >>> host.of("0000:01:00.0").kind, host.of("0000:02:00.0").kind
+    ('gicv2m', 'gicv3-its')
+    """
 
     kind: str
     doorbell: int | None = None
+    devices: frozenset[str] = frozenset()
+    beside: tuple[InterruptController, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in CONTROLLERS:
@@ -35,19 +55,42 @@ class InterruptController:
         """Whether it tells who sent an MSI (an ITS gets the device's id with the write)."""
         return self.kind != "gicv2m"
 
+    def of(self, device: str) -> InterruptController:
+        """Return the controller that takes this device's messages."""
+        return next((other for other in self.beside if device in other.devices), self)
+
+    @property
+    def all(self) -> tuple[InterruptController, ...]:
+        """Every controller of the host."""
+        return (self, *self.beside)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a device writes to raise one vector: 4 bytes of `data` at `address`, as the kernel programmed it, and why so.
+
+    Which interrupt number `data` holds, and which remapping entry an x86 address names, is the model's own choice where several are free.
+    `rests`: "reading" where no recording shows this kernel's messages.
+    """
+
+    address: int
+    data: int
+    why: str
+    rests: str = ""
+
 
 @dataclass(slots=True)
 class IrqState:
-    """Which interrupt type a device has enabled, how many vectors, and the address each message is sent to."""
+    """Which interrupt type a device has enabled, how many vectors, and the message of each (none: the host's controller is not known)."""
 
     index: int | None = None
     vectors: int = 0
-    addresses: dict[int, int | None] = field(default_factory=dict)
+    messages: dict[int, Message] = field(default_factory=dict)
 
     def disable(self) -> None:
         """Turn the device's interrupts off; doorbell pages stay in the domain."""
         self.index, self.vectors = None, 0
-        self.addresses.clear()
+        self.messages.clear()
 
 
 @dataclass(slots=True)
@@ -127,19 +170,73 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
         return
     if r.index > MSIX or not r.flags & DATA_EVENTFD:
         return
+    messages = r.index in (MSI, MSIX) and controller is not None
+    if messages:
+        _need_modelled(core, controller, group)
     allocated = r.state.vectors if r.state.index == r.index else 0
     r.state.index = r.index
     r.state.vectors = max(allocated, r.start + r.count)
-    if r.index in (MSI, MSIX):
+    if messages:
         for vector in range(allocated, r.state.vectors):
-            r.state.addresses[vector] = _message_address(core, controller, group)
+            assert controller is not None
+            r.state.messages[vector] = _message(core, controller, group, vector)
 
 
-def _message_address(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None) -> int | None:
-    if controller is None or controller.doorbell is None:
-        return None
+def _cookie_of(group: IommuGroup | None) -> Domain | None:
     domain = group.domain if group is not None else None
-    if domain is None or domain.msi_base is None:
-        return controller.doorbell
+    return domain if domain is not None and domain.msi_base is not None else None
+
+
+def _need_modelled(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None) -> None:
+    """Stop before anything changes where the answer of this kernel is not known."""
+    domain = _cookie_of(group)
+    if domain is None or controller is None or controller.doorbell is None or not core.kernel.has("msi_two_phase"):
+        return
+    iova = core.doorbell_iova(domain, controller.doorbell)
+    if domain.overlaps(iova, core.page_size):
+        raise NotModelledError(
+            f"the doorbell's page cannot be mapped at iova {hexa(iova)}, which a user's mapping covers: kernel {core.kernel} fails the allocation of the interrupt, with an errno that was neither recorded nor read"
+        )
+
+
+def _message(core: IommuCore, controller: InterruptController, group: IommuGroup | None, vector: int) -> Message:
+    number = core.interrupts_given
+    core.interrupts_given += 1
+    if controller.doorbell is None:
+        return _x86_message(group.unit if group is not None else None, number)
+    data = vector if controller.kind == "gicv3-its" else FIRST_SPI + number
+    domain = _cookie_of(group)
+    if domain is None:
+        return _physical_message(core.kernel, controller.doorbell, data, group)
     core.log.add(Event("prep_msi", physical=controller.doorbell))
-    return core.map_doorbell(domain, controller.doorbell)
+    address = core.map_doorbell(domain, controller.doorbell)
+    rests = "reading" if domain.kind == "virtio-iommu" or core.kernel.version < FIRST_ARM_RECORDING else ""
+    if address is None:
+        why = "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"
+        return Message(ALL_ONES, 0xFFFF_FFFF, why, "reading")
+    page, offset = hexa(address & -core.page_size), hexa(address % core.page_size)
+    return Message(
+        address, data, f"the iova page of the doorbell {hexa(controller.doorbell)} in D{domain.number}, {page}, and its offset {offset}", rests
+    )
+
+
+def _physical_message(kernel: Kernel, doorbell: int, data: int, group: IommuGroup | None) -> Message:
+    hardware = group is not None and any(region.kind == "msi" and region.span.contains(doorbell) for region in group.reserved)
+    if hardware:
+        why = "the physical doorbell: its range is a hardware MSI region, so the domain has no cookie"
+    elif kernel.has("reserved_regions"):
+        why = "the physical doorbell: no domain with a cookie is in front of the device"
+    else:
+        why = f"the physical doorbell: kernel {kernel} has no cookie that would make it reachable in a user's domain"
+    return Message(doorbell, data, why, "reading")
+
+
+def _x86_message(unit: IommuUnit | None, number: int) -> Message:
+    """Compose an x86 message as kernels were seen to program it: remapped (VT-d, AMD-Vi), or with the vector in the data."""
+    if unit is not None and unit.isolated_msi:
+        if unit.kind == "amd-vi":
+            return Message(X86_MSI.start, number, f"remapped format: the data names entry {number} of the interrupt remapping table")
+        handle = number & 0x7FFF
+        return Message(X86_MSI.start | 0x18 | handle << 5, 0, f"remapped format: the address names entry {handle} of the remapping table")
+    vector = FIRST_VECTOR + number % VECTORS
+    return Message(X86_MSI.start | 0x1004, vector, f"compatibility format: the data names the CPU's vector {vector:#x}")

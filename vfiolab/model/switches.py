@@ -62,8 +62,10 @@ _TABLE = (
     # attach
     Switch("reserved_regions", "IOMMU drivers report reserved regions; ARM gets the software MSI window and a cookie in each domain", f"iommu_get_group_resv_regions, {IOMMU}", (4, 11), (4, 10), _RECORDED),
     Switch("smmu_msi_not_remapped", "ARM SMMU drivers no longer claim to remap interrupts", f"arm_smmu_capable, {SMMU}", (4, 11), (4, 10)),
+    Switch("arm_hardware_msi", "an SMMU whose MSIs are not translated (HiSilicon HI161x) reports their range", "iort_iommu_msi_get_resv_regions, drivers/acpi/arm64/iort.c", (4, 15), (4, 12)),
     Switch("hw_msi_overrides_sw_msi", "a hardware MSI region makes VFIO ignore the software window of the same group", f"vfio_iommu_has_sw_msi, {T1}", (4, 15), (4, 12)),
     Switch("either_msi_isolation", "interrupts are safe if the irq domains remap OR the IOMMU does", f"vfio_iommu_type1_attach_group, {T1}", (4, 15), (4, 12)),
+    Switch("isolated_msi_per_group", "interrupts are judged for the devices of the group, before for every MSI controller of the host", f"iommu_group_has_isolated_msi, {IOMMU}", (6, 6), (6, 2)),
     Switch("direct_relaxable", "direct-relaxable regions (USB, graphics) do not stand in the way", f"iommu_insert_resv_region, {IOMMU}", (5, 3), (4, 19)),
     Switch("touching_regions_merge", "touching reserved regions of one type merge", f"iommu_insert_resv_region, {IOMMU}", (5, 4), (5, 3)),
     Switch("valid_iova", "the valid-iova list: apertures and reserved regions are checked at attach and at MAP (EINVAL)", f"vfio_iommu_type1_attach_group, vfio_iommu_iova_dma_valid, {T1}", (5, 4), (5, 3), _RECORDED),
@@ -96,6 +98,7 @@ _TABLE = (
     Switch("unmap_in_iova_order", "UNMAP goes through the mappings in iova order, before as a root-first tree search meets them", f"vfio_dma_do_unmap, {T1}", (5, 12), (5, 11), _RECORDED),
     Switch("dirty_tracking", "dirty-page tracking: DIRTY_PAGES, and UNMAP with a dirty bitmap", f"vfio_iommu_type1_dirty_pages, {T1}", (5, 8), (5, 7), _RECORDED),
     # interrupts
+    Switch("msi_two_phase", "a doorbell page that cannot be mapped fails the allocation of the interrupt, before the message became all ones", f"iommu_dma_prepare_msi, {DMA_IOMMU}", (5, 3), (4, 19)),
     Switch("dynamic_msix_its", "more MSI-X vectors can be enabled later behind an ITS", "vfio_msi_set_block, drivers/vfio/pci/vfio_pci_intrs.c", (7, 3), (6, 12), _RECORDED),
 )  # fmt: skip
 

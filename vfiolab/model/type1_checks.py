@@ -324,7 +324,7 @@ def _reserved_conflict(r: AttachRequest) -> str | None:
 
 def _unsafe_interrupts(r: AttachRequest) -> str | None:
     unit = r.group.unit
-    if unit is None or r.backend.allow_unsafe_interrupts() or unit.msi_is_isolated(r.backend.kernel):
+    if unit is None or r.backend.allow_unsafe_interrupts() or unit.msi_is_isolated(r.backend.kernel, r.group.devices):
         return None
     return f"group {r.group.id} is behind {unit.name}, where any device can raise any interrupt vector: no interrupt remapping"
 

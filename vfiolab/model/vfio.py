@@ -362,14 +362,10 @@ class Device(Descriptor):
         flags = (TRIGGER_EVENTFD if count else DISABLE) if flags is None else field("flags", flags, 32)
         system = self.process.system
         with self.process.log.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count):
-            dynamic = (
-                index == 2
-                and system.kernel.has("dynamic_msix_its")
-                and system.interrupts is not None
-                and system.interrupts.kind == "gicv3-its"
-            )
+            controller = system.interrupts.of(self.name) if system.interrupts is not None else None
+            dynamic = index == 2 and system.kernel.has("dynamic_msix_its") and controller is not None and controller.kind == "gicv3-its"
             request = IrqRequest(system.drivers.topology[self.name], self.irqs, dynamic, index, start, count, flags)
-            set_irqs(system.core, system.interrupts, self.vfio.group, request)
+            set_irqs(system.core, controller, self.vfio.group, request)
 
     def close(self) -> None:
         """Close the descriptor."""
