@@ -138,6 +138,8 @@ class Drivers:
                 "sysfs: /sys/bus/pci/drivers",
                 f"modprobe {driver}",
             )
+        if bdf not in self.topology:
+            raise VfioError("ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it")
         self.unbind(bdf)
         probe = _Probe(self, self.topology[bdf], driver)
         try:

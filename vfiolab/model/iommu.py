@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vfiolab.model.address import U64, Span
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError
-from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event
+from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, mapped
 
 if TYPE_CHECKING:
     from vfiolab.model.core import IommuGroup
@@ -105,7 +105,9 @@ class IommuUnit:
         if self.kind == "arm-smmu-v3":
             object.__setattr__(self, "translates_msi", True)
         elif self.translates_msi and self.kind != "virtio-iommu":
-            raise ValueError(f"unit {self.name}: MSIs behind {self.kind} are not translated; only an SMMU or a virtio-iommu translates them")
+            raise ValueError(
+                f"unit {self.name}: MSIs behind {self.kind} are not translated; only an SMMU or a virtio-iommu translates them"
+            )
 
     def __hash__(self) -> int:
         return hash((self.name, self.kind))
@@ -329,13 +331,18 @@ class Domain:
         """First iova that the unit's driver refuses to map, whatever the aperture says (VT-d)."""
         return 1 << self.width if self.kind == "intel-vtd" else U64
 
+    def takes_all_of(self, other: Domain) -> bool:
+        """Say whether every run of another domain can be mapped here as it is there."""
+        bounded = self.unit.is_arm and not self.kernel.has("valid_iova")
+        return other.prot == self.prot and other._highest <= self.reach and not bounded
+
     def map_many(self, runs: list[Mapping]) -> None:
         """Map runs, ascending and known to fit, into an empty table: replay."""
         self._table.update([(run.iova, run) for run in runs])
         self._order = None
         if runs:
             self._highest = max(self._highest, runs[-1].iova + runs[-1].size)
-        self._log.extend([Event("map", self.number, None, run.iova, run.size, run.prot) for run in runs])
+        self._log.extend(mapped(self.number, runs))
 
     def unmap(self, iova: int, size: int) -> None:
         """Unmap the runs that make up a range; KeyError if they do not tile it."""
@@ -363,6 +370,15 @@ class Domain:
             return None
         run = self._table[order[index]]
         return run if iova < run.iova + run.size else None
+
+    def physical_runs(self, iova: int, size: int) -> list[tuple[int, int]]:
+        """Return (physical address, bytes) of the runs that make up a mapped range; KeyError if they do not tile it."""
+        runs, at = [], iova
+        while at < iova + size:
+            run = self._table[at]
+            runs.append((run.physical, run.size))
+            at += run.size
+        return runs
 
     def overlaps(self, iova: int, size: int) -> bool:
         """Say whether a user's mapping shares a byte with the range."""

@@ -42,7 +42,7 @@ class Type1:
     """One container's type1 backend.
 
     `dmas`: the mappings; `domains`: newest first; `valid_iova`: half-open spans, empty = no restriction known; `dma_avail`: mappings still
-    allowed, None where there is no limit (before 5.3).
+    allowed, None where there is no limit (before 5.3); `page_sizes`: bitmap; `granule`: the smallest page in bytes.
     """
 
     name = "type1"
@@ -61,7 +61,8 @@ class Type1:
         self.valid_iova: iova.IovaList = ()
         self.dirty_tracking = False
         self.invalid_vaddrs = 0
-        self.page_sizes = self._shared_page_sizes()
+        self._lost = 0
+        self._set_page_sizes()
         self._map_checks = for_kernel(tests.MAP_CHECKS, self.kernel)
         self._new_mapping_checks = for_kernel(tests.NEW_MAPPING_CHECKS, self.kernel)
         self._pin_checks = for_kernel(tests.PIN_CHECKS, self.kernel)
@@ -78,11 +79,6 @@ class Type1:
     def groups(self) -> list[IommuGroup]:
         """Every attached group, emulated ones last."""
         return [group for domain in self.domains for group in domain.groups] + self.emulated
-
-    @property
-    def granule(self) -> int:
-        """Smallest page of the container in bytes: what MAP and UNMAP must be aligned to."""
-        return self.page_sizes & -self.page_sizes
 
     def allow_unsafe_interrupts(self) -> bool:
         """Say whether the module parameter lets groups in whose interrupts are not isolated."""
@@ -131,7 +127,7 @@ class Type1:
             raise
         if self.kernel.has("valid_iova"):
             self.valid_iova = iovas
-        self.page_sizes = self._shared_page_sizes()
+        self._set_page_sizes()
 
     def _new_domain(self, group: IommuGroup) -> Domain:
         assert group.unit is not None
@@ -184,6 +180,10 @@ class Type1:
 
     def _replay(self, domain: Domain) -> None:
         """Map every existing mapping into a new domain, in iova order; pin those that never were (vfio_iommu_replay)."""
+        first = self.domains[0] if self.domains else None
+        if first is not None and not self._lost and domain.takes_all_of(first):
+            domain.map_many(list(first.mappings))
+            return
         runs: list[DomainRun] = []
         pinned: list[Dma] = []
         try:
@@ -200,8 +200,10 @@ class Type1:
         domain.map_many(runs)
 
     def _runs_for(self, domain: Domain, dma: Dma) -> list[DomainRun]:
+        """Choose a mapping's runs: pages pinned before are asked of the newest domain, for the process may have remapped its memory since."""
         runs, at, prot = [], dma.iova, dma.prot | domain.prot
-        for physical, size in self.process.memory.physical_runs(dma.vaddr, dma.size):
+        known = self.domains[0].physical_runs(at, dma.size) if self.domains else self.process.memory.physical_runs(dma.vaddr, dma.size)
+        for physical, size in known:
             errno = domain.map_errno(at, size)
             if errno:
                 why = f"the mapping {dma.span} does not fit {domain.unit}"
@@ -231,7 +233,7 @@ class Type1:
             self.domains.remove(domain)
             self.core.free(domain)
             self.valid_iova = iova.expand(self.valid_iova, [other.aperture for other in self.domains])
-            self.page_sizes = self._shared_page_sizes()
+            self._set_page_sizes()
         if self.kernel.has("valid_iova") and self.valid_iova:
             whole = (Span(self.valid_iova[0].start, self.valid_iova[-1].end),)
             holes = [span for other in self.groups for span in iova.binding(other.reserved)]
@@ -241,6 +243,11 @@ class Type1:
         """Let every group go, newest domain first."""
         for group in self.groups:
             self.detach(group)
+
+    def _set_page_sizes(self) -> None:
+        """Recompute the container's page sizes, and its granule in bytes: what MAP and UNMAP must be aligned to."""
+        self.page_sizes = self._shared_page_sizes()
+        self.granule = self.page_sizes & -self.page_sizes
 
     def _shared_page_sizes(self, *more: Domain) -> int:
         bitmap = U64 - 1
@@ -373,6 +380,7 @@ class Type1:
         if self.dma_avail is not None:
             self.dma_avail += 1
         if dma.iova + dma.size == U64 and not self.kernel.has("inclusive_ends"):
+            self._lost += 1
             return
         if dma.pinned:
             self._unmap_in_domains(dma)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vfiolab.model.drivers import VfioGroup
-from vfiolab.model.errors import VfioError, run_checks
+from vfiolab.model.errors import NotModelledError, VfioError, run_checks
 from vfiolab.model.info import Info
 from vfiolab.model.msi import DISABLE, TRIGGER_EVENTFD, IrqRequest, IrqState, set_irqs
 from vfiolab.model.native import CORE, Native
@@ -38,7 +38,7 @@ class Descriptor:
         return self.process.descriptors.get(self.fd) is self
 
     def _need_open(self) -> None:
-        if not self.is_open:
+        if self.process.descriptors.get(self.fd) is not self:
             raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
 
     def release(self) -> Iterable[File]:
@@ -364,6 +364,8 @@ class Device(Descriptor):
         with self.process.log.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count):
             controller = system.interrupts.of(self.name) if system.interrupts is not None else None
             dynamic = index == 2 and system.kernel.has("dynamic_msix_its") and controller is not None and controller.kind == "gicv3-its"
+            if self.vfio.group.emulated:
+                raise NotModelledError(f"the interrupts of {self.name} are its own driver's: an emulated device is no PCI function")
             request = IrqRequest(system.drivers.topology[self.name], self.irqs, dynamic, index, start, count, flags)
             set_irqs(system.core, controller, self.vfio.group, request)
 
