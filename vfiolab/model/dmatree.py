@@ -21,6 +21,7 @@ class Dma:
     """
 
     __slots__ = (
+        "_end",
         "_left",
         "_parent",
         "_red",
@@ -42,6 +43,7 @@ class Dma:
         self.pinned = False
         self.charged = 0
         self.bitmap = 0
+        self._end = iova + size  # as the tree compares it: modulo 2^64 on kernels that wrap
         self._left: Dma | None = None
         self._right: Dma | None = None
         self._parent: Dma | None = None
@@ -90,21 +92,11 @@ class DmaTree:
     def find(self, iova: int, size: int) -> Dma | None:
         """Return a mapping that overlaps the range, the first that a search from the root meets; None if none is found."""
         node = self._root
-        if self._wraps:
-            end = (iova + size) & _MASK
-            while node is not None:
-                if end <= node.iova:
-                    node = node._left
-                elif iova >= (node.iova + node.size) & _MASK:
-                    node = node._right
-                else:
-                    return node
-            return None
-        last = iova + size - 1
+        end = (iova + size) & _MASK if self._wraps else iova + size
         while node is not None:
-            if last < node.iova:
+            if end <= node.iova:
                 node = node._left
-            elif iova > node.iova + node.size - 1:
+            elif iova >= node._end:
                 node = node._right
             else:
                 return node
@@ -115,8 +107,7 @@ class DmaTree:
         found = None
         node = self._root
         while node is not None:
-            end = node.iova + node.size
-            if iova < (end & _MASK if self._wraps else end):
+            if iova < node._end:
                 found = node
                 if iova >= node.iova:
                     break
@@ -154,6 +145,7 @@ class DmaTree:
             left = new.iova <= node.iova
             node = node._left if left else node._right
         new._parent, new._left, new._right, new._red = parent, None, None, True
+        new._end = (new.iova + new.size) & _MASK if self._wraps else new.iova + new.size
         if parent is None:
             self._root = new
         elif left:

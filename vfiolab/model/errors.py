@@ -107,8 +107,7 @@ def for_kernel(checks: Iterable[Check], kernel: Kernel) -> tuple[Check, ...]:
 def run_checks(checks: Sequence[Check], request: object, whole: Sequence[Check] | None = None) -> None:
     """Raise VfioError for the first check that does not hold; change nothing. `whole`: all checks of the call, if these are a part."""
     for check in checks:
-        why = check.broken(request)
-        if why is not None:
+        if (why := check.broken(request)) is not None:
             refuse(checks if whole is None else whole, check, why)
 
 

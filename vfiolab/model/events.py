@@ -54,6 +54,12 @@ class Event(NamedTuple):
         return " ".join(words)
 
 
+def mapped(domain: int, runs: Iterable[tuple[int, int, int, int]]) -> list[Event]:
+    """Return the map events of (iova, size, physical, prot) runs: what a replay of many mappings records."""
+    new, rest = tuple.__new__, Event("map")[6:]
+    return [new(Event, ("map", domain, None, iova, size, prot, *rest)) for iova, size, _, prot in runs]
+
+
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
