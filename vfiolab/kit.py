@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfiolab._paths import data_dir
+from vfiolab.journeys import Deliveries
 from vfiolab.model.address import Span, hexa, human_size, parse_size
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
 from vfiolab.model.errors import VfioError
@@ -68,8 +69,9 @@ class Table(Sequence[dict[str, Any]]):
     def _repr_html_(self) -> str:
         from html import escape
 
-        head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in self.columns)
-        body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in self.rows)
+        left = ' style="text-align:left"'  # JupyterLab would push words to the right
+        head = "".join(f'<th scope="col"{left}>{escape(str(name))}</th>' for name in self.columns)
+        body = "".join("<tr>" + "".join(f"<td{left}>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in self.rows)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -98,8 +100,19 @@ class Host(ModelHost):
         ]
         return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
 
+    def mates(self, device: str) -> Table:
+        """List all devices of a device's group, with what they are (if the machine's file says so) and their drivers."""
+        self.drivers.driver_of(device)
+        group = self.group_of(device)
+        known = self.machine.topology
+        rows = [
+            (bdf, known[bdf].name if bdf in known else "", self.drivers.driver_of(bdf) or "none")
+            for bdf in (group.devices if group else (device,))
+        ]
+        return Table(["device", "what it is", "driver"], rows)
 
-class AddressSpace:
+
+class AddressSpace(Deliveries):
     """One user I/O address space: a container, and the groups in it.
 
     >>> space = load("two-smmu-server").address_space()
@@ -205,6 +218,16 @@ class AddressSpace:
     def enable_msi(self, device: str, vectors: int = 1, *, index: int = 2) -> None:
         """Enable a device's MSI-X (index 2) or MSI (index 1) vectors: DEVICE_SET_IRQS."""
         self.open(device).set_irqs(index, 0, vectors)
+
+    @property
+    def messages(self) -> Table:
+        """The message of each vector that a device of this address space has enabled: what it writes, and where."""
+        rows = [
+            (device, vector, hexa(message.address), hexa(message.data), message.why)
+            for device in self._devices
+            for vector, message in self._irqs(device).messages.items()
+        ]
+        return Table(["device", "vector", "address", "data", "why"], rows)
 
     # mappings
 

@@ -176,6 +176,12 @@ class NotebookPage:
                 await app.commands.execute('notebook:run-cell')""",
         )
 
+    def run_source(self, source: str) -> None:
+        """Run the one code cell that holds exactly this text."""
+        number = js(self.page, f"return panel.content.widgets.findIndex(cell => cell.model.sharedModel.source === {json.dumps(source)})")
+        assert number >= 0, f"no cell holds {source!r}"
+        self.run_cell(number)
+
     def button(self, name: str | re.Pattern) -> Locator:
         """Find a button among the outputs by the words on it."""
         area = self.page.locator(".jp-OutputArea")
