@@ -67,7 +67,7 @@ class Bench:
     def unmap(self, iova: int | str, size: int | str) -> None:
         iova, size = parse_size(iova), parse_size(size)
         with self.log.call("unmap", "A", iova=iova, size=size) as call:
-            call.output["unmapped"] = self.backend.unmap(iova, size)[0]
+            call.output = {"unmapped": self.backend.unmap(iova, size)[0]}
 
     def doorbell(self, group: IommuGroup, physical: int = 0x8090040) -> None:
         with self.log.call("set_irqs", f"G{group.id}"):

@@ -58,7 +58,7 @@ def scenes(draw):
     return iova_map(bench, log=bench.log, window=window, width=width, faults=faults)
 
 
-EASY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+EASY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def extent(text: Text):

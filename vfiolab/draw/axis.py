@@ -86,12 +86,11 @@ def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: t
 
 
 def _place(shelves: Sequence[Shelf], x: float, half: float, left: float, right: float) -> tuple[int, float] | None:
-    """Find the first row where a label fits under x: centred, or shifted to one side of it."""
-    for number, shelf in enumerate(shelves):
-        for shift in (0, half - 2, 2 - half):
-            centre = min(max(x + shift, left + half), right - half)
+    """Find room for a label under x: centred in the first row that has room, else shifted to one side of its line."""
+    reach = next((n for n, shelf in enumerate(shelves) if not shelf.open_at(x)), len(shelves) - 1)
+    for shift in (0, half - 2, 2 - half):
+        centre = min(max(x + shift, left + half), right - half)
+        for number, shelf in enumerate(shelves[: reach + 1]):
             if shelf.free(centre - half, centre + half):
                 return number, centre
-        if not shelf.open_at(x):
-            return None
     return None

@@ -122,7 +122,9 @@ def _guides(page: Page, tops: list[tuple[float, float]], marks: tuple[Mark, ...]
             continue
         x = round(m.x + m.width / 2, 1)
         lowest = max(m.blockers)
-        page.add(Line(x, track + n * TRACK + TRACK - 3, x, tops[lowest][0] - 2, "guide", arrow=True))
+        end = tops[lowest][0] - 1
+        page.add(Line(x, track + n * TRACK + TRACK - 3, x, end - 6, "guide"))
+        page.add(Poly(((x - 4, end - 8), (x + 4, end - 8), (x, end)), "tip", closed=True))
         for lane in m.blockers:
             page.add(Box(m.x - 2, tops[lane][0] - 2, m.width + 4, tops[lane][1] + 4, "guide"))
 

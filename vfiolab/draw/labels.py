@@ -82,8 +82,11 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
     centre, middle = round(m.x + m.width / 2, 1), top + height / 2
     room = m.width - 6
     if m.kind == "mapping":
-        if lane.domain is not None or m.count > 1:
+        if m.count > 1:
             return []
+        if lane.domain is not None:
+            words = shorten(f"= {m.label}", room - 6, 10, least=7) if m.label else ""
+            return [Text.plain(centre, middle + 3.5, words, "muted", size=10, anchor="middle")] if words else []
         return _mapping_label(m, centre, middle, room, keys)
     words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
     if not words:

@@ -28,7 +28,6 @@ def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float
     for m in marks:
         role = m.news or ("mirror" if m.kind == "mapping" and lane.domain and lane.domain.mapped is None else m.kind)
         page.add(Box(m.x, top, max(m.width, 0.6), height, role, tip(m), level=m.level))
-    bells = [m for m in marks if m.kind == "doorbell"]
     for start, end, gap in ruler.segments:
         if gap:
             page.add(*_break(ruler.x(start), ruler.x(end), top, height))
@@ -36,21 +35,26 @@ def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float
         if m.kind == "outside" and lane.domain and lane.domain.aperture:
             x = m.x if m.start == lane.domain.aperture.end else m.x + m.width
             page.add(Line(x, top - 3, x, top + height + 3, "edge"))
-    for m in marks:
-        page.add(*mark_label(uncovered(m, bells), lane, top, height, keys))
+    others = [m for m in marks if m.kind != "mapping"]
+    for n, m in enumerate(marks):
+        above = others if m.kind == "mapping" else marks[n + 1 :]
+        page.add(*mark_label(uncovered(m, above), lane, top, height, keys))
     page.add(*_dense_label(marks, lane, top, height))
     page.add(*_tears(left, right, top, height, layout.torn))
     page.y = top + height + GAP
     return top, height
 
 
-def uncovered(m: Mark, bells: list[Mark]) -> Mark:
-    """Return the mark narrowed to its widest part that no doorbell page covers: where its label can stand."""
-    if m.kind != "sw-msi":
+def uncovered(m: Mark, above: list[Mark]) -> Mark:
+    """Return the mark narrowed to its widest part that nothing above it covers: where its label can stand."""
+    if m.count > 1:
         return m
-    edges = [m.x, *(e for b in bells for e in (b.x, b.x + b.width) if m.x <= e <= m.x + m.width), m.x + m.width]
-    x, x2 = max(zip(edges[::2], edges[1::2], strict=True), key=lambda part: part[1] - part[0])
-    return replace(m, x=x, width=x2 - x)
+    parts, at = [], m.x
+    for other in sorted((o for o in above if o.start < m.end and m.start < o.end), key=lambda o: o.x):
+        parts.append((at, other.x))
+        at = max(at, other.x + other.width)
+    x, x2 = max([*parts, (at, m.x + m.width)], key=lambda part: part[1] - part[0])
+    return replace(m, x=x, width=max(x2 - x, 0.0))
 
 
 def _dense_label(marks: list[Mark], lane: Lane, top: float, height: float) -> list[Shape]:

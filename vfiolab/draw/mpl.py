@@ -99,17 +99,6 @@ class _Pen:
 
     def line(self, line: Line) -> None:
         style = self.style(line.role)
-        if line.arrow:
-            arrow = {
-                "arrowstyle": "-|>",
-                "color": style["edgecolor"],
-                "linewidth": style["linewidth"],
-                "linestyle": style["linestyle"],
-                "shrinkA": 0,
-                "shrinkB": 0,
-            }
-            self.ax.annotate("", (line.x2, line.y2), (line.x, line.y), arrowprops=arrow, zorder=self.z)
-            return
         self.ax.plot(
             [line.x, line.x2], [line.y, line.y2], color=style["edgecolor"], linewidth=style["linewidth"], linestyle=style["linestyle"],
             zorder=self.z,

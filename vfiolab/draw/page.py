@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vfiolab.draw.measure import shorten, text_width, wrap
-from vfiolab.draw.shapes import Box, Picture, Run, Shape, Text
+from vfiolab.draw.shapes import Box, Picture, Poly, Run, Shape, Text
 
 MARGIN = 14.0
 LEAST_WIDTH = 320
@@ -83,8 +83,16 @@ class Page:
 
 
 def layered(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
-    """Return shapes with letters, and the paper behind them, on top of everything else."""
-    return tuple(sorted(shapes, key=lambda s: isinstance(s, Text) or (isinstance(s, Box) and s.role == "paper")))
+    """Return shapes with letters, and the paper behind them, on top of everything else but the tips of arrows."""
+    return tuple(sorted(shapes, key=_layer))
+
+
+def _layer(shape: Shape) -> int:
+    if isinstance(shape, Text):
+        return 1
+    if isinstance(shape, Poly) and shape.role == "tip":
+        return 2
+    return int(isinstance(shape, Box) and shape.role == "paper")
 
 
 def card(

@@ -89,7 +89,7 @@ def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piec
         news = "appeared" if (facts.starts[index], facts.ends[index]) in facts.appeared and p.count == 1 else ""
         user = Mark("mapping", p.start, p.end, 0, 0, 0, label, name or "user", p.count, p.covered, p.level, news=news)
         marks.append(user)
-        marks += [replace(user, lane=i, label="", news=news or news_of[i]) for i in mirrors]
+        marks += [replace(user, lane=i, label=name, news=news or news_of[i]) for i in mirrors]
     for lane in lanes[1:]:
         if lane.domain is not None and lane.domain.mapped is not None:
             marks += [Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size) for s in lane.domain.mapped]

@@ -32,7 +32,6 @@ class Line:
     x2: float
     y2: float
     role: str
-    arrow: bool = False
 
 
 @dataclass(frozen=True, slots=True)

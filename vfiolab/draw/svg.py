@@ -79,9 +79,9 @@ def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
             f"<title>{escape(picture.title)}</title>",
             f"<desc>{escape(picture.description)}</desc>",
             f"<style>{_style(mark, _roles(picture.shapes), inline=inline)}</style>",
-            f"<defs>{_patterns(mark, used)}{_arrow(mark)}</defs>",
+            f"<defs>{_patterns(mark, used)}</defs>",
             f'<rect class="page" width="{_n(picture.width)}" height="{_n(picture.height)}"/>',
-            body.replace("url(#", f"url(#{mark}"),
+            body,
             "</svg>",
         ]
     )
@@ -100,19 +100,12 @@ def _patterns(mark: str, used: Iterable[str]) -> str:
     for name in used:
         side, drawing = _PATTERNS[name]
         for colour in owners[name]:
-            ground = "outside" if name == "slants" and colour == "rule" else "paper"
+            ground = "lane" if name == "slants" else "paper"
             out.append(
                 f'<pattern id="{mark}{name}-{colour}" width="{side}" height="{side}" patternUnits="userSpaceOnUse">'
                 f'<path d="M0 0h{side}v{side}H0z" fill="var(--{ground})"/>{drawing.format(c=colour)}</pattern>'
             )
     return "".join(out)
-
-
-def _arrow(mark: str) -> str:
-    return (
-        f'<marker id="{mark}arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0l8 4-8 4z" style="fill:context-stroke;stroke:none"/></marker>'
-    )
 
 
 def _style(mark: str, roles: Iterable[str], *, inline: bool) -> str:
@@ -163,8 +156,7 @@ def _shape(shape: Shape, *, tips: bool) -> str:
     if isinstance(shape, Text):
         return _text(shape)
     if isinstance(shape, Line):
-        arrow = ' marker-end="url(#arrow)"' if shape.arrow else ""
-        return f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"{arrow}/>'
+        return f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"/>'
     tip = f"<title>{escape(shape.tip)}</title>" if tips and shape.tip else ""
     if isinstance(shape, Box):
         name = (f"q{shape.level}" if shape.role == "mirror" else f"s{shape.level}") if shape.level else shape.role

@@ -75,7 +75,8 @@ class _Grid:
     def call(self, call: Call, asked: str) -> None:
         page, here = self.page, steps(call)
         wrong = call.error is not None or bool(call.died)
-        height = LINE * max(1, len(here)) + 6
+        below = int(bool(here) and here[0].event.domain is None)  # what is not a domain's stands under the call
+        height = LINE * max(1, len(here) + below) + 6
         band = Box(MARGIN, round(page.y, 1), round(page.right - MARGIN, 1), round(height - 2, 1), "alarm" if wrong else "band")
         answer = f"✗ {call.result}" if wrong else f"→ {call.result}"
         words = shorten(asked, self.left - MARGIN - 18 - text_width(answer, 11, bold=True), 11)
@@ -85,14 +86,14 @@ class _Grid:
             why = shorten(call.error.why, page.right - self.left - 20, 10.5)
             page.add(Text.plain(self.left + 14, round(page.y + 14, 1), why, size=10.5, halo=True))
         for n, step in enumerate(here):
-            self.step(step, round(page.y + 14 + LINE * n, 1))
+            self.step(step, round(page.y + 14 + LINE * (n + below), 1))
         page.y += height
 
     def step(self, step: Step, y: float) -> None:
         d, bad = step.event.domain, bool(step.event.errno)
         words = shorten(step.words, self.lane - 18, 11, bold=bad)
         if d is None:
-            self.page.add(Text.plain(self.left + 14, y, words, "muted", halo=True))
+            self.page.add(Text.plain(MARGIN + 20, y, words, "muted"))
             return
         x = self.columns[d]
         self.page.add(Box(x + 1.5, y - 8, 7, 7, "alarm" if bad else "good", round=3.5))
@@ -115,7 +116,7 @@ class _Grid:
 
 def _first_other(a: Call, b: Call, one: Call) -> str:
     """Return the first event of `one` that the other call does not have at this place."""
-    pairs = zip_longest(map(str, a.events), map(str, b.events), fillvalue="nothing more")
+    pairs = zip_longest(map(str, a.events), map(str, b.events), fillvalue="nothing")
     return next(((x if one is a else y) for x, y in pairs if x != y), "")
 
 
