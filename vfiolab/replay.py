@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from vfiolab.model.address import U64
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
@@ -38,6 +38,7 @@ COMPARED = {
 }
 ONLY_ON_SUCCESS = frozenset({"unmap", "dirty", "get_info", "open_group", "group_status"})
 CAPABILITY_FIELDS = ("id", "version", "off", "ranges", "flags", "pgsize_bitmap", "max_dirty_bitmap_size", "avail")
+UNKNOWN_IOCTL = 0x3BFF
 MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
 
 
@@ -123,11 +124,29 @@ class _Client:
             raise _Skip("handle in use")
         return name
 
-    def _old(self, operation: Operation, place: int = 0) -> Any:
+    def _handle(self, operation: Operation, place: int = 0) -> Descriptor:
         name = operation.names[place]
         if name not in self.handles:
             raise _Skip("no such handle")
         return self.handles[name]
+
+    def _container(self, operation: Operation) -> Container:
+        handle = self._handle(operation)
+        return handle if isinstance(handle, Container) else self._wrong_kind(handle)
+
+    def _group(self, operation: Operation, place: int = 0) -> Group:
+        handle = self._handle(operation, place)
+        return handle if isinstance(handle, Group) else self._wrong_kind(handle)
+
+    def _device(self, operation: Operation) -> Device:
+        handle = self._handle(operation)
+        return handle if isinstance(handle, Device) else self._wrong_kind(handle)
+
+    @staticmethod
+    def _wrong_kind(handle: Descriptor) -> NoReturn:
+        """Call an ioctl that this kind of descriptor does not have: the kernel says so."""
+        handle.ioctl(UNKNOWN_IOCTL)
+        raise AssertionError("an unknown ioctl is refused")
 
     # operations
 
@@ -147,40 +166,38 @@ class _Client:
         self.output["group"] = opened.id
 
     def _do_close(self, o: Operation) -> None:
-        handle = self._old(o)
+        handle = self._handle(o)
         del self.handles[o.names[0]]
         handle.close()
 
     _do_close_container = _do_close_group = _do_close_device = _do_close
 
     def _do_group_status(self, o: Operation) -> None:
-        group: Group = self._old(o)
+        group = self._group(o)
         self.output["flags"] = group.get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
 
     def _do_set_container(self, o: Operation) -> None:
-        group: Group = self._old(o)
+        group = self._group(o)
         if "fd" in o.args:
             group.set_container(int(o.args["fd"], 0))
             return
-        other: Descriptor = self._old(o, 1)
+        other = self._handle(o, 1)
         group.set_container(other if isinstance(other, Container) else other.fd)
 
     def _do_unset_container(self, o: Operation) -> None:
-        self._old(o).unset_container()
+        self._group(o).unset_container()
 
     def _do_set_iommu(self, o: Operation) -> None:
-        self._old(o).set_iommu(self._number(o.args.get("type", "1")))
+        self._container(o).set_iommu(self._number(o.args.get("type", "1")))
 
     def _do_check_extension(self, o: Operation) -> int:
-        extension: int = self._old(o).check_extension(self._number(o.args.get("ext", "1")))
-        return extension
+        return self._container(o).check_extension(self._number(o.args.get("ext", "1")))
 
     def _do_get_api_version(self, o: Operation) -> int:
-        version: int = self._old(o).get_api_version()
-        return version
+        return self._container(o).get_api_version()
 
     def _do_get_info(self, o: Operation) -> None:
-        container: Container = self._old(o)
+        container = self._container(o)
         asked = o.args.get("argsz", "auto")
         info = container.get_info(24 if asked == "auto" else self._number(asked))
         if asked == "auto" and info.argsz > 24:
@@ -188,7 +205,7 @@ class _Client:
         self.output.update(info.as_dict())
 
     def _do_map(self, o: Operation) -> None:
-        container: Container = self._old(o)
+        container = self._container(o)
         args = {"iova": 0, "size": 0, "vaddr": self.host.machine.arena.base} | self._args(o, "iova", "size", "vaddr", "argsz")
         container.map_dma(**args, flags=self._map_flags(o.args.get("flags", "rw")), ptr=o.args.get("ptr", "good"))
 
@@ -198,7 +215,7 @@ class _Client:
         return self._number(word) if word else 0
 
     def _do_unmap(self, o: Operation) -> None:
-        container: Container = self._old(o)
+        container = self._container(o)
         flags = o.args.get("flags", "0")
         unmapped, bitmap = container.unmap_dirty(
             **self._args(o, "iova", "size", "argsz", "bm_pgsize", "bm_size"),
@@ -210,7 +227,7 @@ class _Client:
             self.output["dirty_bits"] = bitmap.bit_count()
 
     def _do_dirty(self, o: Operation) -> None:
-        container: Container = self._old(o)
+        container = self._container(o)
         bitmap = container.dirty_pages(
             **self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size"), ptr=o.args.get("ptr", "good")
         )
@@ -219,11 +236,11 @@ class _Client:
 
     def _do_get_device_fd(self, o: Operation) -> None:
         name = self._new(o)
-        group: Group = self._old(o, 1)
+        group = self._group(o, 1)
         self.handles[name] = group.get_device_fd(o.args["name"])
 
     def _do_set_irqs(self, o: Operation) -> None:
-        device: Device = self._old(o)
+        device = self._device(o)
         args = {"index": 1} | self._args(o, "index", "start", "count", "flags")
         device.set_irqs(**args)
 
@@ -263,8 +280,7 @@ class _Client:
         self.process.remap(self._number(o.args["vaddr"]), self._number(o.args["size"]), prot)
 
     def _do_raw_ioctl(self, o: Operation) -> int:
-        value: int = self._old(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
-        return value
+        return self._handle(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
 
 
 def run(scenarios: Iterable[Scenario], machine: Machine) -> list[list[Done]]:

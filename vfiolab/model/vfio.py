@@ -41,6 +41,15 @@ class Descriptor:
         if self.process.descriptors.get(self.fd) is not self:
             raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
 
+    def ioctl(self, cmd: int, arg: int = 0) -> int:
+        """Call by number: ENOTTY for one that this kind of descriptor does not have."""
+        self._need_open()
+        kind = type(self).__name__.lower()
+        with self.process.log.call("raw_ioctl", f"fd{self.fd}", cmd=field("cmd", cmd), arg=field("arg", arg)):
+            raise VfioError(
+                "ENOTTY", f"ioctl {cmd:#x} is none of a {kind}'s", f"ioctl of a {kind} descriptor, {CORE}", f"see the {kind}'s ioctls"
+            )
+
     def release(self) -> Iterable[File]:
         """Let go at the last reference."""
         return ()
@@ -314,14 +323,6 @@ class Group(Descriptor):
             )
         if self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities:
             raise VfioError("EPERM", "a device of a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
-
-    def ioctl(self, cmd: int, arg: int = 0) -> int:
-        """Any other ioctl number: ENOTTY."""
-        self._need_open()
-        with self.process.log.call("raw_ioctl", f"fd{self.fd}", cmd=field("cmd", cmd, 64), arg=field("arg", arg)):
-            raise VfioError(
-                "ENOTTY", f"ioctl {cmd:#x} is none of a group's", f"vfio_group_fops_unl_ioctl, {CORE}", "see the group's ioctls"
-            )
 
     def close(self) -> None:
         """Close the descriptor; the group leaves its container when no device of it is open any more."""
