@@ -37,8 +37,9 @@ def test_ci_runs_the_readmes_test_command_as_it_stands():
     assert 'bash -ec "$line"' in run
 
 
-@pytest.mark.parametrize("session", blocks("pycon"))
+@pytest.mark.parametrize("session", blocks("python"))
 def test_a_python_session_shows_what_really_happens(session):
+    assert session.startswith(">>> ")
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     example = doctest.DocTestParser().get_doctest(session, {}, "README.md", "README.md", 0)
     report = []

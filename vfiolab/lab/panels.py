@@ -11,7 +11,7 @@ _BOX = (
     "display:flex;flex-direction:column-reverse;max-height:14em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
     "padding:4px 8px;font-size:12px;line-height:1.4"
 )
-_TEXT = "margin:0;flex:none;overflow:visible;white-space:pre-wrap;line-height:1.4"
+_TEXT = "margin:0;flex:none;overflow:visible;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;line-height:1.4"
 _LINES = "margin:4px 0;line-height:1.5"
 
 

@@ -1,0 +1,52 @@
+"""The course's questions are data: each offers one right answer, and says of every other why it is wrong."""
+
+import re
+
+import nbformat
+import pytest
+from tools import notebooks
+
+from vfiolab.course import ask
+from vfiolab.course.questions import questions
+
+NAMES = sorted(questions())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exactly_one_option_is_without_a_reason_why_it_is_wrong(name):
+    guess = ask(name)
+    assert len([option for option in guess.options if option not in guess.why]) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_option_can_be_chosen_and_its_reveal_names_it_with_a_reason(name):
+    (truth,) = [option for option in ask(name).options if option not in ask(name).why]
+    for option in ask(name).options:
+        guess = ask(name)
+        guess.choose(option)
+        words = str(guess.reveal(truth))
+        assert f"you predicted {option}" in words
+        assert len(words.splitlines()) == (2 if option == truth else 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_reason_is_for_an_option_that_is_there(name):
+    assert set(questions()[name]["why"]) <= {str(option) for option in questions()[name]["options"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_question_is_asked_and_revealed_in_a_notebook_from_the_models_own_state(name):
+    cells = [cell.source for path in notebooks.find() for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    (variable,) = [found for source in cells for found in re.findall(rf'(\w+) = ask\("{name}"\)', source)]
+    (truth,) = [found for source in cells for found in re.findall(rf"\b{variable}\.reveal\((.+)\)$", source, re.MULTILINE)]
+    assert not re.fullmatch(r"\d+|\".*\"|'.*'", truth)
+
+
+def test_a_question_that_is_not_there_is_told_which_are():
+    with pytest.raises(ValueError, match=r"no question is called 'moon'; questions: .*two-units"):
+        ask("moon")
+
+
+def test_a_second_learner_starts_without_the_firsts_answer():
+    ask("two-units").choose(2)
+    assert ask("two-units").answer is None
