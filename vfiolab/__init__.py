@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vfiolab.experiments import outcomes
     from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table, here, load, machines, plot
     from vfiolab.model.address import Span, hexa, human_size, parse_size
     from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
@@ -43,12 +44,14 @@ __all__ = [
     "human_size",
     "load",
     "machines",
+    "outcomes",
     "parse_size",
     "plot",
 ]
 
 # Each name is loaded when it is first asked for: `import vfiolab` stays small, and a command loads only what its word needs.
 _HOMES = {
+    "vfiolab.experiments": ("outcomes",),
     "vfiolab.kit": ("AddressSpace", "Host", "MachineBuilder", "Table", "here", "load", "machines", "plot"),
     "vfiolab.model.address": ("Span", "hexa", "human_size", "parse_size"),
     "vfiolab.model.errors": ("KernelCrashError", "NotModelledError", "VfioError", "WouldBlockError"),

@@ -17,7 +17,7 @@ from vfiolab.model.errors import NotModelledError
 from vfiolab.model.events import PROT_READ, PROT_WRITE, Event, EventLog
 from vfiolab.model.iommu import X86_MSI, Domain, IommuUnit
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.msi import InterruptController, IrqState, Message
+from vfiolab.model.msi import FIRST_ARM_RECORDING, InterruptController, IrqState, Message
 from vfiolab.model.peers import turn
 
 __all__ = ["OUTCOMES", "PLACES", "Journey", "raise_msi", "read", "write"]
@@ -223,7 +223,8 @@ class _Trip:
         if unit.hardware_msi is not None and unit.hardware_msi.contains(self.address):
             why = f"{hexa(self.address)} lies in the range {unit.hardware_msi}, whose MSIs {unit.name} does not translate"
             self._add("window", "IOMMU", why, "reading", iova=self.address)
-            return self._arrive(self.address)
+            outcome = self._arrive(self.address)
+            return self._lose_ram() if self.message is None and self._mapped_here() else outcome
         assert self.group is not None
         return self._no_domain(self.group) if self.group.domain is None else self._translate(self.group.domain)
 
@@ -282,20 +283,25 @@ class _Trip:
             return "fault"
         return self._lose("the message never reaches the doorbell: no interrupt is raised", rests)
 
+    def _recorded(self, domain: Domain) -> str:
+        """Return "reading" where no recording shows what this kernel maps: behind SMMUs before 5.10."""
+        return "reading" if domain.unit.is_arm and self.system.kernel.version < FIRST_ARM_RECORDING else ""
+
     def _translate(self, domain: Domain) -> str:
+        rests = self._recorded(domain)
         run, last = domain.translate(self.address), self.address + self.size - 1
         name = f"D{domain.number}"
         if run is None:
             past = f"; it lies past the aperture {domain.aperture}" if self.address >= domain.aperture.end else ""
-            return self._fault(f"{name} maps nothing at iova {hexa(self.address)}{past}", domain=domain.number)
+            return self._fault(f"{name} maps nothing at iova {hexa(self.address)}{past}", rests, domain.number)
         if last >= run.iova + run.size and domain.translate(last) is None:
-            return self._fault(f"{name} maps nothing at iova {hexa(run.iova + run.size)}, which the request reaches", domain=domain.number)
+            return self._fault(f"{name} maps nothing at iova {hexa(run.iova + run.size)}, which the request reaches", rests, domain.number)
         need, word = (PROT_READ, "read") if self.what == "read" else (PROT_WRITE, "write")
         if not run.prot & need:
-            return self._fault(f"{name} does not let the device {word} at iova {hexa(self.address)}", domain=domain.number)
+            return self._fault(f"{name} does not let the device {word} at iova {hexa(self.address)}", rests, domain.number)
         self.physical = run.physical + self.address - run.iova
         why = f"{name} translates iova {hexa(self.address)} to {hexa(self.physical)}"
-        self._add("translate", "IOMMU", why, domain=domain.number, iova=self.address, physical=self.physical, prot=run.prot)
+        self._add("translate", "IOMMU", why, rests, domain=domain.number, iova=self.address, physical=self.physical, prot=run.prot)
         if domain.unit.hardware_msi is not None and self._controller_at(self.physical) is not None:
             raise NotModelledError(
                 f"{domain.unit.name} does not translate MSIs, but kernel {self.system.kernel} gave the device a translated one: "
