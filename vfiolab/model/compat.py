@@ -181,9 +181,10 @@ class Compat:
             for area in self.areas:
                 self._pin(area)
         if shared is None:
-            self._domains.insert(0, domain)
+            holder = self._domains[0] if self._domains else None
             for area in self.areas:
-                self._map_in(domain, area)
+                self._map_in(domain, area, holder)
+            self._domains.insert(0, domain)
 
     def close_device(self, group: VfioGroup, name: str) -> None:
         """Detach and release with a group's last open device; the last of all unpins every mapping."""
@@ -248,9 +249,11 @@ class Compat:
         self.process.locked_pages -= self._pages(area) if area.account and area.pinned else 0
         area.pinned = False
 
-    def _map_in(self, domain: Domain, area: Area) -> None:
+    def _map_in(self, domain: Domain, area: Area, first: Domain | None = None) -> None:
+        """Map an area; `first` has it already: its pages stay what they were, whatever the process has mapped there since."""
+        runs = self.process.memory.physical_runs(area.vaddr, area.size) if first is None else first.physical_runs(area.iova, area.size)
         at = area.iova
-        for physical, size in self.process.memory.physical_runs(area.vaddr, area.size):
+        for physical, size in runs:
             domain.map(at, size, physical, area.prot | domain.prot)
             at += size
 
@@ -344,12 +347,21 @@ class Compat:
         offset = at - area.iova
         rest = Area(at, area.size - offset, area.vaddr + offset, area.prot, area.account, area.name, area.pinned)
         for domain in self._domains:
-            domain.unmap(area.iova, area.size)
+            self._split(domain, area, at)
         area.size = offset
         self._insert(rest)
-        for domain in self._domains:
-            self._map_in(domain, area)
-            self._map_in(domain, rest)
+
+    @staticmethod
+    def _split(domain: Domain, area: Area, cut: int) -> None:
+        runs = domain.physical_runs(area.iova, area.size)
+        domain.unmap(area.iova, area.size)
+        at = area.iova
+        for physical, size in runs:
+            head = cut - at if at < cut < at + size else size
+            domain.map(at, head, physical, area.prot | domain.prot)
+            if head < size:
+                domain.map(cut, size - head, physical + head, area.prot | domain.prot)
+            at += size
 
     def _remove(self, areas: list[Area]) -> int:
         total = 0
