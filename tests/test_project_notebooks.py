@@ -55,6 +55,13 @@ def test_code_cells_are_short(stored):
     assert sizes[int(len(sizes) * 0.9)] <= 8
 
 
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_each_link_to_a_neighbour_leads_somewhere(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\(([^)#:\s]+)", text)
+    assert [] == [link for link in links if not (path.parent / link).exists()]
+
+
 # The tool itself.
 
 
