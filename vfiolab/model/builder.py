@@ -77,7 +77,7 @@ class MachineBuilder:
         return name
 
     def interrupts(self, controller: InterruptController) -> None:
-        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC); one with `devices` takes those from the default."""
+        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC); one with `devices` takes only those."""
         if controller.devices:
             self._beside.append(replace(controller, devices=frozenset(map(normal_bdf, controller.devices))))
         else:
