@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from draw_machines import Bench, arm_mixed, direct, intel, intel_two_widths, scattered, smmu
 
-from vfiolab.draw import iova_map, lay_out, observe
+from vfiolab.draw import Text, iova_map, lay_out, observe
+from vfiolab.model.builder import MachineBuilder
+from vfiolab.model.errors import VfioError
 from vfiolab.model.iommu import IommuUnit
 
 
@@ -218,3 +222,51 @@ def test_a_mapping_of_several_physical_runs_still_counts_as_mirrored():
 
     assert len(list(bench.backend.domains[0].mappings)) > 1
     assert observe(bench).domains[0].mapped is None
+
+
+def by_hand(vfio="type1"):
+    m = MachineBuilder("two units")
+    a, b = m.unit("smmu0", kind="arm-smmu-v3"), m.unit("smmu1", kind="arm-smmu-v3", stage=2)
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=a))
+    m.endpoint("21:00.0", below=m.root_port("20:01.0", unit=b))
+    return replace(m.machine(), vfio=vfio).host("6.12")
+
+
+def test_iommufds_compatibility_layer_has_domains_once_devices_are_open():
+    host = by_hand("iommufd-compat")
+    process = host.process
+    container, group = process.open_container(), process.open_group("0000:01:00.0")
+    group.set_container(container)
+    container.set_iommu(3)
+    container.map_dma(0x40000000, 1 << 30, process.memory.mmap(1 << 30), name="guest RAM")
+    closed = iova_map(container)
+    group.get_device_fd("0000:01:00.0")
+
+    assert "An iommufd-compat container without a domain: the user's 1 mapping (1 GiB)" == closed.title
+    assert ["user", "D1"] == [lane.name for lane in iova_map(container).lanes]
+
+
+def test_a_container_shows_its_own_refusals_and_not_another_ones():
+    host = by_hand()
+    process = host.process
+    first, second = process.open_container(), process.open_container()
+    for container, device in ((first, "0000:01:00.0"), (second, "0000:21:00.0")):
+        process.open_group(device).set_container(container)
+        container.set_iommu(3)
+    with pytest.raises(VfioError):
+        first.map_dma(0x8000000, 4096, process.memory.mmap(4096))
+
+    assert 1 == sum(m.kind == "refused" for m in iova_map(first, log=host.log).marks)
+    assert 0 == sum(m.kind == "refused" for m in iova_map(second, log=host.log).marks)
+
+
+def test_a_name_without_room_gets_a_letter_that_the_legend_spells_out():
+    bench = Bench(intel())
+    bench.attach(bench.group(1))
+    for n in range(26):
+        bench.map((1 << 30) + n * (1 << 28), 4096 << n % 12, f"region {n} of guest")
+    words = [shape.text for shape in iova_map(bench, width=900).shapes if isinstance(shape, Text)]
+
+    assert {"a", "l"} <= set(words)
+    assert "region 0 of guest at 0x4000_0000, 4 KiB" in words
+    assert "14 more names have no room here; the table has them." in words

@@ -9,7 +9,7 @@ from vfiolab.draw.calls import call_words, names_of
 from vfiolab.draw.facts import SpaceFacts, attempts_of
 from vfiolab.draw.layout import Scene
 from vfiolab.draw.scene import holes, lay_out
-from vfiolab.draw.words import blame, count, groups_word, listed
+from vfiolab.draw.words import blame, count, differing, groups_word, listed
 from vfiolab.model.address import Span
 
 if TYPE_CHECKING:
@@ -75,12 +75,16 @@ def _said(facts: SpaceFacts, moved: list[str]) -> list[str]:
     for d in made:
         held = f" and got {_replayed(facts)} replayed into it" if facts.starts and len(kept) > len(made) else ""
         said.append(f"{d.name} appeared for {groups_word(d.groups)}{held}.")
+    names = differing(kept) if made and len(kept) > 1 else []
+    if names:
+        who = "They" if len(kept) > 2 else f"{kept[0].name} and {kept[1].name}"
+        said.append(f"{who} differ in {listed(names)}.")
     said += [f"{d.name} is gone." for d in facts.domains if d.number in facts.gone_domains]
-    names = listed([d.name for d in kept])
+    everywhere = listed([d.name for d in kept])
     if facts.appeared:
-        said.append(f"{count(len(facts.appeared), 'mapping')} appeared" + (f", in {names}." if kept else "."))
+        said.append(f"{count(len(facts.appeared), 'mapping')} appeared" + (f", in {everywhere}." if kept else "."))
     if facts.gone:
-        said.append(f"{count(len(facts.gone), 'mapping')} disappeared" + (f" from {names}." if kept else "."))
+        said.append(f"{count(len(facts.gone), 'mapping')} disappeared" + (f" from {everywhere}." if kept else "."))
     for a in facts.attempts:
         said.append(f"Refused with {a.errno}: {blame(a, facts.domains) or a.why}.")
     return said

@@ -147,7 +147,8 @@ def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys) -> None:
         page.add(Text.plain(x + 20, page.y + 11, words, "muted", size=10.5))
         x += need
     page.y += 18 if entries else 2
-    if keys.entries:
-        page.note("   ".join(keys.entries))
+    page.letters(keys.lettered())
+    if keys.dropped:
+        page.note(f"{keys.dropped} more names have no room here; the table has them.")
     page.note("Widths grow with log₂ of size; a slanted cut and ≈ mark a compressed gap.")
     page.y += 4

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from vfiolab.draw.facts import SpaceFacts
 from vfiolab.draw.measure import shorten, text_width
 from vfiolab.draw.shapes import Box, Run, Shape, Text
 from vfiolab.draw.words import count, differing, groups_word, traits
-from vfiolab.model.address import human_size
+from vfiolab.model.address import hexa, human_size
 
 if TYPE_CHECKING:
     from vfiolab.draw.layout import Lane, Mark
 
 SIZE = 11.0
-MOST_KEYS = 12
+MOST_NAMES = 12  # letters for mappings; the others are left for what is rarer
 SHORT = {
     "msi": ("MSI window", "MSI"),
     "sw-msi": ("software MSI window", "software MSI", "sw MSI"),
@@ -31,19 +32,24 @@ SHORT = {
 
 @dataclass
 class Keys:
-    """Letters for labels that found no room in their mark; the legend spells them out."""
+    """Letters for labels that found no room in their mark; the legend spells them out. `dropped` names got no letter any more."""
 
     entries: list[str] = field(default_factory=list)
+    dropped: int = 0
 
-    def take(self, words: str) -> str:
-        """Return the letter for these words, or nothing if the letters are used up."""
-        for entry in self.entries:
-            if entry[2:] == words:
-                return entry[0]
-        if len(self.entries) >= MOST_KEYS:
+    def take(self, words: str, *, most: int = len(ascii_lowercase)) -> str:
+        """Return the letter for these words, or nothing if `most` letters are used up."""
+        if words in self.entries:
+            return ascii_lowercase[self.entries.index(words)]
+        if len(self.entries) >= most:
+            self.dropped += 1
             return ""
-        self.entries.append(f"{'abcdefghijkl'[len(self.entries)]} {words}")
-        return self.entries[-1][0]
+        self.entries.append(words)
+        return ascii_lowercase[len(self.entries) - 1]
+
+    def lettered(self) -> list[tuple[str, str]]:
+        """Return letters and words in order."""
+        return list(zip(ascii_lowercase, self.entries, strict=False))
 
 
 def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float) -> list[Shape]:
@@ -90,7 +96,11 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         return _mapping_label(m, centre, middle, room, keys)
     words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
     if not words:
-        letter = keys.take(f"{SHORT[m.kind][0]} {m.span}") if m.width >= 10 and m.kind not in {"hole", "outside", "gone"} else ""
+        letter = (
+            keys.take(f"{SHORT[m.kind][0]} at {hexa(m.start)}, {human_size(m.end - m.start)}")
+            if m.width >= 10 and m.kind not in {"hole", "outside", "gone"}
+            else ""
+        )
         return _on_paper(centre, middle, [(letter, SIZE)], "ink") if letter else []
     role = "muted" if m.kind in {"hole", "outside", "gone"} else "ink"
     second = f"→ {m.label}" if m.kind == "doorbell" else human_size(m.end - m.start) if m.kind not in {"hole", "outside", "gone"} else ""
@@ -115,7 +125,7 @@ def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Key
     fits = text_width(size, 10) <= room
     name = shorten(m.label, room, SIZE) if m.label else ""
     if m.label and not name:
-        letter = keys.take(f"{m.label} {m.span}") if m.width >= 9 else ""
+        letter = keys.take(f"{m.label} at {hexa(m.start)}, {size}", most=MOST_NAMES) if m.width >= 9 else ""
         return [Text.plain(centre, middle + 4, letter, size=SIZE, anchor="middle", bold=True)] if letter else []
     if name and fits:
         return [

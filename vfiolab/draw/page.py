@@ -60,6 +60,19 @@ class Page:
             x += need
         self.y += 18
 
+    def letters(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Write what letters in the picture stand for."""
+        x = MARGIN
+        for letter, words in entries:
+            text = shorten(words, self.right - MARGIN - 16, 10.5)
+            need = 15 + text_width(text, 10.5) + 16
+            if x > MARGIN and x + need - 16 > self.right:
+                x, self.y = MARGIN, self.y + 15
+            at = round(self.y + 10, 1)
+            self.add(Text.plain(round(x, 1), at, letter, size=11, bold=True), Text.plain(round(x + 14, 1), at, text, "muted", size=10.5))
+            x += need
+        self.y += 16 if entries else 0
+
     def finish(
         self,
         title: str,

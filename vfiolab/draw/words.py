@@ -83,7 +83,8 @@ def headline(facts: SpaceFacts) -> str:
     if facts.backend == "noiommu":
         return "A container without an IOMMU: nothing is translated and nothing is protected"
     if not facts.domains:
-        return f"A {facts.backend} container without a domain: {user if number else 'nothing is mapped'}"
+        article = "An" if facts.backend[0] in "aeiou" else "A"
+        return f"{article} {facts.backend} container without a domain: {user if number else 'nothing is mapped'}"
     domains = count(len(facts.domains), "domain")
     if not number:
         return f"{domains}, nothing mapped yet"
