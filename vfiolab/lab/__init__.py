@@ -1,16 +1,17 @@
-"""Widget apps for JupyterLab: thin; each click calls one public verb and shows it as code."""
+"""Widget apps for JupyterLab: thin; each click calls public verbs and shows them as code."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-__all__ = ["Explorer"]
+__all__ = ["Explorer", "MapDrill", "SplitLab"]
+
+_HOMES = {"Explorer": "explorer", "MapDrill": "drill", "SplitLab": "split"}
 
 
 def __getattr__(name: str) -> Any:
     """Load the apps, and ipywidgets with them, only when one is asked for: `vfiolab lab` itself needs none."""
-    if name == "Explorer":
-        from vfiolab.lab.explorer import Explorer
-
-        return Explorer
+    if name in _HOMES:
+        return getattr(import_module(f"vfiolab.lab.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from operator import attrgetter
 
 from vfiolab.kit import AddressSpace, Host, load
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
@@ -55,14 +56,15 @@ class Session:
         self.seen = 0
 
     def do(self, verb: str, *args: object, **named: object) -> Step:
-        """Call one public verb, such as `space.map` or `host.bind`; a refusal is kept in the step, and returned with it."""
+        """Call one public verb, such as `space.map` or `host.process.set_memlock`; a refusal is kept in the step, and returned with it."""
         given = [*map(word, args), *(f"{name}={word(value)}" for name, value in named.items())]
         code = f"{verb}({', '.join(given)})"
         owner, _, method = verb.partition(".")
+        act = attrgetter(method)({"space": self.space, "host": self.host}[owner])
         self.seen = len(self.space.log.calls)
         refused: Refusal | None = None
         try:
-            getattr({"space": self.space, "host": self.host}[owner], method)(*args, **named)
+            act(*args, **named)
         except (VfioError, ValueError, KernelCrashError, WouldBlockError, NotModelledError) as answer:
             refused = answer
         self.steps.append(Step(code, refused))

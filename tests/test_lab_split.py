@@ -1,0 +1,87 @@
+"""The split lab: every choice runs the same verbs anew, and the words say what the model did."""
+
+import itertools
+
+import pytest
+
+from vfiolab.course.benches import FIRST, SECOND, two_units
+from vfiolab.lab import SplitLab
+from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, Experiment
+
+
+def click(buttons, option):
+    """Do what the browser does: send the chosen index as a comm message."""
+    data = {"method": "update", "state": {"index": buttons.options.index(option)}, "buffer_paths": []}
+    buttons._handle_msg({"content": {"data": data}, "buffers": []})
+
+
+@pytest.mark.parametrize(("hardware", "kernel", "domains"), [
+    ("VT-d, two equal units", "6.12", 1),
+    ("VT-d, snoop control in one", "4.4", 1),
+    ("VT-d, snoop control in one", "6.12", 2),
+    ("VT-d, 48 and 39 bits", "6.12", 1),
+    ("VT-d, 48 and 39 bits", "7.3", 2),
+    ("AMD-Vi, two equal units", "6.12", 1),
+    ("SMMUv3, two equal units", "6.12", 2),
+    ("SMMUv3, two equal units", "6.1", 2),
+])  # fmt: skip
+def test_units_and_kernel_decide_how_many_domains_there_are(hardware, kernel, domains):
+    run = Experiment(hardware, kernel, "1 GiB at 0x4000_0000")
+    assert domains == len(run.space.domains)
+    assert run.verdict.startswith(f"{domains} domain")
+
+
+def test_a_mapping_beyond_the_second_units_width_refuses_the_second_group():
+    run = Experiment("VT-d, 48 and 39 bits", "6.12", "1 GiB at 0x100_0000_0000")
+    assert run.refused.name == "EINVAL"
+    assert run.verdict.startswith("Refused. EINVAL: the mapping 0x100_0000_0000-0x100_3fff_ffff lies outside the aperture")
+    assert len(run.space.groups) == 1
+
+
+def test_what_was_never_recorded_nor_read_is_said_to_be_not_known():
+    assert Experiment("SMMUv3, 48 and 40 bits", "4.4", "1 GiB at 0x100_0000_0000").verdict.startswith("Not known: kernel 4.4")
+
+
+@pytest.mark.parametrize("choice", list(itertools.product(HARDWARE, KERNELS, MAPPED)), ids=", ".join)
+def test_the_code_shown_gives_the_same_address_space(choice):
+    run = Experiment(*choice)
+    names = {"two_units": two_units}
+    for line in run.code:
+        if not line.endswith("# refused"):
+            exec(line, names)
+    assert repr(run.space) == repr(names["space"])
+
+
+def test_each_click_shows_the_new_verdict_picture_and_code():
+    app = SplitLab()
+    assert "1 domain." in app.status.value
+    click(app.hardware, "SMMUv3, two equal units")
+    assert "2 domains. The kernel tried the second group in D1, and the driver answered EINVAL." in app.status.value
+
+    assert "attach D1 6 -22" in app.panels.value
+    click(app.kernel, "6.1")
+    assert "the driver answered ENXIO" in app.status.value
+    assert "D2: group 6" in app.picture.value
+
+
+def test_a_refusal_is_an_alert_and_the_picture_stays_with_one_group():
+    app = SplitLab()
+    click(app.hardware, "VT-d, 48 and 39 bits")
+    click(app.mapped, "1 GiB at 0x100_0000_0000")
+    assert 'role="alert"' in app.status.value
+    assert "D1: group 2" in app.picture.value
+    assert "D2" not in app.picture.value
+
+
+def test_without_a_front_end_the_verdict_and_the_picture_are_there():
+    bundle = SplitLab()._repr_mimebundle_()
+    assert "1 domain. The kernel tried" in bundle["text/plain"]
+    assert '<img alt="' in bundle["text/html"]
+
+
+def test_two_units_differ_only_in_what_is_given_as_a_pair():
+    first, second = two_units("intel-vtd", width=(48, 39), snoop_control=True).units
+    assert (48, True) == (first.width, first.snoop_control)
+    assert (39, True) == (second.width, second.snoop_control)
+    host = two_units("amd-vi")
+    assert {FIRST: "iommu0", SECOND: "iommu1"} == {device: host.group_of(device).unit.name for device in (FIRST, SECOND)}

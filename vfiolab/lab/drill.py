@@ -1,0 +1,79 @@
+"""The map drill: one problem after the other; choose the kernel's answer, then see which check decided."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import ipywidgets
+
+from vfiolab.draw import figure_html, inline_svg, to_text
+from vfiolab.lab.panels import panel
+from vfiolab.lab.problems import OPTIONS, Problem
+
+_LINES = "margin:4px 0;line-height:1.5"
+
+
+class MapDrill:
+    """Problems from `seed` on. The first choice counts; `right` and `tried` keep the score."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.problem = Problem(seed)
+        self.answered = False
+        self.right = self.tried = 0
+        self.question, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
+        self.verdict, self.checks = ipywidgets.HTML(), ipywidgets.HTML()
+        self.options = ipywidgets.ToggleButtons(
+            options=OPTIONS,
+            value=None,
+            description="Answer",
+            tooltips=[f"The kernel answers {option}" for option in OPTIONS],
+            style={"button_width": "auto", "description_width": "70px"},
+        )
+        self.next = ipywidgets.Button(description="Next problem", tooltip="Go on to the next seed", layout={"width": "auto"})
+        self.options.observe(lambda change: self._answer(change["new"]), "value")
+        self.next.on_click(lambda _: self.go(self.problem.seed + 1))
+        row = ipywidgets.Box([self.options, self.next], layout={"flex_flow": "row wrap"})
+        self.box = ipywidgets.VBox([self.question, row, self.verdict, self.picture, self.checks])
+        self.go(seed)
+
+    def go(self, seed: int) -> None:
+        """Show the problem of this seed: what the button does with the next one."""
+        self.problem, self.answered = Problem(seed), False
+        self.options.value = None
+        self.question.value = (
+            f'<p style="{_LINES}"><strong>Problem {seed}.</strong> After these steps, what does '
+            f"<code>{escape(self.problem.call)}</code> answer? (0 is success.)</p>{panel('State', self.problem.code)}"
+        )
+        self.verdict.value = f'<p role="status" style="{_LINES}">{self._score()}</p>'
+        self.picture.value, self.checks.value = inline_svg(self.problem.picture), ""
+
+    def _score(self) -> str:
+        return f"{self.right} of {self.tried} right so far." if self.tried else "Choose an answer."
+
+    def _answer(self, chosen: str | None) -> None:
+        if chosen is None:
+            return
+        truth = self.problem.answer
+        if not self.answered:
+            self.answered, self.tried, self.right = True, self.tried + 1, self.right + (chosen == truth)
+        first = f"✓ Right: {truth}." if chosen == truth else f"✗ Not {chosen}: the kernel answers {truth}."
+        self.verdict.value = (
+            f'<div role="status" style="{_LINES}"><strong>{first}</strong> {escape(self.problem.reason)}<br>{self._score()}</div>'
+        )
+        self.picture.value = inline_svg(self.problem.after)
+        refused = self.problem.refused
+        self.checks.value = panel("Every check, in the kernel's order", refused.explain()) if refused else ""
+
+    def __repr__(self) -> str:
+        return f"MapDrill({self.problem!r}, {self.right} of {self.tried} right)"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """Give the controls to a live front end; without one, the problem and its picture."""
+        words = f"Problem {self.problem.seed}. After these steps, what does {self.problem.call} answer?"
+        still = (
+            f"<p>{escape(words)}</p><pre>{escape(self.problem.code)}</pre>{figure_html(self.problem.picture)}"
+            "<p><em>Run this cell to answer with buttons.</em></p>"
+        )
+        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
+        return {**bundle, "text/plain": f"{words}\n{self.problem.code}\n{to_text(self.problem.picture)}", "text/html": still}
