@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Protocol
 
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.core import IommuGroup
 from vfiolab.model.events import Call, EventLog
-from vfiolab.model.iommu import Domain
+from vfiolab.model.iommu import Domain, Mapping
 
 SHOWN_ATTEMPTS = 3
+IOVA, SIZE = itemgetter(Mapping._fields.index("iova")), itemgetter(Mapping._fields.index("size"))  # quicker than attributes
 RESERVED_FOR_USER = ("direct", "reserved", "msi", "sw-msi")  # a direct-relaxable region stops nobody
 
 
@@ -207,7 +208,7 @@ def width_words(aperture: Span | None) -> str:
 def _domain(domain: Domain, starts: list[int], sizes: list[int]) -> DomainFacts:
     mappings = list(domain.mappings)
     doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
-    own_starts, own_sizes = [m.iova for m in mappings], [m.size for m in mappings]
+    own_starts, own_sizes = list(map(IOVA, mappings)), list(map(SIZE, mappings))
     held: list[tuple[int, int]] | None = None
     if own_starts != starts or own_sizes != sizes:  # one mapping may be several physical runs
         held = joined(own_starts, own_sizes)
