@@ -289,7 +289,7 @@ class Group(Descriptor):
     def get_device_fd(self, name: str) -> Device:
         """GROUP_GET_DEVICE_FD: open a device of the group. ENODEV, EINVAL and their order changed in 5.19; see the checks' sources."""
         self._need_open()
-        with self.process.log.call("get_device_fd", f"fd{self.fd}", name=name):
+        with self.process.log.call("get_device_fd", f"fd{self.fd}", name=name) as call:
             source = f"vfio_group_get_device_fd, {CORE}"
             unknown = None
             if name not in self.vfio.bound:
@@ -304,7 +304,9 @@ class Group(Descriptor):
             server = self.vfio.container
             assert server is not None
             server.open_device(self.vfio, name)
-            return Device(self.process, self, name, server)
+            device = Device(self.process, self, name, server)
+            call.args["fd"] = device.fd
+            return device
 
     def _need_backend(self, source: str, owned: bool) -> None:
         server = self.vfio.container
