@@ -54,14 +54,15 @@ class Descriptor:
         """Let go at the last reference."""
         return ()
 
-    def _close(self, verb: str) -> None:
+    def close(self) -> None:
+        """Close the descriptor."""
         self._need_open()
-        with self.process.log.call(verb, f"fd{self.fd}"):
+        with self.process.log.call(f"close_{type(self).__name__.lower()}", f"fd{self.fd}"):
             self.process.close(self.fd)
 
 
 class Container(Descriptor):
-    """An open /dev/vfio/vfio: one user's I/O address space."""
+    """An open /dev/vfio/vfio: one user's I/O address space. It lives on, closed, while groups are in it."""
 
     def __init__(self, process: UserProcess, server: Server) -> None:
         super().__init__(process)
@@ -200,16 +201,12 @@ class Container(Descriptor):
                 self.server.unmap(0, 0, 0, 0, 0, 0, "bad")
             raise self.server.unknown()
 
-    def close(self) -> None:
-        """Close the descriptor; the address space lives on while groups are in it."""
-        self._close("close_container")
-
     def __repr__(self) -> str:
         return f"Container(fd {self.fd}, groups {[group.id for group in self.groups]}, {self.backend!r})"
 
 
 class Group(Descriptor):
-    """An open /dev/vfio/N. A group can be open once."""
+    """An open /dev/vfio/N. A group can be open once; closed, it leaves its container when no device of it is open any more."""
 
     def __init__(self, process: UserProcess, vfio: VfioGroup) -> None:
         super().__init__(process)
@@ -326,10 +323,6 @@ class Group(Descriptor):
         if self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities:
             raise VfioError("EPERM", "a device of a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
 
-    def close(self) -> None:
-        """Close the descriptor; the group leaves its container when no device of it is open any more."""
-        self._close("close_group")
-
     def release(self) -> Iterable[File]:
         """Let the node be opened again; the last user takes the group out of its container."""
         self.vfio.opened = False
@@ -371,10 +364,6 @@ class Device(Descriptor):
                 raise NotModelledError(f"the interrupts of {self.name} are its own driver's: an emulated device is no PCI function")
             request = IrqRequest(system.drivers.topology[self.name], self.irqs, dynamic, index, start, count, flags)
             set_irqs(system.core, controller, self.vfio.group, request)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        self._close("close_device")
 
     def release(self) -> Iterable[File]:
         """Disable the interrupts with the device's last descriptor; the group file loses a reference."""
