@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from vfiolab.model.address import hexa
 from vfiolab.model.core import IommuCore, IommuGroup
-from vfiolab.model.errors import Check, NotModelledError, run_checks
+from vfiolab.model.errors import Check, NotModelledError, VfioError, run_checks
 from vfiolab.model.events import Event
 from vfiolab.model.iommu import X86_MSI, Domain, IommuUnit
 from vfiolab.model.kernel import Kernel
@@ -81,16 +81,32 @@ class Message:
 
 @dataclass(slots=True)
 class IrqState:
-    """Which interrupt type a device has enabled, how many vectors, and the message of each (none: the host's controller is not known)."""
+    """Which interrupt type a device has enabled, how many vectors it was allocated, and what each is to write.
+
+    `allocated` are the messages of all its vectors (none where the host's controller is not known), `messages` those of the vectors that
+    have an eventfd: the others are masked.
+    """
 
     index: int | None = None
     vectors: int = 0
+    allocated: dict[int, Message] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
 
     def disable(self) -> None:
         """Turn the device's interrupts off; doorbell pages stay in the domain."""
         self.index, self.vectors = None, 0
+        self.allocated.clear()
         self.messages.clear()
+
+    def arm(self, start: int, count: int) -> None:
+        """Give vectors an eventfd: unmask them."""
+        found = {vector: self.allocated[vector] for vector in range(start, start + count) if vector in self.allocated}
+        self.messages = dict(sorted((self.messages | found).items()))
+
+    def mask(self, start: int, count: int) -> None:
+        """Take the eventfd from vectors."""
+        for vector in range(start, start + count):
+            self.messages.pop(vector, None)
 
 
 @dataclass(slots=True)
@@ -161,7 +177,13 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     Behind an SMMU each vector asks for its doorbell; the first in a domain maps the doorbell's page there (iommu_dma_prepare_msi).
     """
     r = request
-    run_checks(IRQ_CHECKS, r)
+    try:
+        run_checks(IRQ_CHECKS, r)
+    except VfioError:
+        undone = core.kernel.has("refused_block_masks") and r.index == r.state.index and not _range(r) and _grown(r) is not None
+        if undone:
+            r.state.mask(r.start, r.count)
+        raise
     if r.flags & 0x38 != ACTION_TRIGGER:
         raise NotModelledError("SET_IRQS with MASK or UNMASK is not modelled")
     if not r.count:
@@ -179,7 +201,8 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     if messages:
         for vector in range(allocated, r.state.vectors):
             assert controller is not None
-            r.state.messages[vector] = _message(core, controller, group, vector)
+            r.state.allocated[vector] = _message(core, controller, group, vector)
+        r.state.arm(r.start, r.count)
 
 
 def _cookie_of(group: IommuGroup | None) -> Domain | None:

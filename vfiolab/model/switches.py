@@ -99,6 +99,7 @@ _TABLE = (
     Switch("dirty_tracking", "dirty-page tracking: DIRTY_PAGES, and UNMAP with a dirty bitmap", f"vfio_iommu_type1_dirty_pages, {T1}", (5, 8), (5, 7), _RECORDED),
     # interrupts
     Switch("msi_two_phase", "a doorbell page that cannot be mapped fails the allocation of the interrupt, before the message became all ones", f"iommu_dma_prepare_msi, {DMA_IOMMU}", (5, 3), (4, 19)),
+    Switch("refused_block_masks", "SET_IRQS for more vectors than were allocated leaves those of the block masked, before they stayed as they were", "vfio_msi_set_block, drivers/vfio/pci/vfio_pci_intrs.c", (6, 12), (6, 1), _RECORDED),
     Switch("dynamic_msix_its", "more MSI-X vectors can be enabled later behind an ITS", "vfio_msi_set_block, drivers/vfio/pci/vfio_pci_intrs.c", (7, 3), (6, 12), _RECORDED),
 )  # fmt: skip
 
