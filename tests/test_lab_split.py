@@ -85,3 +85,11 @@ def test_two_units_differ_only_in_what_is_given_as_a_pair():
     assert (39, True) == (second.width, second.snoop_control)
     host = two_units("amd-vi")
     assert {FIRST: "iommu0", SECOND: "iommu1"} == {device: host.group_of(device).unit.name for device in (FIRST, SECOND)}
+
+
+def test_a_domain_that_serves_two_units_is_drawn_in_front_of_both():
+    run = Experiment("VT-d, two equal units", "6.12", "nothing")
+    chain = run.space.chain()
+    assert chain.title == "2 devices, 2 groups, 1 container, 1 domain, 2 IOMMU units"
+    assert (("0000:01:00.0", "2", "D1", "iommu0"), ("0000:81:00.0", "6", "D1", "iommu1")) == chain.table
+    assert "D1: groups 2, 6, iommu0, iommu1" in run.space.picture().alt

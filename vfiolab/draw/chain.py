@@ -60,7 +60,9 @@ class _Chain:
         top = page.y
         units: dict[str, list[float]] = {}
         for domain in facts.domains:
-            units.setdefault(domain.unit, []).append(self.domain(domain))
+            middle = self.domain(domain)
+            for unit in domain.units:
+                units.setdefault(unit, []).append(middle)
         served = {g for d in facts.domains for g in d.groups}
         for middle in self.groups([g for g in facts.groups if g not in served], page.y):
             page.add(Curve(self.columns[1].end, middle, self.columns[2].x, middle, "link"))
@@ -73,7 +75,7 @@ class _Chain:
         return page.finish(self.title(), told, ("device", "group", "domain", "IOMMU unit"), table)
 
     def title(self) -> str:
-        units = len({d.unit for d in self.facts.domains})
+        units = len({unit for d in self.facts.domains for unit in d.units})
         words = [
             count(sum(map(len, self.devices.values())), "device"),
             count(len(self.facts.groups), "group"),
@@ -88,7 +90,10 @@ class _Chain:
 
     def server(self, group: int) -> tuple[str, str]:
         """Return the domain and the unit of a group."""
-        return next(((d.name, d.unit) for d in self.facts.domains if group in d.groups), ("no domain yet", ""))
+        for domain in self.facts.domains:
+            if group in domain.groups:
+                return domain.name, next((unit for g, unit, _ in domain.places if g == group), domain.unit)
+        return "no domain yet", ""
 
     def sentence(self, group: int) -> str:
         domain, unit = self.server(group)
@@ -158,7 +163,7 @@ class _Chain:
         y = 0.0
         for name, middles in units.items():
             middle = max(sum(middles) / len(middles), y + 20)
-            kind = next(d.unit_kind for d in self.facts.domains if d.unit == name)
+            kind = next(d.units[name] for d in self.facts.domains if name in d.units)
             lines = [(name, "ink", True), (kind, "muted", False)]
             shapes, tall = card(place.x, middle - 20, place.width, lines, role="unit", tip=f"{name}, {kind}")
             self.page.add(*shapes, *(Curve(domain.end, at, place.x, middle, "link") for at in middles))

@@ -38,6 +38,7 @@ class Doorbell:
 class DomainFacts:
     """One lane: a domain as it was when looked at.
 
+    `unit` names its unit, or all of them; `places` says for each group which unit (and of what kind) is in front of it.
     `mapped` is None when the domain holds exactly the user's mappings, which is what mirroring promises; else what it
     holds.
     """
@@ -54,6 +55,12 @@ class DomainFacts:
     doorbells: tuple[Doorbell, ...] = ()
     msi_base: int | None = None
     mapped: tuple[Span, ...] | None = None
+    places: tuple[tuple[int, str, str], ...] = ()
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units whose devices use this domain, and their kinds: VT-d lets several units walk one page table."""
+        return {unit: kind for _, unit, kind in self.places} or {self.unit: self.unit_kind}
 
     @property
     def name(self) -> str:
@@ -213,11 +220,11 @@ def _domain(domain: Domain, starts: list[int], sizes: list[int]) -> DomainFacts:
     if own_starts != starts or own_sizes != sizes:  # one mapping may be several physical runs
         held = joined(own_starts, own_sizes)
         held = None if held == joined(starts, sizes) else held
-    unit = domain.unit
+    places = tuple((g.id, g.unit.name, g.unit.kind) for g in sorted(domain.groups, key=attrgetter("id")) if g.unit is not None)
     return DomainFacts(
         domain.number,
-        unit.name,
-        unit.kind,
+        ", ".join(dict.fromkeys(unit for _, unit, _ in places)) or domain.unit.name,
+        domain.unit.kind,
         tuple(sorted(g.id for g in domain.groups)),
         domain.aperture,
         domain.page_sizes,
@@ -227,6 +234,7 @@ def _domain(domain: Domain, starts: list[int], sizes: list[int]) -> DomainFacts:
         doorbells,
         domain.msi_base,
         None if held is None else tuple(Span(a, b) for a, b in held),
+        places,
     )
 
 
