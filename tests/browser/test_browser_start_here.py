@@ -39,13 +39,43 @@ def test_untrusted_and_before_it_is_run_no_markup_spills_into_the_page(opened):
     assert [] == re.findall(r"</?(?:svg|path|figure|table|details)\b|base64,", page.page.inner_text(".jp-Notebook"))
 
 
-def test_attaching_the_second_group_shows_the_second_domains_lane(page):
+def fill(page, label, words):
+    page.page.get_by_label(label).first.fill(words)
+    page.page.keyboard.press("Tab")
+
+
+def test_the_second_groups_lane_appears_and_the_mapping_is_in_it(page):
     page.button(attach(FIRST)).click()
-    page.inline(re.compile(r"D1: group")).wait_for()
-    assert page.inline(re.compile(r"D2: group")).count() == 0
+    page.inline(re.compile("D1: group 8")).wait_for()
+    page.button("Map").click()
+    page.inline(re.compile("1 domain holds the user's 1 mapping")).wait_for()
+    assert page.inline(re.compile("D2: group")).count() == 0
     page.button(attach(SECOND)).click()
-    page.inline(re.compile(r"D2: group")).wait_for()
-    page.text(re.compile(r"the address space has 2 domains")).wait_for()
+    picture = page.inline(re.compile("D2: group 10"))
+    picture.wait_for()
+    assert re.match(r"2 domains mirror the user's 1 mapping \(1 GiB\)", picture.first.get_attribute("aria-label"))
+    page.text(re.compile("the address space has 2 domains")).wait_for()
+
+
+def test_a_refused_map_is_an_alert_with_rule_source_and_way_out(page):
+    page.button(attach(FIRST)).click()
+    fill(page, "iova", "0x800_0000")
+    fill(page, "Size", "1M")
+    page.button("Map").click()
+    alert = page.page.get_by_role("alert").first
+    alert.wait_for()
+    words = alert.inner_text()
+    assert "EINVAL: 0x800_0000-0x80f_ffff overlaps the software MSI window" in words
+    assert "Source: vfio_iommu_iova_dma_valid" in words
+    assert "Try: map within the usable ranges" in words
+    page.inline(re.compile("1 map was refused")).wait_for()
+
+
+def test_a_prediction_made_with_the_mouse_is_named_by_the_reveal(page):
+    page.button("1").click()
+    page.text("Your prediction: 1").wait_for()
+    page.run_source("domains.reveal(len(space.domains))")
+    page.text("Not quite: you predicted 1, and it is 2.").wait_for()
 
 
 def test_the_explorer_works_with_the_keyboard_alone(page):
