@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 #: The words, each a module of ``vfiolab.commands`` with ``add(subparsers)``.
-WORDS = ("groups", "lab", "replay", "snapshot")
+WORDS = ("explain", "groups", "lab", "replay", "snapshot")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -134,7 +134,7 @@ NEW_MAPPING_CHECKS = (
     Check("the container has a mapping to spare", "ENOSPC", DO_MAP, _budget,
           "use fewer, larger mappings, or raise vfio_iommu_type1.dma_entry_limit before SET_IOMMU", lambda k: k.has("dma_entry_limit")),
     Check("the range lies inside one usable iova range", "EINVAL", f"vfio_iommu_iova_dma_valid, {T1}", _outside,
-          "map around it: GET_INFO capability 1 lists the usable ranges", lambda k: k.has("valid_iova")),
+          "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova")),
 )  # fmt: skip
 
 
@@ -173,9 +173,10 @@ PIN_CHECKS = (
     Check("the locked memory stays within RLIMIT_MEMLOCK", "ENOMEM", f"vfio_pin_pages_remote, {T1}", _too_much_locked,
           "raise the limit (ulimit -l), or give the process CAP_IPC_LOCK"),
     Check("the range is within the width of every IOMMU", "EFAULT", "intel_iommu_map, drivers/iommu/intel-iommu.c",
-          _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova"),
+          _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova", lambda k: not (k.has("valid_iova") and k.has("intel_aperture_by_width"))),
     Check("no doorbell page is in the way", "EEXIST", "arm_lpae_map, drivers/iommu/io-pgtable-arm.c",
-          _hardware("EEXIST", "{range} covers the MSI doorbell page that the kernel has mapped in {domain}"), "keep out of the software MSI window, 0x800_0000-0x80f_ffff"),
+          _hardware("EEXIST", "{range} covers the MSI doorbell page that the kernel has mapped in {domain}"), "keep out of the software MSI window, 0x800_0000-0x80f_ffff",
+          lambda k: not k.has("valid_iova")),
 )  # fmt: skip
 
 

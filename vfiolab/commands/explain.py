@@ -1,0 +1,58 @@
+"""``vfiolab explain``: an error line in, its cause out."""
+
+from __future__ import annotations
+
+import argparse
+
+from vfiolab.commands import complain, say
+
+__all__ = ["add", "run"]
+
+UNUSABLE = 2
+ONE_OF_EACH = ("intel-vtd-39bit", "amd-vi-server", "one-smmu-its")
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the word ``explain`` and its options."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="say what an error line of QEMU means, and what to do",
+        description="Explain QEMU's line 'vfio_dma_map(0x..., 0xIOVA, 0xSIZE, 0xVADDR) = -22 (Invalid argument)': the call is"
+        " made again on a machine of the kit, and the check that refuses it speaks.",
+    )
+    parser.add_argument("line", metavar="LINE", help="the error line, in quotes")
+    parser.add_argument(
+        "--machine", metavar="NAME|FILE", help="a machine of the kit, a machine file or lspci text (default: one of each kind)"
+    )
+    parser.add_argument("--kernel", metavar="V", help="Linux version (default: the machine's own)")
+    parser.add_argument(
+        "--device", metavar="ADDRESS", action="append", default=[], help="a device that the guest has; may be given more than once"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry the command out; 2 if the line or the machine cannot be used."""
+    from vfiolab.explain import explain_map
+    from vfiolab.kit import load
+    from vfiolab.readers.qemu import parse_dma_map_error
+
+    error = parse_dma_map_error(options.line)
+    if error is None:
+        complain(f"no line of the form 'vfio_dma_map(0x..., 0x..., 0x..., 0x...) = -22 (...)' in {options.line!r}")
+        return UNUSABLE
+    try:
+        hosts = [load(name, options.kernel) for name in ([options.machine] if options.machine else ONE_OF_EACH)]
+        found = [explain_map(error, host, options.device) for host in hosts]
+    except ValueError as problem:
+        complain(str(problem))
+        return UNUSABLE
+    best = next((one for one in found if one.causes), found[0])
+    say(best.headline, "", str(best))
+    others = [one for one in found if one is not best]
+    if others:
+        say("", "On other machines (name yours with --machine):", *(f"  {one.summary}" for one in others))
+    doubts = best.host.doubts
+    if doubts:
+        say("", "Uncertain:", *(f"  - {doubt}" for doubt in doubts))
+    return 0

@@ -1,0 +1,165 @@
+"""From an error line to its cause: the call is made again on a machine of the kit, and the check that refuses it speaks.
+
+So far for the line that QEMU prints most: `vfio_dma_map(0x..., 0xIOVA, 0xSIZE, 0xVADDR) = -22 (Invalid argument)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from vfiolab.kit import AddressSpace, Host
+from vfiolab.model.address import Span, hexa, human_size
+from vfiolab.model.core import IommuGroup
+from vfiolab.model.errors import NAMES, STRERROR, KernelCrashError, NotModelledError, VfioError
+from vfiolab.model.type1 import Type1
+from vfiolab.readers.qemu import DmaMapError
+
+__all__ = ["Case", "Explanation", "explain_map"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the model answers with one group attached: a refusal, or None if it maps."""
+
+    device: str
+    group: int
+    unit: str
+    refused: VfioError | KernelCrashError | NotModelledError | None
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The line's call, tried on a machine. `others`: checks of the same errno, as (text, fix, source), where the line alone shows no cause."""
+
+    error: DmaMapError
+    host: Host
+    cases: list[Case] = field(default_factory=list)
+    others: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def causes(self) -> list[Case]:
+        """The cases in which the model refuses with the line's own errno."""
+        return [case for case in self.cases if isinstance(case.refused, VfioError) and case.refused.errno == self.error.errno]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    @property
+    def headline(self) -> str:
+        """The call in words, and the errno."""
+        error = self.error
+        name = NAMES.get(error.errno, str(error.errno))
+        fits = 0 < error.size <= (1 << 64) - error.iova
+        what = f"{Span.sized(error.iova, error.size)} ({human_size(error.size)})" if fits else f"{hexa(error.iova)} + {error.size:#x}"
+        return f"MAP_DMA of iova {what} at vaddr {hexa(error.vaddr or 0)}: {name} ({STRERROR.get(name, error.message)})"
+
+    @property
+    def summary(self) -> str:
+        """One line: what this machine answers."""
+        where = f"{self.host.machine.name}, kernel {self.host.kernel}"
+        if self.causes:
+            return f"{where}: {self.causes[0].refused}"
+        refused = [case.refused for case in self.cases if case.refused is not None]
+        return f"{where}: {refused[0] if refused else 'would be mapped'}"
+
+    def _lines(self) -> Iterator[str]:
+        yield f"Tried on {self.host.machine.name}, kernel {self.host.kernel}."
+        said: dict[str, list[Case]] = {}
+        for case in self.causes:
+            said.setdefault(str(case.refused), []).append(case)
+        for cases in said.values():
+            yield ""
+            yield f"The cause, with {_groups(cases)} attached:"
+            refused = cases[0].refused
+            yield from refused.explain().splitlines() if isinstance(refused, VfioError) else ()
+        yield from self._elsewhere()
+        if self.causes:
+            yield from self._experiment(self.causes[0])
+        elif self.others:
+            yield ""
+            yield f"The line alone does not show the cause. MAP_DMA answers {NAMES.get(self.error.errno)} when one of these does not hold:"
+            for text, fix, source in self.others:
+                yield f"  - {text} ({source})"
+                yield f"    fix: {fix}"
+
+    def _elsewhere(self) -> Iterator[str]:
+        said: dict[str, list[Case]] = {}
+        for case in self.cases:
+            if case not in self.causes:
+                said.setdefault("would be mapped" if case.refused is None else f"answers {case.refused}", []).append(case)
+        for answer, cases in said.items():
+            yield ""
+            yield f"With {_groups(cases)} attached, the same call {answer}."
+
+    def _experiment(self, case: Case) -> Iterator[str]:
+        error = self.error
+        yield ""
+        yield "Try it:"
+        yield "  import vfiolab as vl"
+        yield f'  space = vl.load("{self.host.machine.name}", kernel="{self.host.kernel}").address_space()'
+        yield f'  space.attach("{case.device}")'
+        yield f"  space.map({error.iova:#x}, {error.size:#x})"
+
+
+def _groups(cases: Sequence[Case]) -> str:
+    return " or ".join(f"group {case.group} ({case.device}, behind {case.unit})" for case in cases)
+
+
+def explain_map(error: DmaMapError, host: Host, devices: Sequence[str] = ()) -> Explanation:
+    """Make the line's call again, the memory at its vaddr being there.
+
+    It is made with the groups of `devices`, else with one group of each kind that the machine has. ValueError for a line of an unmap.
+    """
+    if error.verb != "map":
+        raise ValueError(f"a line of vfio_dma_{error.verb} is not explained yet: give one of vfio_dma_map")
+    found = Explanation(error, host)
+    for device in devices or [group.devices[0] for group in _kinds(host)]:
+        found.cases.append(_try(error, host, device))
+    if not found.causes:
+        found.others = _others(error, host, found.cases)
+    return found
+
+
+def _kinds(host: Host) -> list[IommuGroup]:
+    """Return one attachable group for each unit and set of reserved regions."""
+    seen: dict[tuple[object, object], IommuGroup] = {}
+    for group in host.groups:
+        functions = [host.machine.topology[device] for device in group.devices if device in host.machine.topology]
+        ordinary = [function.bdf for function in functions if not function.is_bridge]
+        if ordinary and group.unit is not None and not group.native:
+            key = (group.unit.name, group.reserved)
+            seen.setdefault(key, IommuGroup(group.id, sorted(ordinary, key=group.devices.index), group.unit))
+    return list(seen.values())
+
+
+def _attached(host: Host, device: str) -> AddressSpace:
+    space = Host(host.machine, host.kernel).address_space()
+    space.attach(device)
+    return space
+
+
+def _try(error: DmaMapError, host: Host, device: str) -> Case:
+    group = host.group_of(device)
+    number, unit = (group.id, group.unit.name if group.unit else "no IOMMU") if group else (-1, "no IOMMU")
+    try:
+        space = _attached(host, device)
+        page = host.machine.page_size
+        vaddr = error.vaddr or 0
+        start, end = vaddr // page * page, -(-(vaddr + error.size) // page) * page
+        if start < end <= 1 << 64:
+            space.process.remap(start, end - start)
+        space.container.map_dma(error.iova, error.size, vaddr)
+    except (VfioError, KernelCrashError, NotModelledError) as refused:
+        return Case(device, number, unit, refused)
+    return Case(device, number, unit, None)
+
+
+def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str, str, str]]:
+    for case in cases:
+        if case.refused is None:
+            backend = _attached(host, case.device).container.backend
+            if isinstance(backend, Type1):
+                name = NAMES.get(error.errno)
+                return [(check.text, check.fix, check.source) for check in backend.map_checks if check.errno == name]
+    return []
