@@ -72,9 +72,7 @@ def column_machine(column):
     if column != "amd-6.1":
         return one
     functions = [f for f in one.topology.values() if f.physfn is None]
-    bare = [
-        replace(f, driver=None if f.driver in ("e1000", "e1000e") else f.driver, sriov_numvfs=0, sriov_totalvfs=0) for f in functions
-    ]
+    bare = [replace(f, driver=None if f.driver in ("e1000", "e1000e") else f.driver, sriov_numvfs=0, sriov_totalvfs=0) for f in functions]
     gone = {f.bdf for f in one.topology.values()} - {f.bdf for f in functions}
     groups = tuple(group for group in one.groups if not set(group.devices) & gone)
     return replace(one, topology=Topology(bare), groups=groups, drivers=one.drivers - {"e1000", "e1000e"})

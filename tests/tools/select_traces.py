@@ -87,10 +87,14 @@ def machine(text: str, name: str) -> str:
     emulator = "QEMU 11.1" if "smmu2" in name else "QEMU 7.2"
     source = f'"source": "recorded for vfiolab on Linux {kernel} under {emulator}"'
     notes = [
-        ("recorded: devices, drivers, groups, reserved regions, module parameters, and every answer in the trace,"
-        f" by a client on {kernel} under {emulator} in software emulation"),
-        ("derived: aperture, page sizes, coherency and interrupt isolation of the units,"
-        " from that kernel's own answers and its boot line, not read from registers"),
+        (
+            "recorded: devices, drivers, groups, reserved regions, module parameters, and every answer in the trace,"
+            f" by a client on {kernel} under {emulator} in software emulation"
+        ),
+        (
+            "derived: aperture, page sizes, coherency and interrupt isolation of the units,"
+            " from that kernel's own answers and its boot line, not read from registers"
+        ),
     ]
     at = text.index('"kernel"')
     return text[:at] + f'{source},\n "notes": {json.dumps(notes)},\n ' + text[at:]
