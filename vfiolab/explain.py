@@ -30,7 +30,7 @@ class Case:
 
 @dataclass(slots=True)
 class Explanation:
-    """The line's call, tried on a machine. `others`: checks of the same errno, as (text, fix, source), where the line alone shows no cause."""
+    """The line's call, tried on a machine. `others`: (text, fix, source) of checks of the same errno, where the line shows no cause."""
 
     error: DmaMapError
     host: Host
