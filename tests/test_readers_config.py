@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 
 import pytest
 from pci_bytes import as_tar, config_space, hex_dump, sysfs_tree
@@ -105,6 +106,17 @@ def test_a_tar_of_a_tree_reads_like_the_tree(tmp_path):
     packed = as_tar(folder, tmp_path / "sys.tar.gz")
     assert dict(read_sysfs(folder).topology) == dict(read_sysfs(packed).topology)
     assert read_sysfs(folder).recorded == read_sysfs(packed).recorded
+
+
+def test_a_copy_that_followed_the_links_reads_like_the_tree(tmp_path):
+    tree = complete(machine("intel-alderlake-vmd").topology)
+    folder = sysfs_tree(tmp_path / "sys", tree)
+    flat = tmp_path / "flat/bus/pci/devices"
+    flat.mkdir(parents=True)
+    for link in (folder / "bus/pci/devices").iterdir():
+        shutil.copytree(link, flat / link.name, symlinks=True, ignore=lambda _, names: [n for n in names if ":" in n])
+    expected = partition(iommu_groups(read_sysfs(folder).topology).groups)
+    assert expected == partition(iommu_groups(read_sysfs(tmp_path / "flat").topology).groups)
 
 
 def test_devices_are_found_without_the_bus_folder(tmp_path):
