@@ -12,8 +12,9 @@ from vfiolab.course.predict import Option, Prediction
 
 @cache
 def questions() -> dict[str, dict[str, Any]]:
-    """Read `data/course/questions.toml`: name -> question, options, because, and why each wrong option is wrong."""
-    return tomllib.loads((data_dir() / "course" / "questions.toml").read_text(encoding="utf-8"))
+    """Read `data/course/questions*.toml`: name -> question, options, because, and why each wrong option is wrong."""
+    files = sorted((data_dir() / "course").glob("questions*.toml"))
+    return {name: entry for path in files for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def ask(name: str) -> Prediction:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["Explorer", "MapDrill", "SplitLab"]
+__all__ = ["Explorer", "HotAddLab", "MapDrill", "SplitLab", "Stepper", "WindowLab"]
 
-_HOMES = {"Explorer": "explorer", "MapDrill": "drill", "SplitLab": "split"}
+_HOMES = {
+    "Explorer": "explorer",
+    "HotAddLab": "hotadd",
+    "MapDrill": "drill",
+    "SplitLab": "split",
+    "Stepper": "stepper",
+    "WindowLab": "window",
+}
 
 
 def __getattr__(name: str) -> Any:

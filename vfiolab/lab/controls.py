@@ -1,0 +1,29 @@
+"""Controls that several apps share: toggle buttons, which Tab and Space reach, and a status line that screen readers hear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+
+import ipywidgets
+
+__all__ = ["choice", "said"]
+
+
+def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[], None]) -> ipywidgets.ToggleButtons:
+    """Return toggle buttons with a name and a tooltip each; `changed` is called after every choice."""
+    buttons = ipywidgets.ToggleButtons(
+        options=options,
+        value=value,
+        description=name,
+        tooltips=[f"{name}: {option}" for option in options],
+        style={"button_width": "auto", "description_width": "70px"},
+    )
+    buttons.observe(lambda _: changed(), "value")
+    return buttons
+
+
+def said(words: str, *, alert: bool = False) -> str:
+    """Return a status line; an alert is read out at once and carries a bar, so that colour is not all there is."""
+    bar = ";border-left:4px solid #D55E00;padding-left:8px" if alert else ""
+    return f'<p role="{"alert" if alert else "status"}" style="line-height:1.5;margin:4px 0{bar}"><strong>{escape(words)}</strong></p>'

@@ -1,0 +1,59 @@
+"""The stepper: one journey, step by step. Each click draws the journey up to the next or the previous step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets
+
+from vfiolab.draw import figure_html, inline_svg
+from vfiolab.journeys import Journey
+from vfiolab.lab.controls import said
+from vfiolab.model.delivery import mark
+
+__all__ = ["Stepper"]
+
+
+class Stepper:
+    """Walk along a journey with four buttons; `stepper.step` is where you are, 1 is the first.
+
+    `stepper.go(n)` does what the buttons do, and so does `trip.picture(upto=n)` without them.
+    """
+
+    def __init__(self, trip: Journey) -> None:
+        self.trip, self.step = trip, 1
+        self.buttons = {name: self._button(name) for name in ("First", "Back", "Next", "Last")}
+        self.status, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
+        row = ipywidgets.Box(list(self.buttons.values()), layout={"flex_flow": "row wrap"})
+        self.box = ipywidgets.VBox([row, self.status, self.picture])
+        self._show()
+
+    def _button(self, name: str) -> ipywidgets.Button:
+        button = ipywidgets.Button(description=name, tooltip=f"{name} step of the journey", layout={"width": "auto"})
+        button.on_click(lambda _: self.go({"First": 1, "Back": self.step - 1, "Next": self.step + 1, "Last": len(self.trip.steps)}[name]))
+        return button
+
+    def go(self, step: int) -> None:
+        """Go to a step; below the first is the first, past the last is the last."""
+        self.step = min(max(step, 1), len(self.trip.steps))
+        self._show()
+
+    @property
+    def words(self) -> str:
+        """What happens at this step."""
+        here = self.trip.steps[self.step - 1]
+        return f"Step {self.step} of {len(self.trip.steps)}, {here.place}: {here.why}{mark(here)}"
+
+    def _show(self) -> None:
+        """Draw the journey so far; the buttons stay as they are, so that the keyboard's focus does."""
+        self.status.value = said(self.words)
+        self.picture.value = inline_svg(self.trip.picture(upto=self.step))
+
+    def __repr__(self) -> str:
+        return f"Stepper({self.trip!r}, step {self.step})"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        """Give the buttons to a live front end; without one, the whole journey."""
+        still = f"{figure_html(self.trip.picture())}<p><em>Run this cell to go step by step with buttons.</em></p>"
+        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
+        return {**bundle, "text/plain": str(self.trip), "text/html": still}
