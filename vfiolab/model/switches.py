@@ -50,7 +50,6 @@ _TABLE = (
     Switch("info_caps_padded", "GET_INFO capabilities are padded to 8 bytes", "vfio_info_cap_add, drivers/vfio/vfio_main.c", (6, 6), (6, 2), _RECORDED),
     # containers and groups
     Switch("noiommu", "no-IOMMU mode (type 8)", f"vfio_noiommu_*, {CORE}", (4, 5), (4, 4), _RECORDED),
-    Switch("next_backend_on_error", "SET_IOMMU goes on with the next backend after a failure", f"vfio_ioctl_set_iommu, {CORE}", (4, 6), (4, 5)),
     Switch("dma_ownership", "a group is claimed as a whole at SET_CONTAINER (EPERM if a native driver has a member) and sits in a blocking domain", f"iommu_group_claim_dma_owner, {IOMMU}", (5, 19), (5, 17), _RECORDED),
     Switch("negative_fd_ebadf", "SET_CONTAINER looks the descriptor up first: a negative one is EBADF", f"vfio_group_ioctl_set_container, {CORE}", (6, 1), (5, 19), _RECORDED),
     Switch("group_can_die", "unbinding the last VFIO device detaches the group at once and kills its descriptor (ENODEV)", f"vfio_group_remove, {CORE}", (6, 1), (5, 19), _RECORDED),
@@ -64,7 +63,6 @@ _TABLE = (
     Switch("smmu_msi_not_remapped", "ARM SMMU drivers no longer claim to remap interrupts", f"arm_smmu_capable, {SMMU}", (4, 11), (4, 10)),
     Switch("arm_hardware_msi", "an SMMU whose MSIs are not translated (HiSilicon HI161x) reports their range", "iort_iommu_msi_get_resv_regions, drivers/acpi/arm64/iort.c", (4, 15), (4, 12)),
     Switch("hw_msi_overrides_sw_msi", "a hardware MSI region makes VFIO ignore the software window of the same group", f"vfio_iommu_has_sw_msi, {T1}", (4, 15), (4, 12)),
-    Switch("either_msi_isolation", "interrupts are safe if the irq domains remap OR the IOMMU does", f"vfio_iommu_type1_attach_group, {T1}", (4, 15), (4, 12)),
     Switch("isolated_msi_per_group", "interrupts are judged for the devices of the group, before for every MSI controller of the host", f"iommu_group_has_isolated_msi, {IOMMU}", (6, 6), (6, 2)),
     Switch("direct_relaxable", "direct-relaxable regions (USB, graphics) do not stand in the way", f"iommu_insert_resv_region, {IOMMU}", (5, 3), (4, 19)),
     Switch("touching_regions_merge", "touching reserved regions of one type merge", f"iommu_insert_resv_region, {IOMMU}", (5, 4), (5, 3)),
