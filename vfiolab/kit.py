@@ -19,6 +19,7 @@ from vfiolab.model.iommu import Domain
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine
+from vfiolab.model.pci import Function
 from vfiolab.model.vfio import Container, Device, Group
 
 if TYPE_CHECKING:
@@ -101,12 +102,12 @@ class Host(ModelHost):
         return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
 
     def mates(self, device: str) -> Table:
-        """List all devices of a device's group, with what they are (if the machine's file says so) and their drivers."""
+        """List all devices of a device's group, with what they are (name, or vendor and device number) and their drivers."""
         self.drivers.driver_of(device)
         group = self.group_of(device)
         known = self.machine.topology
         rows = [
-            (bdf, known[bdf].name if bdf in known else "", self.drivers.driver_of(bdf) or "none")
+            (bdf, _what(known[bdf]) if bdf in known else "", self.drivers.driver_of(bdf) or "none")
             for bdf in (group.devices if group else (device,))
         ]
         return Table(["device", "what it is", "driver"], rows)
@@ -317,10 +318,12 @@ class AddressSpace(Deliveries):
         return observe(self.container)
 
     def changed(self, before: SpaceFacts) -> Scene:
-        """Draw the map after the last call: what is new, gone or refused since `before = space.look()`."""
+        """Draw what is new, gone or refused since `before = space.look()`, under the last call that did something."""
         from vfiolab.draw import change
 
-        return change(before, self.look(), log=self.host.log)
+        calls = self.host.log.calls
+        told = next((call for call in reversed(calls) if call.events or call.error), None)  # closing a descriptor is seldom the story
+        return change(before, self.look(), told, log=self.host.log)
 
     def chain(self) -> Picture:
         """Draw devices, groups, container, domains and IOMMU units, and which serves which."""
@@ -366,6 +369,11 @@ class MachineBuilder(ModelBuilder):
 def _boot(machine: Machine, kernel: Kernel | str | None) -> Host:
     chosen = kernel if kernel is not None else machine.kernel or Kernel()
     return Host(machine, chosen if isinstance(chosen, Kernel) else Kernel(chosen))
+
+
+def _what(function: Function) -> str:
+    ids = ":".join(f"{number:04x}" for number in (function.vendor, function.device) if number is not None)
+    return function.name or ids
 
 
 def machines() -> list[str]:
