@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every run and every machine; how long one takes depends on what else the machine is doing.
+settings.register_profile("same everywhere", derandomize=True, deadline=None, database=None)
+settings.load_profile("same everywhere")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

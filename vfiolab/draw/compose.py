@@ -41,7 +41,7 @@ def compose(layout: Layout, width: float) -> Scene:
     labels, height = address_labels(layout.ruler, marks, bottom, layout.window, page.right)
     page.shapes += labels
     page.y = bottom + height
-    _legend(page, marks, keys)
+    _legend(page, marks, keys, several=len(facts.domains) > 1)
     told = " ".join([*said, *details(facts)])
     table = tuple((hexa(r.start), hexa(r.last), human_size(r.size), r.kind, r.domains, r.owner) for r in rows_of(layout))
     return Scene(
@@ -129,7 +129,7 @@ def _guides(page: Page, tops: list[tuple[float, float]], marks: tuple[Mark, ...]
             page.add(Box(m.x - 2, tops[lane][0] - 2, m.width + 4, tops[lane][1] + 4, "guide"))
 
 
-def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys) -> None:
+def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool) -> None:
     x, page.y = MARGIN, page.y + 4
     kinds = [k for k in palette.LOOKS if any(k in {m.kind, m.news} for m in marks) and k != "mapping"]
     entries = [("mirror", palette.WORDS["mirror"])] if any(m.kind == "mapping" and m.lane and not m.news for m in marks) else []
@@ -151,4 +151,6 @@ def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys) -> None:
     if keys.dropped:
         page.note(f"{keys.dropped} more names have no room here; the table has them.")
     page.note("Widths grow with log₂ of size; a slanted cut and ≈ mark a compressed gap.")
+    if several:
+        page.note("Domains stand newest first, the kernel's own order; a mapping goes into every one of them, so it has to fit them all.")
     page.y += 4

@@ -30,7 +30,8 @@ def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float
         page.add(Box(m.x, top, max(m.width, 0.6), height, role, tip(m), level=m.level))
     for start, end, gap in ruler.segments:
         if gap:
-            page.add(*_break(ruler.x(start), ruler.x(end), top, height))
+            labelled = any(m.start <= start and end <= m.end for m in layout.marks)
+            page.add(*_break(ruler.x(start), ruler.x(end), top, height, aside=labelled))
     for m in marks:
         if m.kind == "outside" and lane.domain and lane.domain.aperture:
             x = m.x if m.start == lane.domain.aperture.end else m.x + m.width
@@ -79,11 +80,11 @@ def _dense_label(marks: list[Mark], lane: Lane, top: float, height: float) -> li
     return out
 
 
-def _break(x: float, x2: float, top: float, height: float) -> list[Shape]:
-    """Return the sign that an axis was cut here."""
+def _break(x: float, x2: float, top: float, height: float, *, aside: bool) -> list[Shape]:
+    """Return the sign that an axis was cut here: in the middle, or aside of the label that some lane has there."""
     if x2 - x < 12:
         return []
-    c = round((x + x2) / 2, 1)
+    c = round(min(x + 8, (x + x2) / 2) if aside else (x + x2) / 2, 1)
     a, b = top - 2, top + height + 2
     return [
         Poly(((c - 4, b), (c + 1, a), (c + 5, a), (c, b)), "paper", closed=True),
