@@ -47,16 +47,6 @@ def test_a_python_session_shows_what_really_happens(session):
     assert "" == "".join(report)
 
 
-@pytest.mark.parametrize("session", blocks("console"))
-def test_a_shell_session_shows_what_really_happens(session, capsys, monkeypatch):
-    from vfiolab.__main__ import main
-
-    monkeypatch.chdir(ROOT)
-    for line, expected in re.findall(r"^\$ vfiolab (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
-        main(shlex.split(line))
-        assert expected == capsys.readouterr().out
-
-
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", README))
 def test_a_link_into_the_project_leads_somewhere(link):
     assert (ROOT / "".join(link)).exists()

@@ -54,5 +54,5 @@ def test_a_click_changes_the_picture_well_before_matplotlib_would(page, beside):
     def matplotlib():
         return median(page.time_click("Redraw") for _ in range(15)) / 1e3
 
-    measured = beside("click to picture, explorer", explorer, "matplotlib inline + Output", matplotlib, within=0.8, rounds=1)
+    measured = beside("click to picture, explorer", explorer, "matplotlib inline + Output", matplotlib, within=0.6, rounds=1)
     assert measured.seconds < 0.150
