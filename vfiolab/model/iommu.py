@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from vfiolab.model.address import U64, Span
+from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError
 from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, mapped
 
@@ -234,6 +234,9 @@ class Doorbell(NamedTuple):
     iova: int
     physical: int
     size: int
+
+    def __repr__(self) -> str:
+        return f"Doorbell({hexa(self.iova)} -> {hexa(self.physical)}, {human_size(self.size)})"
 
 
 class Domain:

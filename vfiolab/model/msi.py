@@ -64,6 +64,11 @@ class InterruptController:
         """Every controller of the host."""
         return (self, *self.beside)
 
+    def __repr__(self) -> str:
+        where = f", {hexa(self.doorbell)}" if self.doorbell is not None else ""
+        more = f", beside={self.beside!r}" if self.beside else ""
+        return f"InterruptController({self.kind!r}{where}{f', devices={sorted(self.devices)}' if self.devices else ''}{more})"
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
