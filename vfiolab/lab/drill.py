@@ -33,8 +33,7 @@ class MapDrill:
         self.next = ipywidgets.Button(description="Next problem", tooltip="Go on to the next seed", layout={"width": "auto"})
         self.options.observe(lambda change: self._answer(change["new"]), "value")
         self.next.on_click(lambda _: self.go(self.problem.seed + 1))
-        row = ipywidgets.Box([self.options, self.next], layout={"flex_flow": "row wrap"})
-        self.box = ipywidgets.VBox([self.question, row, self.verdict, self.picture, self.checks])
+        self.box = ipywidgets.VBox([self.question, self.options, self.verdict, self.next, self.picture, self.checks])
         self.go(seed)
 
     def go(self, seed: int) -> None:

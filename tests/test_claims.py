@@ -1,0 +1,165 @@
+"""The claims of the mail of 3 December 2015 that the notebooks show, as the model answers them; the table is notebooks/claims.md."""
+
+import re
+
+import nbformat
+import pytest
+from tools import notebooks
+
+import vfiolab as vl
+from vfiolab.course import answer, two_units
+
+TABLE = notebooks.NOTEBOOKS / "claims.md"
+FIRST, SECOND = "0000:01:00.0", "0000:21:00.0"
+LATER = "in a later notebook"
+
+
+def rows():
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if re.match(r"\| S\d+ ", line)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.fixture
+def server():
+    return vl.load("two-smmu-server").address_space()
+
+
+def kinds(call):
+    return [f"{event.kind} D{event.domain}" for event in call.events if event.kind in {"map", "unmap"}]
+
+
+# The table.
+
+
+def test_every_claim_has_its_row_in_order():
+    assert [f"S{number}" for number in range(1, 28)] == [row[0] for row in rows()]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_each_claim_is_linked_to_a_cell_and_a_test_or_says_that_it_comes_later(row):
+    where, test = row[3], row[4].strip("`")
+    links = re.findall(r"\]\(([\w-]+\.ipynb)#cell-id=([\w-]+)\)", where)
+    assert links or LATER in where
+    for name, cell in links:
+        assert cell in {found["id"] for found in nbformat.read(notebooks.NOTEBOOKS / name, 4).cells}
+    assert bool(links) == bool(test)
+    assert not test or test in globals()
+
+
+# The claims.
+
+
+def test_s3_s9_a_map_reaches_every_domain_newest_first(server):
+    server.attach(FIRST, SECOND)
+    server.map(0x1000_0000, "1M")
+    assert ["map D2", "map D1"] == kinds(server.log.calls[-1])
+    server.unmap(0x1000_0000)
+    assert ["unmap D1", "unmap D2"] == kinds(server.log.calls[-1])
+
+
+def test_s4_one_iommu_is_not_one_domain():
+    pair = two_units("intel-vtd", "6.12").address_space()
+    pair.attach("0000:01:00.0", "0000:81:00.0")
+    assert (2, 1) == (len({group.group.unit for group in pair.container.groups}), len(pair.domains))
+    host = vl.load("two-smmu-server")
+    one, other = host.address_space(), host.address_space()
+    one.attach(FIRST)
+    other.attach("0000:02:00.0")
+    assert one.domains[0].unit is other.domains[0].unit
+    assert one.domains[0] is not other.domains[0]
+
+
+def test_s5_s6_a_container_holds_the_mappings_and_lists_iommu_domains(server):
+    server.attach(FIRST, SECOND)
+    server.map(0x4000_0000, "1G")
+    assert 1 == len(list(server.container.backend.dmas))
+    assert {"Domain"} == {type(domain).__name__ for domain in server.domains}
+
+
+def test_s7_an_older_mapping_is_replayed_into_the_new_groups_domain(server):
+    server.attach(FIRST)
+    server.map(0x4000_0000, "1G")
+    server.attach(SECOND)
+    newest, oldest = server.domains
+    assert [(0x4000_0000, 1 << 30)] == [(mapping.iova, mapping.size) for mapping in newest.mappings]
+    assert newest.translate(0x4000_0000).physical == oldest.translate(0x4000_0000).physical
+
+
+def test_s8_s15_features_decide_how_many_domains_one_context_needs():
+    for snoop, expected in (((True, True), 1), ((True, False), 2)):
+        space = two_units("intel-vtd", "6.12", snoop_control=snoop).address_space()
+        space.attach("0000:01:00.0", "0000:81:00.0")
+        assert expected == len(space.domains)
+
+
+def test_s10_s17_different_maps_for_two_devices_are_two_containers():
+    host = vl.load("two-smmu-server")
+    one, other = host.address_space(), host.address_space()
+    one.attach(FIRST)
+    other.attach("0000:02:00.0")
+    one.map(0x4000_0000, "1M")
+    assert one.domains[0].translate(0x4000_0000) is not None
+    assert other.domains[0].translate(0x4000_0000) is None
+
+
+def test_s11_a_device_behind_a_bridge_without_acs_is_in_the_bridges_group():
+    desktop = vl.load("amd-matisse-desktop")
+    assert desktop.group_of("0000:2a:00.0") is desktop.group_of("0000:03:09.0")
+    assert "no ACS capability" in str(desktop.grouping.reasons["0000:2a:00.0"])
+
+
+def test_s12_two_functions_of_a_group_cannot_have_two_users():
+    card = vl.load("intel-vtd-39bit")
+    card.bind("0000:0f:00.0")
+    card.bind("0000:0f:00.1")
+    one, other = card.address_space(), card.address_space()
+    one.attach("0000:0f:00.0")
+    assert "EBUSY" == answer(other.attach, "0000:0f:00.1").error.name
+
+
+def test_s16_incompatible_units_get_a_domain_each_and_equal_ones_do_not():
+    def domains(kind, **facts):
+        space = two_units(kind, "7.3", **facts).address_space()
+        space.attach("0000:01:00.0", "0000:81:00.0")
+        return len(space.domains)
+
+    assert (1, 2, 2) == (domains("intel-vtd"), domains("intel-vtd", width=(48, 39)), domains("arm-smmu-v3"))
+
+
+def test_s20_a_guest_that_leaves_the_window_out_is_never_refused():
+    guest = vl.load("intel-vtd-39bit").address_space()
+    guest.attach("0000:01:00.0")
+    assert ["0", "0"] == [answer(guest.map, 0, 0xFEE0_0000), answer(guest.map, 0xFEF0_0000, 0x1_0110_0000)]
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [("4.4", "0"), ("4.11", "0"), ("5.4", "EINVAL"), ("6.12", "EINVAL")])
+def test_s21_ram_over_the_window_is_accepted_in_2015_and_refused_today(kernel, expected):
+    space = vl.load("intel-vtd-39bit", kernel=kernel).address_space()
+    space.attach("0000:01:00.0")
+    assert expected == answer(space.map, 0xFEE0_0000, "1M").partition(":")[0]
+
+
+def test_s22_s27_the_usable_ranges_leave_the_interrupt_window_out(server):
+    x86 = vl.load("intel-vtd-39bit").address_space()
+    x86.attach("0000:01:00.0")
+    server.attach(FIRST)
+    assert ["0x0-0xfedf_ffff", "0xfef0_0000-0x7f_ffff_ffff"] == [str(usable) for usable in x86.iova_ranges]
+    assert ["0x0-0x7ff_ffff", "0x810_0000-0xffff_ffff_ffff"] == [str(usable) for usable in server.iova_ranges]
+
+
+def test_s23_a_group_that_does_not_fit_what_is_mapped_is_refused():
+    space = two_units("intel-vtd", "6.12", width=(48, 39)).address_space()
+    space.attach("0000:01:00.0")
+    space.map("1T", "1G")
+    assert "EINVAL" == answer(space.attach, "0000:81:00.0").error.name
+    assert 1 == len(space.mappings)
+
+
+def test_s24_every_group_behind_an_smmu_reserves_the_same_window(server):
+    assert {"0x800_0000-0x80f_ffff sw-msi"} == {str(region) for group in server.host.groups for region in group.reserved}
+
+
+def test_s26_each_domain_gets_its_own_msi_cookie(server):
+    server.attach(FIRST, SECOND)
+    assert [0x800_0000, 0x800_0000] == [domain.msi_base for domain in server.domains]
+    assert [1, 2] == [event.domain for event in server.log.events if event.kind == "msi_cookie"]

@@ -1,0 +1,131 @@
+"""How the notebooks teach: short cells, a prediction before each reveal, a question after each widget, words that need no colour."""
+
+import re
+from statistics import median
+
+import nbformat
+import pytest
+from tools import notebooks
+
+import vfiolab as vl
+from vfiolab import lab
+from vfiolab.course.questions import questions
+
+PATHS = [path for path in notebooks.find() if re.match(r"\d\d-", path.name)]
+COLOURS = r"red|green|blue|orange|yellow|purple|pink|vermilion|magenta|cyan|violet|gr[ae]y"
+WIDGET = re.compile(rf"^(?:\w+ = )?({'|'.join(lab.__all__)})\(.*\)$", re.MULTILINE)
+
+
+@pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
+def cells(request):
+    return nbformat.read(request.param, 4).cells
+
+
+def code(cells):
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def prose(cells):
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
+
+
+def words(text):
+    """Count the words of a text cell, without headings and tables."""
+    lines = [line for line in text.splitlines() if not line.startswith(("#", "|"))]
+    return len(" ".join(lines).split())
+
+
+def index(cells, found):
+    return next(number for number, cell in enumerate(cells) if cell is found)
+
+
+def test_it_has_ten_to_twenty_eight_code_cells(cells):
+    assert 10 <= len(code(cells)) <= 28
+
+
+def test_most_code_cells_have_at_most_three_lines_nine_of_ten_at_most_four_and_none_more_than_eight(cells):
+    sizes = sorted(len(cell.source.splitlines()) for cell in code(cells))
+    assert median(sizes) <= 3
+    assert sizes[int(len(sizes) * 0.9)] <= 4
+    assert sizes[-1] <= 8
+
+
+def test_texts_between_the_cells_are_thirty_to_sixty_words_long(cells):
+    sizes = [words(text) for text in prose(cells)[1:-1]]
+    assert 30 <= median(sizes) <= 60
+    assert max(sizes) <= 65
+
+
+def test_the_first_cell_says_what_to_learn_how_long_it_takes_and_what_it_needs(cells):
+    first = cells[0].source
+    assert re.match(r"# .+\n", first)
+    assert re.search(r"\*\*Time:\*\* \d+ minutes", first)
+    assert "**You need:**" in first
+    assert 3 <= len(re.findall(r"^- ", first.partition("**Afterwards you can**")[2], re.MULTILINE)) <= 5
+
+
+def test_the_last_cell_has_the_key_points_and_the_way_on(cells):
+    assert cells[-1].source.startswith("## Key points\n")
+    assert 3 <= len(re.findall(r"^- ", cells[-1].source, re.MULTILINE)) <= 6
+    assert "**Where to go next.**" in cells[-1].source
+
+
+def test_the_first_code_cell_shows_the_version_and_the_kernel(cells):
+    shown = code(cells)[0].outputs[0].data["text/plain"]
+    assert vl.__version__ in shown
+    assert re.search(r"kernel \d+\.\d+", shown)
+
+
+def test_each_prediction_is_asked_before_it_is_revealed_and_in_another_cell(cells):
+    sources = [cell.source for cell in code(cells)]
+    asked = {
+        name: number for number, source in enumerate(sources) for name in re.findall(r"^(\w+) = (?:ask|predict)\(", source, re.MULTILINE)
+    }
+    revealed = {name: number for number, source in enumerate(sources) for name in re.findall(r"\b(\w+)\.reveal\(", source)}
+    assert asked.keys() == revealed.keys() != set()
+    assert all(asked[name] < revealed[name] for name in asked)
+
+
+def test_the_stored_reveals_give_nothing_but_an_untouched_answer(cells):
+    reveals = [cell for cell in code(cells) if ".reveal(" in cell.source]
+    shown = ["".join(output.data.get("text/plain", "") for output in cell.outputs if "data" in output) for cell in reveals]
+    assert all(text.startswith("No prediction was made") for text in shown)
+
+
+def test_each_widget_shows_a_picture_before_it_is_run_and_is_followed_by_a_question_and_its_code(cells):
+    widgets = [cell for cell in code(cells) if WIDGET.search(cell.source)]
+    assert widgets != []
+    for widget in widgets:
+        assert '<img alt="' in widget.outputs[-1].data["text/html"]
+        text, question, twin = cells[index(cells, widget) + 1 :][:3]
+        assert "question" in text.source
+        assert re.search(r"= (?:ask|predict)\(", question.source)
+        assert ".reveal(" in twin.source
+
+
+def test_a_cell_that_is_meant_to_fail_shows_the_whole_case(cells):
+    for cell in code(cells):
+        if "raises-exception" in cell.metadata.get("tags", []):
+            text = "\n".join(cell.outputs[-1].traceback)
+            assert re.match(r"E[A-Z]+ \(", text)
+            assert "why:" in text
+            assert "source:" in text
+            assert "fix:" in text
+
+
+def test_no_cell_fails_that_is_not_meant_to(cells):
+    failed = [cell.source for cell in code(cells) if any(output.output_type == "error" for output in cell.outputs)]
+    assert failed == [cell.source for cell in code(cells) if "raises-exception" in cell.metadata.get("tags", [])]
+
+
+def test_no_text_leans_on_a_colour(cells):
+    assert [] == [found for text in prose(cells) for found in re.findall(rf"\b(?:{COLOURS})\b", text, re.IGNORECASE)]
+
+
+def test_each_cell_has_a_name_that_a_link_can_use(cells):
+    assert [] == [cell.id for cell in cells if not re.fullmatch(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", cell.id) or cell.id.startswith("cell-")]
+
+
+def test_no_question_leans_on_a_colour():
+    said = [text for entry in questions().values() for text in (entry["question"], entry["because"], *entry["why"].values())]
+    assert [] == [found for text in said for found in re.findall(rf"\b(?:{COLOURS})\b", text, re.IGNORECASE)]
