@@ -64,7 +64,7 @@ class _Journey:
 
     def finding(self) -> str:
         if not self.done:
-            return f"{self.steps[-1].why}."
+            return f"So far it has come to: {'the outcome' if self.steps[-1].place == 'outcome' else HEADS[self.steps[-1].place]}."
         sentence = OUTCOMES[self.trip.outcome]
         unsure = sorted({step.rests for step in self.steps if step.rests})
         tail = f" No recording shows every step: some rest on {' and '.join(unsure)}." if unsure else ""
@@ -85,8 +85,14 @@ class _Journey:
             shapes, _ = card(x, page.y, each, lines, role=role, tip=self.tip(place), height=HEIGHT)
             page.add(*shapes)
             if place != PLACES[0]:
-                page.add(*_arrow((x - GAP + 3, page.y + HEIGHT / 2), (x - 3, page.y + HEIGHT / 2), reached=bool(self.found[place])))
+                page.add(*_arrow((x - GAP + 3, page.y + HEIGHT / 2), (x - 3, page.y + HEIGHT / 2), self.way(place)))
         page.y += HEIGHT + 12
+
+    def way(self, place: str) -> str:
+        """Return the role of the line to a station: reached, not yet, or cut."""
+        if self.found[place] or (place == "outcome" and self.done and self.trip.outcome in {"memory", "refused", "p2p"}):
+            return "flow"
+        return "cut" if self.done else "faint"
 
     def addresses(self, middles: dict[str, float]) -> None:
         """Write the address in use above the stations between which it holds."""
@@ -133,7 +139,7 @@ class _Journey:
             what = f"vector {trip.vector}" if trip.vector is not None else f"DMA {trip.what}"
             return [what, f"data {hexa(trip.data)}"] if trip.what != "read" else [what]
         if place == "outcome":
-            return [WORDS[step.kind]]
+            return ["no interrupt" if step.kind == "lost" and trip.vector is not None else WORDS[step.kind]]
         if step.kind == "window":
             return ["not translated"]
         if step.kind == "corrupt":
@@ -174,11 +180,11 @@ class _Journey:
                 page.y += 16
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float], *, reached: bool = True) -> list[Shape]:
-    """Return a line with a head, to the right or down; without a head and dashed where nothing arrives."""
+def _arrow(start: tuple[float, float], end: tuple[float, float], role: str = "flow") -> list[Shape]:
+    """Return a line with a head, to the right or down; without a head where nothing arrives."""
     (x, y), (x2, y2) = ((round(a, 1), round(b, 1)) for a, b in (start, end))
-    if not reached:
-        return [Line(x, y, x2, y2, "cut")]
+    if role != "flow":
+        return [Line(x, y, x2, y2, role)]
     head = [(x2, y2), (x2 - 7, y2 - 4), (x2 - 7, y2 + 4)] if y == y2 else [(x2, y2), (x2 - 4, y2 - 7), (x2 + 4, y2 - 7)]
     stop = (x2 - 6, y2) if y == y2 else (x2, y2 - 6)
     return [Line(x, y, *stop, "flow"), Poly(tuple((round(a, 1), round(b, 1)) for a, b in head), "caret", closed=True)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Protocol
 
 from vfiolab.model.address import U64, Span, hexa
@@ -92,7 +93,7 @@ class Journey:
 
     def __str__(self) -> str:
         lines = [f"{self.act}, Linux {self.kernel}: {self.outcome} ({OUTCOMES[self.outcome]})"]
-        lines += [f"  {step.place:<7} {step.kind:<10} {step.why}{mark(step)}" for step in self.steps]
+        lines += [fill(f"  {step.place:<7} {step.kind:<10} {step.why}{mark(step)}", 100, subsequent_indent=" " * 21) for step in self.steps]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -189,7 +190,7 @@ class _Trip:
 
     def _leave_device(self) -> str:
         if self.message is not None:
-            why = f"writes {hexa(self.data)} at {hexa(self.address)}, {self.message.why}"
+            why = f"writes {hexa(self.data)} at {hexa(self.address)}: {self.message.why}"
             self._add("write", "device", why, self.message.rests, iova=self.address, size=self.size)
         else:
             what = f"writes {hexa(self.data)}" if self.what == "write" else f"reads {self.size} bytes"

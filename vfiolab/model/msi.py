@@ -243,9 +243,7 @@ def _message(core: IommuCore, controller: InterruptController, group: IommuGroup
         why = "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"
         return Message(ALL_ONES, 0xFFFF_FFFF, why, "reading")
     page, offset = hexa(address & -core.page_size), hexa(address % core.page_size)
-    return Message(
-        address, data, f"the iova page of the doorbell {hexa(controller.doorbell)} in D{domain.number}, {page}, and its offset {offset}", rests
-    )
+    return Message(address, data, f"the page at {page} of D{domain.number} is the doorbell's, the offset in it is {offset}", rests)
 
 
 def _physical_message(kernel: Kernel, doorbell: int, data: int, group: IommuGroup | None) -> Message:
