@@ -176,11 +176,21 @@ class NotebookPage:
                 await app.commands.execute('notebook:run-cell')""",
         )
 
-    def run_source(self, source: str) -> None:
-        """Run the one code cell that holds exactly this text."""
+    def number_of(self, source: str) -> int:
+        """Return the number of the first cell that holds exactly this text."""
         number = js(self.page, f"return panel.content.widgets.findIndex(cell => cell.model.sharedModel.source === {json.dumps(source)})")
         assert number >= 0, f"no cell holds {source!r}"
-        self.run_cell(number)
+        return number
+
+    def run_source(self, source: str) -> None:
+        """Run the code cell that holds exactly this text."""
+        self.run_cell(self.number_of(source))
+
+    def select_source(self, source: str) -> None:
+        """Select that cell in command mode, as the arrow keys do: the keyboard is then on the notebook."""
+        number = self.number_of(source)
+        js(self.page, f"panel.content.deselectAll(); panel.content.activeCellIndex = {number}; panel.content.activate()")
+        js(self.page, "panel.content.mode = 'command'")
 
     def button(self, name: str | re.Pattern) -> Locator:
         """Find a button among the outputs by the words on it."""
