@@ -43,13 +43,13 @@ _RECORDED = "recording"
 _TABLE = (
     # GET_INFO
     Switch("info_pgsizes_flag", "GET_INFO sets the PGSIZES flag", f"vfio_iommu_type1_ioctl, {T1}", (4, 5), (4, 4), _RECORDED),
-    Switch("copy_back_efault", "a result that cannot be written back is EFAULT, no longer a positive count", f"vfio_iommu_type1_ioctl, {T1}", (4, 5), (4, 4), _RECORDED),
+    Switch("copy_back_efault", "a result that cannot be written back is EFAULT, no longer a positive count", f"vfio_iommu_type1_ioctl, {T1}", (4, 5), (4, 4)),
     Switch("info_iova_ranges", "GET_INFO lists the usable iova ranges (capability 1)", f"vfio_iommu_type1_get_info, {T1}", (5, 4), (5, 3), _RECORDED),
     Switch("info_migration", "GET_INFO has the migration capability (2)", f"vfio_iommu_migration_build_caps, {T1}", (5, 8), (5, 7), _RECORDED),
     Switch("info_dma_avail", "GET_INFO counts the mappings still allowed (capability 3)", f"vfio_iommu_dma_avail_build_caps, {T1}", (5, 10), (5, 9), _RECORDED),
     Switch("info_caps_padded", "GET_INFO capabilities are padded to 8 bytes", "vfio_info_cap_add, drivers/vfio/vfio_main.c", (6, 6), (6, 2), _RECORDED),
     # containers and groups
-    Switch("noiommu", "no-IOMMU mode (type 8)", f"vfio_noiommu_*, {CORE}", (4, 5), (4, 4), _RECORDED),
+    Switch("noiommu", "no-IOMMU mode (type 8)", f"vfio_noiommu_*, {CORE}", (4, 5), (4, 4)),
     Switch("dma_ownership", "a group is claimed as a whole at SET_CONTAINER (EPERM if a native driver has a member) and sits in a blocking domain", f"iommu_group_claim_dma_owner, {IOMMU}", (5, 19), (5, 17), _RECORDED),
     Switch("negative_fd_ebadf", "SET_CONTAINER looks the descriptor up first: a negative one is EBADF", f"vfio_group_ioctl_set_container, {CORE}", (6, 1), (5, 19), _RECORDED),
     Switch("group_can_die", "unbinding the last VFIO device detaches the group at once and kills its descriptor (ENODEV)", f"vfio_group_remove, {CORE}", (6, 1), (5, 19), _RECORDED),

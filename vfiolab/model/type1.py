@@ -345,11 +345,11 @@ class Type1:
 
     def _in_range(self, r: UnmapRequest) -> Iterator[Dma]:
         """Yield the mappings that UNMAP takes, in the kernel's order; the consumer may remove each."""
-        if not self.kernel.has("unmap_in_iova_order"):
+        everything = bool(r.flags & UNMAP_ALL)
+        if not self.kernel.has("unmap_in_iova_order") and not r.flags & (UNMAP_ALL | UNMAP_VADDR):  # these flags came with the order
             while (met := self.dmas.find(r.iova, r.size)) is not None and (self.v2 or met.iova >= r.iova):
                 yield met
             return
-        everything = bool(r.flags & UNMAP_ALL)
         dma = self.dmas.first_from(r.iova)
         last = (r.end - 1) % U64 if self.kernel.has("inclusive_ends") else r.end - 1
         while dma is not None:
