@@ -171,7 +171,9 @@ def _check_type1(backend: Type1) -> None:
     if backend.valid_iova:
         for group in backend.groups:
             for region in group.reserved:
-                assert region.kind == "direct-relaxable" or not any(region.span.overlaps(span) for span in backend.valid_iova), region
+                if region.kind != "direct-relaxable":
+                    assert not any(region.span.overlaps(span) for span in backend.valid_iova), f"{region} is said to be usable"
+                    assert not any(region.span.overlaps(dma.span) for dma in backend.dmas), f"a mapping lies over {region}"
         assert all(span.last <= domain.aperture.last for domain in backend.domains for span in backend.valid_iova)
         assert list(backend.valid_iova) == sorted(backend.valid_iova)
     if backend.kernel.has("valid_iova"):

@@ -1,0 +1,262 @@
+"""Rules of the model, deliberately broken: data. Each says in a sentence what is wrong, and where it is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from vfiolab.model import compat, core, dirty, drivers, iova, msi, native, process, type1_checks, user
+from vfiolab.model.core import IommuCore
+from vfiolab.model.dmatree import DmaTree
+from vfiolab.model.iommu import Domain
+from vfiolab.model.type1 import Type1
+from vfiolab.model.vfio import Group
+
+TABLES: tuple[tuple[Any, str], ...] = (
+    (type1_checks, "MAP_CHECKS"),
+    (type1_checks, "NEW_MAPPING_CHECKS"),
+    (type1_checks, "PIN_CHECKS"),
+    (type1_checks, "UNMAP_CHECKS"),
+    (type1_checks, "DIRTY_CHECKS"),
+    (type1_checks, "DIRTY_GET_CHECKS"),
+    (type1_checks, "ENTRY_CHECKS"),
+    (type1_checks, "ATTACH_CHECKS"),
+    (core, "CLAIM_CHECKS"),
+    (drivers, "VFIO_PROBE_CHECKS"),
+    (drivers, "NATIVE_PROBE_CHECKS"),
+    (msi, "IRQ_CHECKS"),
+    (native, "ENTER_CHECKS"),
+    (user, "SET_CONTAINER_CHECKS"),
+    (compat, "MAP_CHECKS"),
+)
+
+
+def every_check() -> Iterator[tuple[Any, str, Any]]:
+    """Yield every check of every table of the model, with the module and name of its table."""
+    for module, table in TABLES:
+        for check in getattr(module, table):
+            yield module, table, check
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`wrong` is the sentence, `noticed_by` an environment of data/traces, or "walk" for the invariants of random walks."""
+
+    wrong: str
+    noticed_by: str
+    apply: Callable[[Any], None]
+
+
+def _reordered(table: str, first: str) -> Callable[[Any], None]:
+    def apply(patch: Any) -> None:
+        checks = getattr(type1_checks, table)
+        early = [check for check in checks if check.text == first]
+        assert early
+        patch.setattr(type1_checks, table, (*early, *(check for check in checks if check.text != first)))
+
+    return apply
+
+
+def _replaced(owner: Any, name: str, new: Callable[..., Any]) -> Callable[[Any], None]:
+    """Replace a method or function; `new` gets the old one first."""
+
+    def apply(patch: Any) -> None:
+        old = getattr(owner, name)
+        patch.setattr(owner, name, lambda *args, **more: new(old, *args, **more))
+
+    return apply
+
+
+def _oldest_first(keep: Any, self: Type1, domain: Domain, *rest: Any) -> None:
+    keep(self, domain, *rest)
+    self.domains.remove(domain)
+    self.domains.append(domain)
+
+
+def _only_newest(_: Any, self: Type1, dma: Any) -> None:
+    for domain in self.domains[:1]:
+        domain.unmap(dma.iova, dma.size)
+
+
+def _budget_is_lost(remove: Any, self: Type1, dma: Any) -> None:
+    remove(self, dma)
+    if self.dma_avail is not None:
+        self.dma_avail -= 1
+
+
+def _new_page_each_time(old: Any, self: IommuCore, domain: Domain, doorbell: int) -> int | None:
+    bells, domain.doorbells = domain.doorbells, ()
+    base, domain.msi_base = domain.msi_base, (domain.msi_base or 0) + len(bells) * self.page_size
+    result = old(self, domain, doorbell)
+    domain.doorbells, domain.msi_base = bells + domain.doorbells, base
+    return result
+
+
+def _stays_open(release: Any, self: Group) -> Any:
+    out = release(self)
+    self.vfio.opened = True
+    return out
+
+
+def _plain_dirty(_: Any, user_bits: int, dma: Any, base: int, granule: int, *, all_dirty: bool) -> int:
+    pages = (1 << dma.size // granule) - 1 if all_dirty else 0
+    return user_bits | pages << (dma.iova - base) // granule
+
+
+MUTATIONS = (
+    Mutation("a mapping may overlap another", "errors-6.12", _replaced(DmaTree, "find", lambda *_: None)),
+    Mutation("the reserved ranges are looked at before existing mappings", "errors-6.12",
+             _reordered("NEW_MAPPING_CHECKS", "the range lies inside one usable iova range")),
+    Mutation("the budget of mappings is looked at before existing mappings", "intel-6.1-ir",
+             _reordered("NEW_MAPPING_CHECKS", "the container has a mapping to spare")),
+    Mutation("the limit of locked memory is looked at before the pages", "intel-6.1-ir",
+             _reordered("PIN_CHECKS", "the locked memory stays within RLIMIT_MEMLOCK")),
+    Mutation("domains are walked oldest first", "smmu2-6.12", _replaced(Type1, "_keep", _oldest_first)),
+    Mutation("groups in a container are attached oldest first", "smmu2-6.12",
+             lambda patch: patch.setattr(native, "reversed", list, raising=False)),
+    Mutation("a new domain starts empty", "smmu2-6.12", _replaced(Type1, "_replay", lambda *_: None)),
+    Mutation("a second SMMU shares the first one's domain", "smmu2-6.12", _replaced(Domain, "attach_errno", lambda *_: 0)),
+    Mutation("UNMAP reaches the newest domain only", "smmu2-6.12", _replaced(Type1, "_unmap_in_domains", _only_newest)),
+    Mutation("an unmapped mapping does not give its place in the budget back", "smmu1-6.12", _replaced(Type1, "_remove", _budget_is_lost)),
+    Mutation("unmapped memory stays locked", "intel-6.1-ir", _replaced(Type1, "_uncharge", lambda *_: None)),
+    Mutation("each vector gets a doorbell page of its own", "smmu1-6.12", _replaced(IommuCore, "map_doorbell", _new_page_each_time)),
+    Mutation("new domains have no MSI cookie", "smmu1-6.12", _replaced(IommuCore, "get_msi_cookie", lambda *_: None)),
+    Mutation("reserved regions are not cut out of the usable iovas", "errors-6.12", _replaced(iova, "exclude", lambda _, iovas, __: iovas)),
+    Mutation("a narrower unit does not shrink the usable iovas", "smmu2mixed-6.12",
+             _replaced(iova, "shrink", lambda _, iovas, aperture: iovas or (aperture,))),
+    Mutation("the usable iovas do not widen when a domain dies", "smmu2mixed-6.12", _replaced(iova, "expand", lambda _, iovas, __: iovas)),
+    Mutation("a group stays open when its descriptor is closed", "errors-6.12", _replaced(Group, "release", _stays_open)),
+    Mutation("a process's files are released in the order in which they were opened", "smmu2-6.12",
+             lambda patch: patch.setattr(process, "reversed", list, raising=False)),
+    Mutation("a dirty bitmap has no leftovers of the shift", "errors-7.3.4", _replaced(dirty, "report", _plain_dirty)),
+    Mutation("detaching a group does not release its DMA", "smmu1-6.12", _replaced(IommuCore, "release", lambda *_: None)),
+    Mutation("a new domain starts empty (and no recording is looked at)", "walk", _replaced(Type1, "_replay", lambda *_: None)),
+    Mutation("unmapped memory stays locked (and no recording is looked at)", "walk", _replaced(Type1, "_uncharge", lambda *_: None)),
+    Mutation("a mapping may overlap another (and no recording is looked at)", "walk", _replaced(DmaTree, "find", lambda *_: None)),
+    Mutation("detaching a group does not release its DMA (and no recording is looked at)", "walk",
+             _replaced(IommuCore, "release", lambda *_: None)),
+    Mutation("a mapping may lie over a reserved region (and no recording is looked at)", "walk",
+             _replaced(iova, "in_one", lambda *_: True)),
+)  # fmt: skip
+
+# Where a check that is left out is noticed: (table, what must hold) -> an environment of data/traces.
+NOTICED_BY = {
+    ("type1_checks.MAP_CHECKS", "the struct can be read"): "intel-4.4-errors",
+    ("type1_checks.MAP_CHECKS", "argsz holds the whole struct (32 bytes)"): "intel-4.4-hand",
+    ("type1_checks.MAP_CHECKS", "only known flags are set"): "intel-4.4-hand",
+    ("type1_checks.MAP_CHECKS", "the size is not 0"): "errors-7.3.4",
+    ("type1_checks.MAP_CHECKS", "neither iova nor vaddr wraps past 2^64"): "errors-7.3.4",
+    ("type1_checks.MAP_CHECKS", "READ or WRITE is asked for"): "intel-4.4-hand",
+    ("type1_checks.MAP_CHECKS", "VADDR comes alone"): "errors-7.3.4",
+    ("type1_checks.MAP_CHECKS", "iova, size and vaddr are multiples of the smallest page"): "intel-4.4-hand",
+    ("type1_checks.NEW_MAPPING_CHECKS", "no existing mapping overlaps"): "intel-4.4-hand",
+    ("type1_checks.NEW_MAPPING_CHECKS", "the container has a mapping to spare"): "intel-5.10-rmrr",
+    ("type1_checks.NEW_MAPPING_CHECKS", "the range lies inside one usable iova range"): "errors-7.3.4",
+    ("type1_checks.PIN_CHECKS", "every page of the memory can be pinned"): "intel-4.4-noir",
+    ("type1_checks.PIN_CHECKS", "the locked memory stays within RLIMIT_MEMLOCK"): "intel-4.4-noir",
+    ("type1_checks.PIN_CHECKS", "the range is within the width of every IOMMU"): "intel-4.4-hand",
+    ("type1_checks.UNMAP_CHECKS", "the struct can be read"): "intel-4.4-errors",
+    ("type1_checks.UNMAP_CHECKS", "argsz holds the whole struct (24 bytes)"): "intel-4.4-errors",
+    ("type1_checks.UNMAP_CHECKS", "only known flags are set"): "intel-4.4-hand",
+    ("type1_checks.UNMAP_CHECKS", "the dirty bitmap fits the range"): "amd-6.1-ivmd",
+    ("type1_checks.UNMAP_CHECKS", "iova is a multiple of the smallest page"): "intel-4.4-errors",
+    ("type1_checks.UNMAP_CHECKS", "the size is one of whole pages (0 with ALL)"): "intel-4.4-hand",
+    ("type1_checks.UNMAP_CHECKS", "the range does not wrap past 2^64"): "errors-7.3.4",
+    ("type1_checks.UNMAP_CHECKS", "dirty tracking is on if its bitmap is asked for"): "errors-7.3.4",
+    ("type1_checks.UNMAP_CHECKS", "no mapping is cut in two (v2)"): "intel-4.4-noir",
+    ("type1_checks.DIRTY_CHECKS", "the container is type1 v2"): "intel-5.10-rmrr",
+    ("type1_checks.DIRTY_GET_CHECKS", "the range does not wrap past 2^64"): "intel-7.3-same",
+    ("type1_checks.DIRTY_GET_CHECKS", "the bitmap fits the range"): "errors-7.3.4",
+    ("type1_checks.DIRTY_GET_CHECKS", "the range is in whole smallest pages"): "errors-7.3.4",
+    ("type1_checks.DIRTY_GET_CHECKS", "dirty tracking is on"): "errors-7.3.4",
+    ("type1_checks.DIRTY_GET_CHECKS", "no mapping is cut in two"): "errors-7.3.4",
+    ("type1_checks.ATTACH_CHECKS", "no mapping lies outside the new domain's aperture"): "smmu2mixed-6.1.0",
+    ("type1_checks.ATTACH_CHECKS", "interrupts are isolated, or unsafe ones are allowed"): "intel-4.4-noir",
+    ("core.CLAIM_CHECKS", "no native driver uses a device of the group"): "intel-6.1-rmrr",
+    ("core.CLAIM_CHECKS", "the IOMMU driver lets the group leave its default domain"): "intel-6.1-rmrr",
+    ("drivers.VFIO_PROBE_CHECKS", "the device is no bridge"): "intel-4.4-errors",
+    ("drivers.VFIO_PROBE_CHECKS", "no virtual functions are enabled on it"): "intel-6.1-rmrr",
+    ("drivers.NATIVE_PROBE_CHECKS", "no user owns the group's DMA"): "intel-6.1-rmrr",
+    ("msi.IRQ_CHECKS", "the interrupt index exists"): "intel-4.4-errors",
+    ("msi.IRQ_CHECKS", "the vectors exist on the device"): "errors-7.3.4",
+    ("msi.IRQ_CHECKS", "what is to be disabled is enabled"): "smmu2mixed-6.1.0",
+    ("msi.IRQ_CHECKS", "no other interrupt type is enabled"): "intel-4.4-errors",
+    ("msi.IRQ_CHECKS", "the vectors were allocated at enabling"): "smmu2mixed-6.1.0",
+    ("user.SET_CONTAINER_CHECKS", "the descriptor is not negative"): "intel-4.4-hand",
+    ("user.SET_CONTAINER_CHECKS", "the descriptor is open"): "errors-7.3.4",
+    ("user.SET_CONTAINER_CHECKS", "the group is in no container"): "intel-4.4-hand",
+    ("user.SET_CONTAINER_CHECKS", "the group still has a device on a VFIO driver"): "intel-6.12-ir",
+    ("user.SET_CONTAINER_CHECKS", "the descriptor is a container"): "intel-4.4-hand",
+    ("user.SET_CONTAINER_CHECKS", "the descriptor is a container or an iommufd"): "errors-7.3.4",
+    ("compat.MAP_CHECKS", "argsz holds the whole struct (32 bytes)"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "only READ and WRITE are set"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "the descriptor has an address space"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "the size is not 0"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "vaddr + size does not wrap"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "size and iova are multiples of the granule"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "iova + size does not wrap"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "the range is usable"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "no existing mapping overlaps"): "intel-6.12compat",
+    ("compat.MAP_CHECKS", "the vaddr is a multiple of the granule"): "intel-6.12compat",
+}  # fmt: skip
+# Checks that no recording here reaches: they rest on reading, and each has an example by hand in test_model_refusals.
+BY_HAND = {
+    ("type1_checks.PIN_CHECKS", "no doorbell page is in the way"),
+    ("type1_checks.UNMAP_CHECKS", "a dirty bitmap comes alone"),
+    ("type1_checks.UNMAP_CHECKS", "no emulated group uses vaddrs"),
+    ("type1_checks.DIRTY_CHECKS", "the struct can be read"),
+    ("type1_checks.DIRTY_CHECKS", "argsz holds the struct (8 bytes)"),
+    ("type1_checks.DIRTY_CHECKS", "exactly one known flag is set"),
+    ("type1_checks.DIRTY_GET_CHECKS", "argsz holds the range (48 bytes)"),
+    ("type1_checks.ENTRY_CHECKS", "no vaddr is invalidated"),
+    ("type1_checks.ENTRY_CHECKS", "the group is not in this container's domains"),
+    ("type1_checks.ATTACH_CHECKS", "no mapping overlaps a reserved region of the group"),
+    ("type1_checks.ATTACH_CHECKS", "some iova is left"),
+    ("core.CLAIM_CHECKS", "nobody else owns the group's DMA"),
+    ("core.CLAIM_CHECKS", "no member needs a direct region"),
+    ("drivers.VFIO_PROBE_CHECKS", "the device has an IOMMU group"),
+    ("drivers.VFIO_PROBE_CHECKS", "its IOMMU can do cache-coherent mappings"),
+    ("msi.IRQ_CHECKS", "the flags are one data type and one action"),
+    ("native.ENTER_CHECKS", "no-IOMMU groups and others are not mixed"),
+    ("user.SET_CONTAINER_CHECKS", "the process may use no-IOMMU groups"),
+    ("compat.MAP_CHECKS", "the struct can be read"),
+    ("compat.MAP_CHECKS", "the size leaves room to round up to pages"),
+}
+
+# Where a switch that is the other way round is noticed, the units' recorded apertures and page sizes being left out.
+FLIPS = {
+    "info_pgsizes_flag": "intel-4.4-hand",
+    "info_iova_ranges": "errors-7.3.4",
+    "info_migration": "intel-4.4-hand",
+    "info_dma_avail": "intel-4.4-hand",
+    "info_caps_padded": "errors-7.3.4",
+    "dma_ownership": "intel-4.4-hand",
+    "negative_fd_ebadf": "intel-4.4-hand",
+    "group_can_die": "intel-4.4-hand",
+    "last_unbind_blocks": "intel-4.4-hand",
+    "wrong_fd_ebadfd": "intel-4.4-hand",
+    "probe_errno_reaches_bind": "intel-4.4-errors",
+    "reserved_regions": "errors-7.3.4",
+    "valid_iova": "errors-6.12",
+    "enforced_coherency": "errors-5.10",
+    "no_nesting": "intel-4.4-hand",
+    "no_superpage_probe": "errors-7.3.4",
+    "smmu_other_unit_einval": "smmu2mixed-6.1.0",
+    "smmu_nesting_eperm": "errors-6.12",
+    "intel_nesting_einval": "intel-6.1-noir",
+    "intel_nesting_enodev": "intel-4.4-hand",
+    "dma_entry_limit": "errors-7.3.4",
+    "intel_aperture_by_width": "intel-5.10-rmrr",
+    "intel_real_page_sizes": "intel-4.4-hand",
+    "amd_v1_to_2_51": "amd-4.4-errors",
+    "vaddr_update": "intel-4.4-hand",
+    "update_vaddr_needs_backend": "errors-7.3.4",
+    "wrap_eoverflow": "intel-4.4-noir",
+    "unmap_wrap_check": "intel-4.4-noir",
+    "unmap_may_end_at_top": "errors-7.3.4",
+    "unmap_all": "intel-4.4-hand",
+    "unmap_in_iova_order": "errors-5.10",
+    "dirty_tracking": "intel-4.4-hand",
+    "dynamic_msix_its": "smmu2mixed-6.1.0",
+}
