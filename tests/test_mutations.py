@@ -28,7 +28,7 @@ def diverges(environment, one=None):
 
 
 def walks_break():
-    for seed in range(40):
+    for seed in range(160):
         rng = random.Random(seed)
         walk = Walk(boot(("two smmus", "three smmus", "three dmars", "compat")[seed % 4], "6.12"), rng.choice)
         try:
