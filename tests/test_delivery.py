@@ -1,5 +1,8 @@
 """One request travels: what the IOMMU, the window, the doorbell and a peer make of it; each step with its reason."""
 
+import random
+from contextlib import suppress
+
 import pytest
 
 import vfiolab as vl
@@ -7,6 +10,7 @@ from vfiolab.journeys import Journey
 from vfiolab.model import delivery
 from vfiolab.model.delivery import OUTCOMES, PLACES
 from vfiolab.model.msi import InterruptController
+from vfiolab.model.pci import Acs
 
 NIC = "0000:01:00.0"
 
@@ -307,6 +311,10 @@ def test_with_acs_the_same_request_goes_up_and_is_translated():
     assert "ACS at 0000:02:00.0 redirects requests upstream" in trip.at("bus")[0].why
 
 
+def test_acs_that_is_there_but_not_switched_on_redirects_nothing():
+    assert "p2p" == switch(acs=Acs(0x1D, 0x19)).dma_write("0000:03:00.0", 0xE0000000).outcome
+
+
 def test_beside_the_peers_bar_a_request_goes_up():
     assert "memory" == switch(acs=False).dma_write("0000:03:00.0", 0xE0001000).outcome
 
@@ -397,3 +405,62 @@ def test_a_journey_shows_itself_as_picture_and_as_text():
     assert str(trip) == bundle["text/plain"]
     assert '<img alt="0000:01:00.0 raises vector 0: delivered. Linux 6.12.' in bundle["text/html"]
     assert "Journey(0000:01:00.0 raises vector 0: delivered, 5 steps)" == repr(trip)
+
+
+# other servers of /dev/vfio/vfio, and no IOMMU at all
+
+
+def test_behind_iommufd_a_device_reaches_memory_only_once_it_is_open():
+    it = vl.load("intel-vtd-iommufd").address_space()
+    it.attach(NIC)
+    it.map(0x4000_0000, "1M")
+    assert "default domain" in it.dma_write(NIC, 0x4000_0000).why
+    it.open(NIC)
+    assert "memory" == it.dma_write(NIC, 0x4000_0000).outcome
+
+
+def test_without_an_iommu_a_bus_address_is_a_physical_one_and_a_message_is_still_an_interrupt():
+    m = vl.MachineBuilder("bare")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    bare = vl.Machine(name="bare", topology=m.machine().topology, interrupts=InterruptController("x86-apic")).host("6.12")
+    assert ("memory", 0x1234) == ((trip := delivery.write(bare, NIC, 0x1234)).outcome, trip.physical)
+    assert {"translate": "inference"} == marked(trip)
+    assert "delivered" == delivery.write(bare, NIC, 0xFEE01004, 0x31).outcome
+
+
+def test_an_emulated_device_does_no_dma_of_its_own():
+    m = vl.MachineBuilder("mdev")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    m.mdev("mdev0")
+    with pytest.raises(ValueError, match="mdev0 is no PCI function of this host that does DMA of its own"):
+        delivery.write(m.host("6.12"), "mdev0", 0)
+
+
+# what holds of every request
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("machine", ["one-smmu-its", "intel-vtd-39bit", "amd-vi-server", "virtio-iommu-guest"])
+def test_a_request_reaches_memory_exactly_where_the_page_table_and_the_rights_say_and_changes_nothing(machine, seed):
+    dice = random.Random(seed)
+    host = vl.load(machine, dice.choice(["4.4", "4.11", "5.3", "6.1", "6.12", "7.3"]))
+    host.set_param("vfio_iommu_type1.allow_unsafe_interrupts", "Y")
+    it = host.address_space()
+    it.attach(NIC)
+    for _ in range(12):
+        start = dice.choice([0, 0x7FFF000, 0x8000000, 0x40000000, 0xFED00000, 0xFEF00000]) + dice.randrange(8) * 0x1000
+        with suppress(vl.VfioError):
+            it.map(start, dice.randint(1, 4) * 0x1000, rights=dice.choice(["r", "w", "rw"]))
+    domain = it.domains[0]
+    before = list(domain.mappings)
+    for _ in range(60):
+        address = dice.choice([*(run.iova for run in before), 0x8000000, 0xFEE00000, 0xFEF00000]) + dice.randrange(-8, 0x1008)
+        verb = dice.choice(["dma_read", "dma_write"])
+        trip = getattr(it, verb)(NIC, max(address, 0), size=1)
+        run = domain.translate(max(address, 0))
+        window = not domain.unit.translates_msi and 0xFEE00000 <= address < 0xFEF00000
+        allowed = run is not None and not window and run.prot & (1 if verb == "dma_read" else 2)
+        assert ("memory" == trip.outcome) == bool(allowed), trip
+        if allowed:
+            assert trip.physical == run.physical + max(address, 0) - run.iova
+    assert before == list(domain.mappings)

@@ -10,7 +10,7 @@ import vfiolab as vl
 from vfiolab.draw import figure_html, plot, to_svg, to_text
 from vfiolab.draw.journey import COLUMNS, HEADS, journey
 from vfiolab.draw.measure import text_width
-from vfiolab.draw.shapes import Box, Text
+from vfiolab.draw.shapes import Box, Line, Text
 from vfiolab.experiments import carry_out
 from vfiolab.model.address import hexa
 
@@ -121,6 +121,13 @@ def test_a_journey_drawn_up_to_a_step_says_what_is_still_to_come():
     picture = journey(trip, upto=2)
     assert picture.title.endswith("step 2 of 5")
     assert 3 == words(picture).count("not yet")
+
+
+def test_a_way_that_is_still_to_come_is_not_drawn_as_cut():
+    trip = carry_out(*CASES["fault, then lost"]).journey
+    lines = [[shape.role for shape in journey(trip, upto=n).shapes if isinstance(shape, Line)] for n in (2, 4)]
+    assert [0, 1] == [roles.count("cut") for roles in lines]
+    assert 3 == lines[0].count("faint")
 
 
 @pytest.mark.parametrize(("upto", "rows"), [(0, 1), (-3, 1), (99, 5)])

@@ -76,11 +76,13 @@ def test_a_doorbell_page_has_the_size_of_the_cpus_page(page, message, size, seco
     assert [(SOFTWARE_MSI.start, size), (SOFTWARE_MSI.start + size, size)] == [(bell.iova, bell.size) for bell in bells]
 
 
-def test_with_large_pages_the_offset_within_the_page_stays_in_the_message():
-    its = InterruptController("gicv3-its", 0x8080000 + 0x10040)
-    space = attached(host(page_size=0x10000, controller=its, page_sizes=0x20010000))
+def test_with_large_pages_the_offset_within_the_page_stays_in_the_message_and_the_page_is_shared():
+    frame = InterruptController("gicv3-its", 0x8091040)
+    space = attached(host(page_size=0x10000, controller=frame, page_sizes=0x20010000), A, B)
     space.enable_msi(A)
-    assert (0x8090000, 0x8000040) == (space.domains[0].doorbells[0].physical, int(space.messages[0]["address"], 16))
+    space.enable_msi(B)
+    assert [0x8090000] == [bell.physical for bell in space.domains[0].doorbells]
+    assert ["0x800_1040", "0x800_1040"] == [row["address"] for row in space.messages]
 
 
 def test_each_domain_has_its_own_cookie_and_only_the_asking_devices_domain_gets_the_page():
@@ -154,6 +156,45 @@ def test_a_virtio_iommu_on_x86_reports_the_hardware_window():
 def test_only_an_smmu_or_a_virtio_iommu_can_translate_messages():
     with pytest.raises(ValueError, match="MSIs behind intel-vtd are not translated"):
         IommuUnit(name="u", kind="intel-vtd", translates_msi=True)
+
+
+# conflicts between what is mapped and where messages go (semantics of 5.4 and later)
+
+
+REGIONS = {
+    "x86": ({"unit": "intel-vtd", "controller": InterruptController("x86-apic")}, [0xFEE00000, 0xFEEFFFFF]),
+    "AMD": ({"unit": "amd-vi", "controller": InterruptController("x86-apic")}, [0xFEE00000, 0xFEEFFFFF, 0xFD00000000, 0xFFFFFFFFFF]),
+    "SMMU": ({}, [0x8000000, 0x80FFFFF]),
+    "HiSilicon": ({"hardware_msi": (0x2F030000, 0x2F03FFFF)}, [0x8000000, 0x80FFFFF, 0x2F030000, 0x2F03FFFF]),
+    "virtio on ARM": ({"unit": "virtio-iommu", "translates_msi": True}, [0x8000000, 0x80FFFFF]),
+}
+EDGES = [pytest.param(facts, edge, id=f"{name} {edge:#x}") for name, (facts, edges) in REGIONS.items() for edge in edges]
+
+
+@pytest.mark.parametrize(("facts", "edge"), EDGES)
+def test_a_map_on_the_regions_first_or_last_page_is_refused_and_beside_it_is_not(facts, edge):
+    space = attached(host(**facts))
+    with pytest.raises(vl.VfioError, match=r"EINVAL: .* overlaps the"):
+        space.map(edge & -0x1000, "4K")
+    space.map((edge & -0x1000) + (0x1000 if edge & 1 else -0x1000), "4K")
+
+
+@pytest.mark.parametrize(("facts", "edge"), EDGES)
+def test_memory_that_was_there_first_keeps_the_group_out_and_stays(facts, edge):
+    m = vl.MachineBuilder("memory first")
+    facts = {"unit": "arm-smmu-v3", "controller": ITS, **facts}
+    kind, controller = facts.pop("unit"), facts.pop("controller")
+    m.interrupts(controller)
+    m.endpoint(A, below=m.root_port("00:01.0", unit=m.unit("unit0", kind=kind, **facts)))
+    m.mdev("mdev0")
+    space = m.host("6.12").address_space()
+    space.attach("mdev0")
+    space.map(edge & -0x1000, "4K", "RAM")
+    with pytest.raises(vl.VfioError, match=r"EINVAL: the mapping .* overlaps the"):
+        space.attach(A)
+    assert (1, []) == (len(space.mappings), space.domains)
+    space.unmap_all()
+    space.attach(A)
 
 
 # isolation

@@ -102,6 +102,11 @@ def test_an_event_without_arguments_and_one_of_another_kind_are_kept():
     assert ["vfio_display_edid_available", "kvm_run_exit"] == [event.event for event in trace.events]
 
 
+def test_what_is_unmapped_is_not_mapped_at_the_end():
+    trace = read_qemu_trace(f"{LOG}\n1@2.0:vfio_listener_region_del region_del 0x0 - 0x9ffff\n{SIMPLE}\n")
+    assert [0x40000000] == [part.span.start for part in trace.mapped]
+
+
 # what is not understood
 
 
