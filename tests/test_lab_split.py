@@ -93,3 +93,7 @@ def test_a_domain_that_serves_two_units_is_drawn_in_front_of_both():
     assert chain.title == "2 devices, 2 groups, 1 container, 1 domain, 2 IOMMU units"
     assert (("0000:01:00.0", "2", "D1", "iommu0"), ("0000:81:00.0", "6", "D1", "iommu1")) == chain.table
     assert "D1: groups 2, 6, iommu0, iommu1" in run.space.picture().alt
+
+
+def test_on_4_4_vt_d_reports_48_bits_whatever_the_unit():
+    assert "D1: group 2, iommu0, 48-bit" in Experiment("VT-d, 48 and 39 bits", "4.4", "1 GiB at 0x100_0000_0000").space.picture().alt

@@ -30,7 +30,9 @@ class MapDrill:
             tooltips=[f"The kernel answers {option}" for option in OPTIONS],
             style={"button_width": "auto", "description_width": "70px"},
         )
-        self.next = ipywidgets.Button(description="Next problem", tooltip="Go on to the next seed", layout={"width": "auto"})
+        self.next = ipywidgets.Button(
+            description="Next problem", tooltip="Go on to the next seed", layout={"width": "auto", "align_self": "flex-start"}
+        )
         self.options.observe(lambda change: self._answer(change["new"]), "value")
         self.next.on_click(lambda _: self.go(self.problem.seed + 1))
         self.box = ipywidgets.VBox([self.question, self.options, self.verdict, self.next, self.picture, self.checks])

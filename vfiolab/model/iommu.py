@@ -127,7 +127,7 @@ class IommuUnit:
         if recorded is not None and recorded.aperture is not None and not nesting:
             return recorded.aperture
         if self.kind == "intel-vtd" and not kernel.has("intel_aperture_by_width"):
-            return Span(0, 1 << 57)
+            return Span(0, 1 << (57 if kernel.has("valid_iova") else 48))  # read: 48 bits in 4.4 to 4.11, where type1 does not use it
         return Span(0, 1 << self.bits(nesting=nesting))
 
     def reported_page_sizes(self, kernel: Kernel, units: Iterable[IommuUnit], page_size: int) -> int:
