@@ -155,6 +155,17 @@ def test_s23_a_group_that_does_not_fit_what_is_mapped_is_refused():
     assert 1 == len(space.mappings)
 
 
+def test_s23_a_device_whose_interrupt_window_lies_in_mapped_ram_cannot_be_added():
+    m = vl.MachineBuilder("guest with an emulated device")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    emulated = m.mdev()
+    space = m.host("6.12").address_space()
+    space.attach(emulated)
+    space.map(0, "4G")
+    assert "0xfee0_0000-0xfeef_ffff" in answer(space.attach, "0000:01:00.0").error.why
+    assert (1, []) == (len(space.mappings), space.domains)
+
+
 def test_s24_every_group_behind_an_smmu_reserves_the_same_window(server):
     assert {"0x800_0000-0x80f_ffff sw-msi"} == {str(region) for group in server.host.groups for region in group.reserved}
 
@@ -163,3 +174,9 @@ def test_s26_each_domain_gets_its_own_msi_cookie(server):
     server.attach(FIRST, SECOND)
     assert [0x800_0000, 0x800_0000] == [domain.msi_base for domain in server.domains]
     assert [1, 2] == [event.domain for event in server.log.events if event.kind == "msi_cookie"]
+
+
+def test_s26_a_doorbell_is_mapped_only_in_the_domain_of_the_device_that_asks(server):
+    server.attach(FIRST, SECOND)
+    server.enable_msi(FIRST)
+    assert {"D1": 1, "D2": 0} == {f"D{domain.number}": len(domain.doorbells) for domain in server.domains}
