@@ -321,9 +321,9 @@ class Domain:
                     "a page that ends exactly at 2^64 passes VT-d's width test, because its end wraps to 0, and hits BUG_ON in __domain_mapping (intel-iommu.c, recorded on 4.4)"
                 )
             return -ERRNO["EFAULT"]
-        if self.unit.is_arm and not self.kernel.has("valid_iova") and iova + size > self.aperture.end:
+        if self.unit.is_arm and iova + size > self.aperture.end:
             raise NotModelledError(
-                f"kernel {self.kernel} lets MAP past the {self.width}-bit SMMU's aperture through to its driver, and what that answers was neither recorded nor read"
+                f"kernel {self.kernel} lets a mapping past the last iova of {self.unit}, {self.aperture.last:#x}, through to its driver, and what that answers was neither recorded nor read"
             )
         if self.unit.translates_msi and any(bell.iova < iova + size and iova < bell.iova + bell.size for bell in self.doorbells):
             return -ERRNO["EEXIST"]

@@ -192,7 +192,7 @@ class Type1:
                     self._pin(dma)
                     pinned.append(dma)
                 runs += self._runs_for(domain, dma)
-        except VfioError:
+        except (VfioError, NotModelledError):
             for dma in pinned:
                 self._uncharge(dma)
                 dma.pinned = False
