@@ -159,8 +159,10 @@ class Walk:
 
     def do_map(self) -> None:
         arena, page = self.host.machine.arena, self.host.machine.page_size
-        if self.pick((True, True, False)):
-            iova, size = 0x40000000 + self.pick(range(24)) * 2 * page, self.pick((1, 1, 2, 2, 3)) * page
+        how = self.pick(("slot", "slot", "slot", "edge", "edge", "wild"))
+        if how != "wild":
+            slot = 0x40000000 + self.pick(range(24)) * 2 * page, self.pick((1, 1, 2, 2, 3)) * page
+            iova, size = slot if how == "slot" else (self.pick((*LOW, *HIGH)), self.pick((page, 2 * page, 0x200000)))
             self.container().map_dma(iova, size, arena.base + self.pick(range(8)) * page, self.pick((3, 3, 1)))
             return
         iova, size = self._spot()
