@@ -36,7 +36,7 @@ RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 
 
 class Table(Sequence[dict[str, Any]]):
-    """Rows with the same columns: text in a cell, a DataFrame on request.
+    """Rows with the same columns: text in a cell, a DataFrame on request; `table[["iova"]]` has fewer columns.
 
     >>> Table(["iova", "size"], [["0x1000", "4 KiB"]])
     iova    size
@@ -51,6 +51,10 @@ class Table(Sequence[dict[str, Any]]):
         return len(self.rows)
 
     def __getitem__(self, index: Any) -> Any:
+        """Return a row by its number, or the table of some columns by their names."""
+        if isinstance(index, list):
+            places = [self.columns.index(name) for name in index]
+            return Table(index, [[row[place] for place in places] for row in self.rows])
         return dict(zip(self.columns, self.rows[index], strict=True))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
