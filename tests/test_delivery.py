@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 import vfiolab as vl
-from vfiolab.journeys import Journey
+from vfiolab.kit import Journey
 from vfiolab.model import delivery
 from vfiolab.model.delivery import OUTCOMES, PLACES
 from vfiolab.model.msi import InterruptController

@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets
 
 from vfiolab.draw import figure_html, inline_svg
-from vfiolab.journeys import Journey
+from vfiolab.kit import Journey
 from vfiolab.lab.controls import said
 from vfiolab.model.delivery import mark
 

@@ -7,8 +7,7 @@ from typing import Any
 import ipywidgets
 
 from vfiolab.draw import figure_html, inline_svg
-from vfiolab.journeys import Journey
-from vfiolab.kit import AddressSpace, load
+from vfiolab.kit import AddressSpace, Journey, load
 from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
 from vfiolab.lab.session import word

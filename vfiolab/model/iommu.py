@@ -427,7 +427,8 @@ class Domain:
 
     def __repr__(self) -> str:
         groups = ", ".join(str(group.id) for group in self.groups)
-        return f"Domain(D{self.number}, {self.unit.name}, groups [{groups}], {len(self)} mappings)"
+        units = " + ".join(dict.fromkeys(group.unit.name for group in self.groups if group.unit is not None)) or self.unit.name
+        return f"Domain(D{self.number}, {units}, groups [{groups}], {len(self)} mappings)"
 
     def _check(self) -> None:
         end = 0

@@ -1,126 +1,36 @@
-"""What a learner types: load a machine, open an address space, attach, map, look.
-
-Everything here is made of the model's own verbs, which `AddressSpace.transcript` shows as system calls.
-"""
+"""One user I/O address space with short verbs: each is made of the model's own, which `transcript` shows as system calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from vfiolab._paths import data_dir
-from vfiolab.journeys import Deliveries
+from vfiolab.kit.journey import Journey
+from vfiolab.kit.table import Table
+from vfiolab.model import delivery
 from vfiolab.model.address import Span, hexa, human_size, parse_size
-from vfiolab.model.builder import MachineBuilder as ModelBuilder
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import Domain
-from vfiolab.model.kernel import Kernel
-from vfiolab.model.machine import Host as ModelHost
-from vfiolab.model.machine import Machine
-from vfiolab.model.pci import Function
+from vfiolab.model.machine import Host
+from vfiolab.model.msi import IrqState
 from vfiolab.model.vfio import Container, Device, Group
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from vfiolab.draw import Picture, Scene, SpaceFacts
     from vfiolab.draw.transcript import Transcript
 
-__all__ = ["AddressSpace", "Host", "MachineBuilder", "Table", "here", "load", "machines", "plot"]
-
 Size = int | str
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 
 
-class Table(Sequence[dict[str, Any]]):
-    """Rows with the same columns: text in a cell, a DataFrame on request; `table[["iova"]]` has fewer columns.
-
-    >>> Table(["iova", "size"], [["0x1000", "4 KiB"]])
-    iova    size
-    0x1000  4 KiB
-    """
-
-    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        self.columns = list(columns)
-        self.rows = [list(row) for row in rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return a row by its number, or the table of some columns by their names."""
-        if isinstance(index, list):
-            places = [self.columns.index(name) for name in index]
-            return Table(index, [[row[place] for place in places] for row in self.rows])
-        return dict(zip(self.columns, self.rows[index], strict=True))
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
-
-    def frame(self) -> pd.DataFrame:
-        """Return the table as a pandas DataFrame."""
-        import pandas as pd
-
-        return pd.DataFrame(self.rows, columns=self.columns)
-
-    def __repr__(self) -> str:
-        lines = [self.columns, *([str(cell) for cell in row] for row in self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        left = ' style="text-align:left"'  # JupyterLab would push words to the right
-        head = "".join(f'<th scope="col"{left}>{escape(str(name))}</th>' for name in self.columns)
-        body = "".join("<tr>" + "".join(f"<td{left}>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in self.rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-class Host(ModelHost):
-    """A machine that runs a kernel, with the learner's verbs.
-
-    >>> host = load("two-smmu-server")
-    >>> host
-    Host('two-smmu-server', kernel 6.12, 12 groups)
-    """
-
-    def address_space(self, kind: int = 3) -> AddressSpace:
-        """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
-        return AddressSpace(self, kind)
-
-    def with_kernel(self, kernel: Kernel | str) -> Host:
-        """Return the same machine, freshly booted with another kernel."""
-        return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel))
-
-    @property
-    def groups_table(self) -> Table:
-        """The IOMMU groups: number, devices, unit, reserved regions."""
-        rows = [
-            (group.id, ", ".join(group.devices), group.unit.name if group.unit else "none", "; ".join(map(str, group.reserved)) or "none")
-            for group in self.groups
-        ]
-        return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
-
-    def mates(self, device: str) -> Table:
-        """List all devices of a device's group, with what they are (name, or vendor and device number) and their drivers."""
-        self.drivers.driver_of(device)
-        group = self.group_of(device)
-        known = self.machine.topology
-        rows = [
-            (bdf, _what(known[bdf]) if bdf in known else "", self.drivers.driver_of(bdf) or "none")
-            for bdf in (group.devices if group else (device,))
-        ]
-        return Table(["device", "what it is", "driver"], rows)
-
-
-class AddressSpace(Deliveries):
+class AddressSpace:
     """One user I/O address space: a container, and the groups in it.
 
-    >>> space = load("two-smmu-server").address_space()
+    >>> import vfiolab as vl
+    >>> space = vl.load("two-smmu-server").address_space()
     >>> space.attach("0000:01:00.0", "0000:21:00.0")
     >>> space.map(0x4000_0000, "1G", name="guest RAM")
     >>> [str(domain.unit) for domain in space.domains]
@@ -296,6 +206,36 @@ class AddressSpace(Deliveries):
         backend = self.container.backend
         return tuple(getattr(backend, "valid_iova", ()))
 
+    # what devices do
+
+    def _irqs(self, device: str) -> IrqState:
+        return self.process.irqs.get(device, IrqState())
+
+    def _owner(self, iova: int) -> str:
+        """Name the user's memory at an iova: the mapping's label, or where it is mapped, and the offset."""
+        found = next((dma for dma in self._dmas() if dma.iova <= iova < dma.iova + dma.size), None)
+        if found is None:
+            return ""
+        return f"{found.name or f'the mapping at {hexa(found.iova)}'} + {hexa(iova - found.iova)}"
+
+    def dma_write(self, device: str, iova: int | str, data: int = 0, size: int = 4) -> Journey:
+        """Let a device write `size` bytes of `data` at a bus address, and see where they go.
+
+        ValueError for an address or a size that no request has.
+        """
+        args = (self.host, device, parse_size(iova), data, size)
+        return Journey.of(delivery.write(*args, irqs=self._irqs(device), owner=self._owner))
+
+    def dma_read(self, device: str, iova: int | str, size: int = 4) -> Journey:
+        """Let a device read `size` bytes at a bus address, and see where they come from; errors as `dma_write`."""
+        return Journey.of(delivery.read(self.host, device, parse_size(iova), size, owner=self._owner))
+
+    def raise_msi(self, device: str, vector: int = 0) -> Journey:
+        """Let a device raise one of its vectors: it writes that vector's message. ValueError if the vector is not enabled."""
+        if vector not in self._irqs(device).messages:
+            raise ValueError(f'vector {vector} of {device} is not enabled: space.enable_msi("{device}", {max(vector, 0) + 1}) enables it')
+        return Journey.of(delivery.raise_msi(self.host, device, self._irqs(device), vector, owner=self._owner))
+
     # views
 
     @property
@@ -352,74 +292,6 @@ class AddressSpace(Deliveries):
 
         picture = self.picture()
         return {"text/plain": to_text(picture), "text/html": figure_html(picture)}
-
-
-class MachineBuilder(ModelBuilder):
-    """Build a machine by hand; `host` boots it with the learner's verbs.
-
-    >>> m = MachineBuilder("demo")
-    >>> smmu = m.unit("smmu0", kind="arm-smmu-v3")
-    >>> port = m.root_port("00:01.0", unit=smmu, acs=True)
-    >>> m.endpoint("01:00.0", below=port, functions=2)
-    >>> m.host(kernel="6.12").address_space()
-    AddressSpace('demo', groups [], 0 mappings, 0 domains, no backend yet)
-    """
-
-    def host(self, kernel: Kernel | str | None = None) -> Host:
-        """Boot a kernel on the machine; the newest by default."""
-        return _boot(self.machine(), kernel)
-
-
-def _boot(machine: Machine, kernel: Kernel | str | None) -> Host:
-    chosen = kernel if kernel is not None else machine.kernel or Kernel()
-    return Host(machine, chosen if isinstance(chosen, Kernel) else Kernel(chosen))
-
-
-def _what(function: Function) -> str:
-    ids = ":".join(f"{number:04x}" for number in (function.vendor, function.device) if number is not None)
-    return function.name or ids
-
-
-def machines() -> list[str]:
-    """List the machines that come with the kit.
-
-    >>> "two-smmu-server" in machines()
-    True
-    """
-    return sorted(path.stem for path in (data_dir() / "machines").glob("*.json"))
-
-
-def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
-    """Load a machine by name (see `machines`) or from a file: a machine file, lspci text, a sysfs tree.
-
-    ValueError names the machines there are, or the line and field of a file that cannot be read. A machine whose IOMMU units are not
-    recorded gets assumed ones: `host.doubts` says which.
-    """
-    from vfiolab.readers.machinefile import read_machine_file
-    from vfiolab.readers.pcifile import read_pci
-
-    if str(name) in machines():
-        return _boot(read_machine_file(data_dir() / "machines" / f"{name}.json").with_assumed_units(), kernel)
-    path = Path(name)
-    if not path.exists():
-        raise ValueError(f"no machine and no file is called {str(name)!r}; machines: {', '.join(machines())}")
-    if path.suffix == ".json":
-        return _boot(read_machine_file(path).with_assumed_units(), kernel)
-    found = read_pci(path)
-    machine = Machine(
-        name=path.stem,
-        topology=found.topology,
-        source=str(path.name),
-        kernel=found.kernel,
-        participants=found.participants,
-        notes=tuple(found.warnings),
-    )
-    return _boot(machine.with_assumed_units(), kernel)
-
-
-def here(kernel: Kernel | str | None = None) -> Host:
-    """Load this machine from /sys. InputError if it shows no PCI devices."""
-    return load(Path("/sys"), kernel)
 
 
 def plot(space: AddressSpace, ax: Axes | None = None, *, window: tuple[Size, Size] | None = None) -> Axes:

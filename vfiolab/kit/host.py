@@ -1,0 +1,119 @@
+"""Load a machine and boot a kernel on it, or build one by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vfiolab._paths import data_dir
+from vfiolab.kit.space import AddressSpace
+from vfiolab.kit.table import Table
+from vfiolab.model.builder import MachineBuilder as ModelBuilder
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.machine import Host as ModelHost
+from vfiolab.model.machine import Machine
+from vfiolab.model.pci import Function
+
+
+class Host(ModelHost):
+    """A machine that runs a kernel, with the learner's verbs.
+
+    >>> host = load("two-smmu-server")
+    >>> host
+    Host('two-smmu-server', kernel 6.12, 12 groups)
+    """
+
+    def address_space(self, kind: int = 3) -> AddressSpace:
+        """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
+        return AddressSpace(self, kind)
+
+    def with_kernel(self, kernel: Kernel | str) -> Host:
+        """Return the same machine, freshly booted with another kernel."""
+        return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel))
+
+    @property
+    def groups_table(self) -> Table:
+        """The IOMMU groups: number, devices, unit, reserved regions."""
+        rows = [
+            (group.id, ", ".join(group.devices), group.unit.name if group.unit else "none", "; ".join(map(str, group.reserved)) or "none")
+            for group in self.groups
+        ]
+        return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
+
+    def mates(self, device: str) -> Table:
+        """List all devices of a device's group, with what they are (name, or vendor and device number) and their drivers."""
+        self.drivers.driver_of(device)
+        group = self.group_of(device)
+        known = self.machine.topology
+        rows = [
+            (bdf, _what(known[bdf]) if bdf in known else "", self.drivers.driver_of(bdf) or "none")
+            for bdf in (group.devices if group else (device,))
+        ]
+        return Table(["device", "what it is", "driver"], rows)
+
+
+class MachineBuilder(ModelBuilder):
+    """Build a machine by hand; `host` boots it with the learner's verbs.
+
+    >>> m = MachineBuilder("demo")
+    >>> smmu = m.unit("smmu0", kind="arm-smmu-v3")
+    >>> port = m.root_port("00:01.0", unit=smmu, acs=True)
+    >>> m.endpoint("01:00.0", below=port, functions=2)
+    >>> m.host(kernel="6.12").address_space()
+    AddressSpace('demo', groups [], 0 mappings, 0 domains, no backend yet)
+    """
+
+    def host(self, kernel: Kernel | str | None = None) -> Host:
+        """Boot a kernel on the machine; the newest by default."""
+        return _boot(self.machine(), kernel)
+
+
+def _boot(machine: Machine, kernel: Kernel | str | None) -> Host:
+    chosen = kernel if kernel is not None else machine.kernel or Kernel()
+    return Host(machine, chosen if isinstance(chosen, Kernel) else Kernel(chosen))
+
+
+def _what(function: Function) -> str:
+    ids = ":".join(f"{number:04x}" for number in (function.vendor, function.device) if number is not None)
+    return function.name or ids
+
+
+def machines() -> list[str]:
+    """List the machines that come with the kit.
+
+    >>> "two-smmu-server" in machines()
+    True
+    """
+    return sorted(path.stem for path in (data_dir() / "machines").glob("*.json"))
+
+
+def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
+    """Load a machine by name (see `machines`) or from a file: a machine file, lspci text, a sysfs tree.
+
+    ValueError names the machines there are, or the line and field of a file that cannot be read. A machine whose IOMMU units are not
+    recorded gets assumed ones: `host.doubts` says which.
+    """
+    from vfiolab.readers.machinefile import read_machine_file
+    from vfiolab.readers.pcifile import read_pci
+
+    if str(name) in machines():
+        return _boot(read_machine_file(data_dir() / "machines" / f"{name}.json").with_assumed_units(), kernel)
+    path = Path(name)
+    if not path.exists():
+        raise ValueError(f"no machine and no file is called {str(name)!r}; machines: {', '.join(machines())}")
+    if path.suffix == ".json":
+        return _boot(read_machine_file(path).with_assumed_units(), kernel)
+    found = read_pci(path)
+    machine = Machine(
+        name=path.stem,
+        topology=found.topology,
+        source=str(path.name),
+        kernel=found.kernel,
+        participants=found.participants,
+        notes=tuple(found.warnings),
+    )
+    return _boot(machine.with_assumed_units(), kernel)
+
+
+def here(kernel: Kernel | str | None = None) -> Host:
+    """Load this machine from /sys. InputError if it shows no PCI devices."""
+    return load(Path("/sys"), kernel)
