@@ -14,6 +14,7 @@ from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import Domain
 from vfiolab.model.machine import Host
 from vfiolab.model.msi import IrqState
+from vfiolab.model.requests import word
 from vfiolab.model.vfio import Container, Device, Group
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class AddressSpace:
 
     def open(self, device: str) -> Device:
         """Open a device of a group inside (GROUP_GET_DEVICE_FD); opened once, the same descriptor comes back."""
-        if device not in self._devices:
+        if word("device", device) not in self._devices:
             self._devices[device] = self._group_of(device).get_device_fd(device)
         return self._devices[device]
 
@@ -152,7 +153,7 @@ class AddressSpace:
         Sizes and addresses are bytes or words ("1G", "0x1000"). rights: r the device may read, w write, rw both.
         """
         start, length = parse_size(iova), parse_size(size)
-        if rights not in RIGHTS:
+        if word("rights", rights) not in RIGHTS:
             raise ValueError(f"rights are 'r', 'w' or 'rw' (what the device may do), not {rights!r}")
         with self.process.memory.trial() as memory:
             place = memory.mmap(max(length, 1)) if vaddr is None and 0 <= length < 1 << 46 else parse_size(vaddr or 0)

@@ -9,6 +9,7 @@ from vfiolab.model.core import IommuCore, IommuGroup
 from vfiolab.model.errors import Check, KernelCrashError, VfioError, WouldBlockError, for_kernel, run_checks
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Function, Topology
+from vfiolab.model.requests import word
 
 if TYPE_CHECKING:
     from vfiolab.model.server import Server
@@ -114,7 +115,7 @@ class Drivers:
 
     def driver_of(self, bdf: str) -> str | None:
         """Return the driver that a device is bound to, None without one; ENOENT if there is no such device."""
-        if bdf not in self._bound:
+        if word("device", bdf) not in self._bound:
             raise VfioError(
                 "ENOENT", f"there is no device {bdf} on this machine", "sysfs: /sys/bus/pci/devices", "list the devices of the machine"
             )
@@ -131,7 +132,7 @@ class Drivers:
         """
         if self.driver_of(bdf) == driver:
             return
-        if driver not in self.loaded:
+        if word("driver", driver) not in self.loaded:
             raise VfioError(
                 "ENOENT",
                 f"the driver {driver} is not loaded: {', '.join(sorted(self.loaded))} are",

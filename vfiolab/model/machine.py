@@ -19,6 +19,7 @@ from vfiolab.model.native import Native
 from vfiolab.model.noiommu import PARAMETER as NOIOMMU_MODE
 from vfiolab.model.pci import Topology
 from vfiolab.model.process import Arena, Process
+from vfiolab.model.requests import word
 from vfiolab.model.server import Server, System
 from vfiolab.model.user import UserProcess
 
@@ -174,7 +175,7 @@ class Host:
 
     def group_of(self, device: str) -> IommuGroup | None:
         """Return a device's group, None if it has none."""
-        return self.core.group_of(device)
+        return self.core.group_of(word("device", device))
 
     def bind(self, device: str, driver: str = "vfio-pci") -> None:
         """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos."""
@@ -198,7 +199,7 @@ class Host:
 
     def get_param(self, name: str) -> str:
         """Read a module parameter, such as `vfio_iommu_type1.dma_entry_limit`; ENOENT if this kernel has none of that name."""
-        if name not in self.params:
+        if word("parameter", name) not in self.params:
             raise VfioError(
                 "ENOENT",
                 f"kernel {self.kernel} has no module parameter {name}",

@@ -30,6 +30,13 @@ def field(name: str, value: object, bits: int = 64) -> int:
     return value & (1 << bits) - 1
 
 
+def word(name: str, value: object) -> str:
+    """Return a text argument, such as a device's address; TypeError names it if it is none."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a text, not {value!r}")
+    return value
+
+
 def pointer(value: object) -> str:
     """Return how the user's pointer is: good, bad (unmapped memory) or null."""
     if value not in POINTERS:

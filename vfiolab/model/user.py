@@ -65,7 +65,7 @@ class UserProcess(Process):
                 )
                 raise VfioError("ENOENT", where, source, f"bind {group} to vfio-pci first")
             return vfio
-        number = field("group", int(group), 32)
+        number = field("group", int(group) if isinstance(group, str) else group, 32)
         for vfio in (*drivers.groups.values(), *drivers.noiommu.values()):
             if vfio.id == number:
                 return vfio
@@ -93,16 +93,21 @@ class UserProcess(Process):
 
     def remap(self, vaddr: int, size: int, prot: str = "rw") -> None:
         """Put fresh memory at `vaddr` (mmap with MAP_FIXED); prot: rw, r, none, or hole for nothing."""
+        place = Span.sized(field("vaddr", vaddr), field("size", size))
+        if prot not in ("rw", "r", "none", "hole"):
+            raise ValueError(f"memory is rw, r, none or hole, not {prot!r}")
         with self.log.call("mem", "", vaddr=vaddr, size=size, prot=prot):
-            self.memory.place(Span.sized(vaddr, size), prot)
+            self.memory.place(place, prot)
 
     def drop_capability(self, number: int = CAP_IPC_LOCK) -> None:
         """Give up a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO."""
+        number = field("capability", number, 32)
         with self.log.call("drop_cap", "", cap=number):
             self.capabilities.discard(number)
 
     def restore_capability(self, number: int = CAP_IPC_LOCK) -> None:
         """Take a capability back."""
+        number = field("capability", number, 32)
         with self.log.call("drop_cap", "", cap=number, restore=1):
             self.capabilities.add(number)
 

@@ -15,7 +15,7 @@ from vfiolab.model.info import Info
 from vfiolab.model.msi import DISABLE, TRIGGER_EVENTFD, IrqRequest, IrqState, set_irqs
 from vfiolab.model.native import CORE, Native
 from vfiolab.model.process import CAP_SYS_RAWIO, FIRST_FD, File
-from vfiolab.model.requests import field, pointer
+from vfiolab.model.requests import field, pointer, word
 from vfiolab.model.server import Server
 from vfiolab.model.type1 import TYPE1v2
 from vfiolab.model.vfio_checks import SetContainer
@@ -289,7 +289,7 @@ class Group(Descriptor):
         with self.process.log.call("get_device_fd", f"fd{self.fd}", name=name) as call:
             source = f"vfio_group_get_device_fd, {CORE}"
             unknown = None
-            if name not in self.vfio.bound:
+            if word("device", name) not in self.vfio.bound:
                 where = "is not bound to a VFIO driver" if name in self.vfio.group.devices else f"is not in group {self.id}"
                 unknown = VfioError("ENODEV", f"device {name} {where}", source, "name a device of this group that is on vfio-pci")
             owned = self.process.system.kernel.has("dma_ownership")
