@@ -182,7 +182,7 @@ def lock_more_than_the_limit() -> Call:
     return host, lambda: fill(host, opened, 0x10000, 2 * PAGE)
 
 
-@case("ENOSPC", "the container's 1 mappings")
+@case("ENOSPC", "all of dma_entry_limit is in use: 1 mapping")
 def use_up_the_budget() -> Call:
     host, opened = ready(with_params(intel(), **{LIMIT: "1"}))
     fill(host, opened, 0, PAGE)
