@@ -10,7 +10,7 @@ from typing import Any
 
 from vfiolab.model.address import Span
 from vfiolab.model.iommu import AMD_OLD, AMD_V1, KINDS, SOFTWARE_MSI, IommuUnit, Reported, ReservedRegion
-from vfiolab.model.kernel import parse_version
+from vfiolab.model.kernel import Kernel, parse_version
 from vfiolab.model.machine import DRIVERS, MEMLOCK, PARAMS, Machine, RecordedGroup
 from vfiolab.model.msi import CONTROLLERS, InterruptController
 from vfiolab.model.pci import Topology, normal_bdf
@@ -81,9 +81,9 @@ class _Reader:
         kernel = data.get("kernel")
         if kernel is not None:
             try:
-                parse_version(kernel)
+                Kernel(kernel)
             except ValueError as error:
-                raise self.fail("kernel", f"is {kernel!r}", "write what uname -r prints, or null") from error
+                raise self.fail("kernel", f"is {kernel!r}", "write what uname -r prints (4.4 or later), or null") from error
         controller = self.controller()
         page_size = self.number(data.get("page_size") or 4096, "page_size")
         if page_size <= 0 or page_size & page_size - 1:
@@ -97,21 +97,33 @@ class _Reader:
             kernel=kernel,
             source=str(data.get("source") or ""),
             cpu=str(data.get("cpu") or ""),
-            notes=tuple(str(note) for note in data.get("notes") or ()),
+            notes=self.words("notes"),
             vfio=self.word("vfio", ("type1", "iommufd-compat"), "type1"),
             groups=self.groups(),
             groups_from=self.word("groups_from", ("topology", "recorded"), "topology"),
-            drivers=frozenset(data["drivers"])
-            if data.get("drivers")
-            else DRIVERS | {f.driver for f in topology.values() if f.driver},
-            params=MappingProxyType({str(name): str(value) for name, value in data["params"].items()})
-            if data.get("params") is not None
-            else PARAMS,
+            drivers=frozenset(self.words("drivers")) or DRIVERS | {f.driver for f in topology.values() if f.driver},
+            params=self.params(),
             page_size=page_size,
             arena=self.arena(),
             memlock=None if memlock in (None, -1) else self.number(memlock, "memlock"),
-            emulated=tuple(str(name) for name in data.get("emulated") or ()),
+            emulated=self.words("emulated"),
         )
+
+    def words(self, field: str) -> tuple[str, ...]:
+        value = self.data.get(field)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise self.fail(field, f"is {value!r}", "write a list of texts")
+        return tuple(value)
+
+    def params(self) -> Mapping[str, str]:
+        value = self.data.get("params")
+        if value is None:
+            return PARAMS
+        if not isinstance(value, dict):
+            raise self.fail("params", f"is {value!r}", "write an object: 'module.name' and its value")
+        return MappingProxyType({str(name): str(one) for name, one in value.items()})
 
     def with_intx(self, topology: Topology) -> Topology:
         """Where the file is silent, an ordinary function has an INTx pin and a virtual function has none."""
@@ -225,6 +237,8 @@ class _Reader:
         value = self.data.get("arena")
         if value is None:
             return Arena()
+        if not isinstance(value, dict):
+            raise self.fail("arena", f"is {value!r}", "write an object with base, size, ro_base, ro_size")
         return Arena(
             **{
                 name: self.number(value[name], f"arena.{name}")
