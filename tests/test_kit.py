@@ -1,0 +1,146 @@
+"""The learner's verbs: made of the kernel's own, undone as a whole when refused, and clear about wrong input."""
+
+import pytest
+from model_world import invariants, snapshot
+
+import vfiolab as vl
+
+NIC, FAR = "0000:01:00.0", "0000:21:00.0"
+
+
+@pytest.fixture
+def space():
+    space = vl.load("two-smmu-server").address_space()
+    space.attach(NIC)
+    space.map(0x4000_0000, "1G", name="guest RAM")
+    return space
+
+
+def refused(space, errno, words, act):
+    """Expect a refusal by a learner's verb that leaves everything as it was, memory included."""
+    before = snapshot(space.host)
+    with pytest.raises(vl.VfioError, match=errno) as caught:
+        act()
+    assert words in str(caught.value)
+    assert before == snapshot(space.host)
+    invariants(space.host)
+
+
+def test_an_unknown_device(space):
+    refused(space, "ENOENT", "there is no device 0000:ff:00.0 on this machine", lambda: space.attach("0000:ff:00.0"))
+    refused(space, "ENOENT", "there is no device nic", lambda: space.detach("nic"))
+
+
+def test_a_group_opened_twice(space):
+    other = space.host.address_space()
+    refused(space, "EINVAL", "is in this address space already", lambda: space.attach(NIC))
+    refused(space, "EBUSY", "is open already: a group has one user", lambda: other.attach(NIC))
+
+
+def test_a_map_over_the_msi_window(space):
+    refused(
+        space,
+        "EINVAL",
+        "0x800_0000-0x800_0fff overlaps the software MSI window 0x800_0000-0x80f_ffff",
+        lambda: space.map("0x8000000", "4K"),
+    )
+
+
+def test_a_misaligned_map(space):
+    refused(space, "EINVAL", "iova 0x800 is not a multiple of 0x1000", lambda: space.map(0x800, "4K"))
+
+
+def test_a_container_used_before_set_iommu():
+    space = vl.load("two-smmu-server").address_space()
+    refused(space, "EINVAL", "MAP_DMA before SET_IOMMU", lambda: space.map(0x1000, "4K"))
+    refused(space, "EINVAL", "UNMAP_DMA before SET_IOMMU", lambda: space.unmap(0x1000, "4K"))
+
+
+def test_a_group_that_is_elsewhere(space):
+    refused(space, "EINVAL", f"the group of {FAR} is not in this address space, which holds groups 8", lambda: space.detach(FAR))
+    refused(space, "EINVAL", "is not in this address space", lambda: space.enable_msi(FAR))
+
+
+def test_an_attach_that_fails_half_way_is_undone_as_a_whole(space):
+    free = vl.load("intel-vtd-39bit").address_space()
+    assert "e1000e" == free.host.drivers.driver_of(NIC)
+    refused(free, "ENOENT", "there is no device", lambda: free.attach(NIC, "0000:ff:00.0"))
+    assert "e1000e" == free.host.drivers.driver_of(NIC)
+    refused(space, "EINVAL", "already", lambda: space.attach(FAR, NIC))
+    assert 1 == len(space.domains)
+
+
+def test_attach_binds_opens_joins_and_chooses_the_backend_once():
+    space = vl.load("intel-vtd-39bit").address_space()
+    space.attach(NIC, "0000:02:00.0")
+    verbs = [call.verb for call in space.log.calls]
+    assert ["open_container", "bind", "open_group", "set_container", "set_iommu", "bind", "open_group", "set_container"] == verbs
+    assert 2 == len(space.groups)
+
+
+def test_detach_closes_leaves_and_takes_the_mappings_with_the_last_group(space):
+    space.attach(FAR)
+    space.enable_msi(NIC)
+    space.detach(NIC)
+    assert ["close_device", "unset_container", "close_group"] == [call.verb for call in space.log.calls[-3:]]
+    assert 1 == len(space.mappings)
+    space.detach(FAR)
+    assert (0, []) == (len(space.mappings), space.domains)
+
+
+def test_a_device_is_opened_once(space):
+    assert space.open(NIC) is space.open(NIC)
+
+
+def test_rights_are_the_devices(space):
+    for place, rights in enumerate(("r", "w", "rw")):
+        space.map(0x10_0000 + place * 0x1000, "4K", rights=rights)
+    assert ["r", "w", "rw"] == [row["rights"] for row in space.mappings][:3]
+    with pytest.raises(ValueError, match="rights are 'r', 'w' or 'rw'"):
+        space.map(0, "4K", rights="x")
+
+
+def test_unmap_takes_the_mapping_that_begins_there_or_a_range(space):
+    space.map(0x1000, "8K")
+    assert 0x2000 == space.unmap(0x1000)
+    space.map(0x1000, "8K")
+    assert 0x2000 + (1 << 30) == space.unmap(0, "2G")
+    with pytest.raises(ValueError, match="no mapping begins at 0x1000; mappings begin at: none"):
+        space.unmap(0x1000)
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.3"])
+def test_unmap_all_works_on_every_kernel(kernel):
+    space = vl.load("intel-vtd-39bit", kernel).address_space()
+    space.attach(NIC)
+    space.map(0, "1M")
+    space.map("1G", "1M")
+    assert 2 << 20 == space.unmap_all()
+    assert 0 == len(space.mappings)
+
+
+def test_iommufd_behind_the_same_verbs():
+    space = vl.load("intel-vtd-iommufd").address_space()
+    space.attach(NIC)
+    space.map(0, "1M")
+    assert [] == space.domains
+    space.open(NIC)
+    assert 1 == len(space.domains)
+    assert 1 << 20 == space.unmap_all()
+
+
+def test_a_machine_is_loaded_by_name_or_the_error_lists_the_names():
+    with pytest.raises(ValueError, match=r"no machine and no file is called 'nowhere'; machines: .*two-smmu-server"):
+        vl.load("nowhere")
+    assert "two-smmu-server" in vl.machines()
+
+
+def test_another_kernel_is_a_fresh_boot(space):
+    other = space.host.with_kernel("4.4")
+    assert ("4.4", 0) == (str(other.kernel), len(other.log.calls))
+    assert len(space.host.groups) == len(other.groups)
+
+
+def test_one_line_reprs_are_deterministic(space):
+    assert "AddressSpace('two-smmu-server', groups [8], 1 mappings, 1 domains, type1)" == repr(space)
+    assert "Host('two-smmu-server', kernel 6.12, 12 groups)" == repr(space.host)
