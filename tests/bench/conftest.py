@@ -4,7 +4,8 @@
         beside("import vfiolab", subject, "import ipywidgets", peer, within=0.25)
 
 Subject and peer take turns, the best time of each counts, and the ratio of the two has to stay within the bar. A table
-is printed at the end of the run.
+is printed at the end of the run. pytest-benchmark runs the rounds: `--benchmark-json` keeps the times, the peer's and the
+ratio among them, `--benchmark-compare` sets a run beside an earlier one.
 """
 
 from __future__ import annotations
@@ -49,13 +50,18 @@ def once(action) -> float:
 
 
 @pytest.fixture
-def beside(request):
-    """Return the function that measures a subject beside its peer and checks the bar."""
+def beside(request, benchmark):
+    """Return the function that measures a subject beside its peer and checks the bar; one use a test."""
 
     def measure(name, subject, peer_name, peer, *, within, rounds=7) -> Measured:
-        times = [(once(subject), once(peer)) for _ in range(rounds)]
-        best, peer_best = (min(column) for column in zip(*times, strict=True))
-        measured = Measured(name, best, peer_name, peer_best, within)
+        times: list[float] = []
+        peer_times: list[float] = []
+        benchmark.name = name
+        benchmark.pedantic(lambda: times.append(once(subject)), setup=lambda: peer_times.append(once(peer)), rounds=rounds)
+        measured = Measured(name, min(times), peer_name, min(peer_times), within)
+        benchmark.extra_info.update(
+            seconds=measured.seconds, peer=peer_name, peer_seconds=measured.peer_seconds, ratio=measured.ratio, bar=within
+        )
         request.config.stash.setdefault(RESULTS, []).append(measured)
         assert measured.ratio <= within, str(measured)
         return measured
