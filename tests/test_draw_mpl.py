@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import pytest
 from draw_machines import arm_mixed, intel_two_widths
 
 from vfiolab.draw import Box, iova_map, plot, timeline
 
-plt = pytest.importorskip("matplotlib.pyplot")
 plt.switch_backend("agg")
 
 

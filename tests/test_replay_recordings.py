@@ -9,6 +9,7 @@ from recorded import COLUMNS, ENVIRONMENTS, TRACES, machine, scenarios, table_sc
 from vfiolab import replay
 from vfiolab.model.machine import RecordedGroup
 from vfiolab.model.pci import Topology
+from vfiolab.readers.trace import questions
 from vfiolab.replay import NOT_ANSWERED, compare, run
 
 KINDS = {"intel-vtd", "amd-vi", "virtio-iommu", "arm-smmu-v3"}
@@ -17,7 +18,7 @@ KINDS = {"intel-vtd", "amd-vi", "virtio-iommu", "arm-smmu-v3"}
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_no_recorded_answer_differs_from_the_models(environment):
     recorded = scenarios(environment)
-    report = compare(recorded, run(recorded, machine(environment)), machine(environment))
+    report = compare(recorded, run(questions(recorded), machine(environment)), machine(environment))
     assert [] == [str(divergence) for divergence in report.divergences]
     assert len(recorded) == report.scenarios
     assert report.operations > 100
@@ -47,9 +48,9 @@ def test_the_recordings_stay_small_and_readable():
 def test_what_follows_a_mapping_that_ends_at_2_64_agrees_too(environment, monkeypatch):
     """The format leaves it out, because old kernels lose such a mapping; the model loses it in the same way."""
     recorded, one = scenarios(environment), machine(environment)
-    usual = compare(recorded, run(recorded, one), one)
+    usual = compare(recorded, run(questions(recorded), one), one)
     monkeypatch.setattr(replay, "_ends_at_top", lambda *_: False)
-    report = compare(recorded, run(recorded, one), one)
+    report = compare(recorded, run(questions(recorded), one), one)
     assert [] == [str(divergence) for divergence in report.divergences]
     assert report.operations > usual.operations
 
@@ -106,7 +107,7 @@ def as_short(answer):
 def test_the_hand_written_cases_agree_in_each_configuration(column):
     one, differing, compared = column_machine(column), [], 0
     for scenario, answers in table_scenarios():
-        for done, by_column in zip(run([scenario], one)[0], answers, strict=True):
+        for done, by_column in zip(run([scenario.operations], one)[0], answers, strict=True):
             expected = as_short(by_column[column])
             if done.operation.verb in NOT_ANSWERED or expected == "skip":
                 continue

@@ -66,9 +66,9 @@ class _Client:
         self.process = self.host.process
         self.handles: dict[str, Descriptor] = {}
 
-    def run(self, scenario: Scenario) -> list[Done]:
+    def run(self, operations: Iterable[Operation]) -> list[Done]:
         done = []
-        for operation in scenario.operations:
+        for operation in operations:
             answer = self._one(operation)
             done.append(answer)
             if answer.result == CRASH:
@@ -283,9 +283,9 @@ class _Client:
         return self._handle(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
 
 
-def run(scenarios: Iterable[Scenario], machine: Machine) -> list[list[Done]]:
-    """Carry out every scenario's operations, each on a fresh host; recorded answers are not looked at."""
-    return [_Client(machine).run(scenario) for scenario in scenarios]
+def run(questions: Iterable[Iterable[Operation]], machine: Machine) -> list[list[Done]]:
+    """Carry out the operations of each scenario, on a fresh host each; there is no answer here to look at (`readers.trace.questions`)."""
+    return [_Client(machine).run(operations) for operations in questions]
 
 
 def format_results(scenarios: Iterable[Scenario], results: Iterable[list[Done]]) -> Iterator[str]:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from vfiolab.readers.machinefile import read_machine_file
-from vfiolab.readers.trace import read_trace_file, without_answers
+from vfiolab.readers.trace import questions, read_trace_file
 from vfiolab.replay import compare, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def table(traces: Path = TRACES) -> str:
     for trace in sorted(traces.glob("*/*.trace")):
         machine = read_machine_file(trace.with_name("machine.json"))
         scenarios = read_trace_file(trace)
-        report = compare(scenarios, run(without_answers(scenarios), machine), machine)
+        report = compare(scenarios, run(questions(scenarios), machine), machine)
         units = f"{len(machine.units)} × {KINDS[machine.units[0].kind]}" + (", iommufd" if machine.vfio != "type1" else "")
         numbers = [report.scenarios, report.operations, len(report.divergences)]
         total = [a + b for a, b in zip(total, numbers, strict=True)]

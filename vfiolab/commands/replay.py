@@ -10,7 +10,7 @@ from vfiolab._paths import data_dir
 from vfiolab.commands import complain, say
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.machinefile import read_machine_file
-from vfiolab.readers.trace import Scenario, read_trace_file, without_answers
+from vfiolab.readers.trace import questions, read_trace_file
 
 __all__ = ["add", "run"]
 
@@ -49,11 +49,10 @@ def _one(trace: Path, machine_file: Path, *, results: bool) -> int:
     machine = read_machine_file(machine_file)
     scenarios = read_trace_file(trace)
     if results:
-        questions: list[Scenario] = without_answers(scenarios)
-        for line in format_results(questions, carry_out(questions, machine)):
+        for line in format_results(scenarios, carry_out(questions(scenarios), machine)):
             say(line)
         return 0
-    report = compare(scenarios, carry_out(without_answers(scenarios), machine), machine)
+    report = compare(scenarios, carry_out(questions(scenarios), machine), machine)
     reasons = known_reasons(trace.stem)
     for divergence in report.divergences:
         say(str(divergence))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vfiolab.readers.errors import InputError
 
-__all__ = ["Answer", "Operation", "Scenario", "read_trace", "read_trace_file", "without_answers"]
+__all__ = ["Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
 
 _ANSWER = re.compile(r" -> (?=\?|skipped|crash|blocks|E[A-Z0-9]+|-?\d+)")
 
@@ -117,9 +118,6 @@ def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer |
         ) from error
 
 
-def without_answers(scenarios: list[Scenario]) -> list[Scenario]:
-    """Return the scenarios with every recorded answer taken out."""
-    return [
-        Scenario(scenario.name, scenario.line, list(scenario.operations), [None] * len(scenario.operations))
-        for scenario in scenarios
-    ]
+def questions(scenarios: Iterable[Scenario]) -> list[list[Operation]]:
+    """Return each scenario's operations: all that whoever carries them out gets to see."""
+    return [scenario.operations for scenario in scenarios]
