@@ -39,9 +39,7 @@ class AliasFinder:
     ``dropped`` holds pairs (device, bridge or DMA device) to leave out: a what-if.
     """
 
-    def __init__(
-        self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()) -> None:
         self.topology, self.kernel, self.quirks, self.dropped = topology, kernel, quirks, frozenset(dropped)
         self.doubts: dict[str, str] = {}
         self._made_above: dict[str, tuple[Alias, ...]] = {}
@@ -73,9 +71,7 @@ class AliasFinder:
         if self.real_dma(f) is None:
             yield Alias(f.requester_id, f.bdf, "self", "its own id")
             for devfn in sorted(self._masks.get(bdf, ())):
-                yield Alias(
-                    f.bus << 8 | devfn, bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7}"
-                )
+                yield Alias(f.bus << 8 | devfn, bdf, "quirk", f"its DMA may carry {f.bus:02x}:{devfn >> 3:02x}.{devfn & 7}")
         yield from self.of_others(bdf)
 
     def of_others(self, bdf: str) -> Iterator[Alias]:
@@ -144,9 +140,7 @@ class AliasFinder:
         return is_express and self._rewrites("bridge-without-pcie", bridge)
 
     def _rewrites(self, family: str, f: Function) -> bool:
-        return any(
-            row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f)
-        )
+        return any(row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f))
 
     def _quirk_devfns(self, f: Function) -> frozenset[int]:
         found: set[int] = set()
@@ -159,9 +153,7 @@ class AliasFinder:
             if devfns and self._landed(row.first_seen, row.absent_in, f):
                 found |= devfns
         if self.quirks.aliases and UNREADABLE_ALIASES.matches(f):
-            self.doubts[f.bdf] = (
-                f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
-            )
+            self.doubts[f.bdf] = f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
         return frozenset(found)
 
     def _landed(self, first_seen: str | None, absent_in: str | None, f: Function) -> bool:
@@ -179,21 +171,13 @@ def _vmd_controllers(topology: Topology) -> dict[int, str]:
     segments = sorted({f.segment for f in topology.values() if f.segment >= FIRST_VMD_SEGMENT})
     if not segments:
         return {}
-    controllers = [
-        f.bdf
-        for f in topology.values()
-        if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS
-    ]
+    controllers = [f.bdf for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and f.vendor == 0x8086 and f.device in _VMD_IDS]
     if not controllers:  # an id that the table does not know, or a listing without ids: VMD shows itself as RAID
         raids = [f for f in topology.values() if f.segment < FIRST_VMD_SEGMENT and (f.class_code or 0) >> 8 == 0x0104]
         controllers = [f.bdf for f in raids if f.vendor in {None, 0x8086}]
     if len(controllers) == 1:
         return dict.fromkeys(segments, controllers[0])
-    return {
-        segment: controllers[segment - FIRST_VMD_SEGMENT]
-        for segment in segments
-        if segment - FIRST_VMD_SEGMENT < len(controllers)
-    }
+    return {segment: controllers[segment - FIRST_VMD_SEGMENT] for segment in segments if segment - FIRST_VMD_SEGMENT < len(controllers)}
 
 
 def short(bdf: str) -> str:

@@ -46,9 +46,7 @@ class AcsOverride:
             if match:
                 ids.append((int(match[1], 16), int(match[2], 16)))
             elif word not in {"downstream", "multifunction"}:
-                raise BootParameterError(
-                    f"pcie_acs_override={text}: {word!r} is none of downstream, multifunction, id:VVVV:DDDD"
-                )
+                raise BootParameterError(f"pcie_acs_override={text}: {word!r} is none of downstream, multifunction, id:VVVV:DDDD")
         if len(ids) > _MAX_OVERRIDE_IDS:
             raise BootParameterError(f"pcie_acs_override: {len(ids)} ids, the patch takes at most {_MAX_OVERRIDE_IDS}")
         return cls("downstream" in words, "multifunction" in words, frozenset(ids))
@@ -61,11 +59,7 @@ class AcsOverride:
             return True
         if function.kind in {"root-port", "downstream"}:
             return self.downstream
-        return (
-            self.multifunction
-            and multifunction
-            and function.kind in {"endpoint", "legacy-endpoint", "upstream", "rc-endpoint"}
-        )
+        return self.multifunction and multifunction and function.kind in {"endpoint", "legacy-endpoint", "upstream", "rc-endpoint"}
 
 
 def apply_acs_parameters(
@@ -118,18 +112,14 @@ def _known(kernel: Kernel, name: str, first_seen: str, absent_in: str, warnings:
     landed = kernel.landed(first_seen=first_seen, absent_in=absent_in)
     if not landed:
         since = f"it is in {first_seen} and not in {absent_in}"
-        warnings.append(
-            f"pci={name}= is ignored: kernel {kernel} {'may not' if landed is None else 'does not'} know it ({since})"
-        )
+        warnings.append(f"pci={name}= is ignored: kernel {kernel} {'may not' if landed is None else 'does not'} know it ({since})")
     return bool(landed)
 
 
 def _parse_config(item: str) -> tuple[str, int, int]:
     bits, at, device = item.partition("@")
     if not at or not device or not re.fullmatch(r"[01xX]{1,7}", bits):
-        raise BootParameterError(
-            f"config_acs={item}: must be BITS@DEVICE, up to seven bits each 0, 1 or x, the rightmost for SV"
-        )
+        raise BootParameterError(f"config_acs={item}: must be BITS@DEVICE, up to seven bits each 0, 1 or x, the rightmost for SV")
     digits = bits[::-1]
     mask = sum(1 << n for n, digit in enumerate(digits) if digit in "01")
     return device, mask, sum(1 << n for n, digit in enumerate(digits) if digit == "1")
@@ -147,7 +137,5 @@ def _selected(topology: Topology, text: str) -> Iterator[Function]:
             wanted = normal_bdf(f"00:{step}")[-4:]
             at = next((f for f in topology.children(at.bdf) if f.bdf.endswith(wanted)), None) if at else None
     except TopologyError:
-        raise BootParameterError(
-            f"boot parameter: {text!r} is no device; write 0000:00:1c.0 or pci:VVVV:DDDD"
-        ) from None
+        raise BootParameterError(f"boot parameter: {text!r} is no device; write 0000:00:1c.0 or pci:VVVV:DDDD") from None
     return iter([at] if at else [])

@@ -140,7 +140,9 @@ class Drivers:
                 f"modprobe {driver}",
             )
         if bdf not in self.topology:
-            raise VfioError("ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it")
+            raise VfioError(
+                "ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it"
+            )
         self.unbind(bdf)
         probe = _Probe(self, self.topology[bdf], driver)
         try:

@@ -162,9 +162,7 @@ class _Run:
             topology, kernel, disable_acs_redir=options.disable_acs_redir, config_acs=options.config_acs
         )
         override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
-        self.acs = AcsTester(
-            self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading
-        )
+        self.acs = AcsTester(self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading)
         self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
         self.groups: list[list[str]] = []
         self.member: dict[str, int] = {}
@@ -275,11 +273,7 @@ class _Run:
         else:
             why = "it is alone in its slot"
         if above is not None:
-            why += (
-                f", and the path from {short(above.bdf)} to the root is isolated"
-                if self.acs.first_failure(above.bdf) is None
-                else ""
-            )
+            why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
         else:
             why += ", on a root bus"
         return Reason(bdf, None, "new", f"because {why}", ())
@@ -306,9 +300,7 @@ class _Run:
             why = f"because port {short(opened.bdf)} of the switch does not isolate (proposal of 2025): {verdict.why}"
             for f in below(self.topology, upstream.bdf):
                 if f.bdf in self.member:
-                    self._merge(
-                        f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),))
-                    )
+                    self._merge(f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),)))
 
     def _merge(self, bdf: str, into: str, reason: Reason) -> None:
         old, new = self.member[bdf], self.member[into]

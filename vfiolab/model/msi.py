@@ -240,7 +240,9 @@ def _message(core: IommuCore, controller: InterruptController, group: IommuGroup
     address = core.map_doorbell(domain, controller.doorbell)
     rests = "reading" if domain.kind == "virtio-iommu" or core.kernel.version < FIRST_ARM_RECORDING else ""
     if address is None:
-        why = "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"
+        why = (
+            "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"
+        )
         return Message(ALL_ONES, 0xFFFF_FFFF, why, "reading")
     page, offset = hexa(address & -core.page_size), hexa(address % core.page_size)
     return Message(address, data, f"the page at {page} of D{domain.number} is the doorbell's, the offset in it is {offset}", rests)

@@ -202,9 +202,7 @@ class Topology(Mapping[str, Function]):
             if f.secondary:  # 0: the firmware or the kernel never gave it a bus
                 first = above.setdefault((f.segment, f.secondary), f.bdf)
                 if first != f.bdf:
-                    warnings.append(
-                        f"{f.bdf} and {first} both claim bus {f.secondary:02x}; what is on it is taken to be below {first}"
-                    )
+                    warnings.append(f"{f.bdf} and {first} both claim bus {f.secondary:02x}; what is on it is taken to be below {first}")
         parents: dict[str, str] = {}
         for f in functions:
             home = self._functions.get(f.physfn or "", f)  # virtual functions hang where their physical function does

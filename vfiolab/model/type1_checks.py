@@ -93,7 +93,11 @@ def _overlap(r: MapRequest) -> str | None:
 
 def _budget(r: MapRequest) -> str | None:
     limit = r.backend.entry_limit
-    return f"all of dma_entry_limit is in use: {limit} mapping{'s' * (limit != 1)}, as the parameter stood when SET_IOMMU ran" if r.backend.dma_avail == 0 else None
+    return (
+        f"all of dma_entry_limit is in use: {limit} mapping{'s' * (limit != 1)}, as the parameter stood when SET_IOMMU ran"
+        if r.backend.dma_avail == 0
+        else None
+    )
 
 
 def _outside(r: MapRequest) -> str | None:
