@@ -17,6 +17,7 @@ from model_steps import (
     machines,
     with_params,
 )
+from recorded import ENVIRONMENTS, machine
 
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.errors import NotModelledError, VfioError, WouldBlockError
@@ -499,3 +500,14 @@ def test_flipping_twice_is_no_flip():
     assert kernel == kernel.flipped("valid_iova").flipped("valid_iova")
     assert "6.12 with valid_iova flipped" == str(kernel.flipped("valid_iova"))
     assert replace(kernel, release="6.12.107") == kernel
+
+
+RECORDED = {machine(environment).host().kernel.version for environment in ENVIRONMENTS}
+
+
+@pytest.mark.parametrize(
+    "switch", [switch for switch in SWITCHES.values() if switch.evidence == "recording"], ids=lambda switch: switch.name
+)
+def test_a_switch_that_claims_recordings_has_them_on_both_sides(switch):
+    assert any(version >= switch.first_seen for version in RECORDED)
+    assert switch.absent_in is None or any(version <= switch.absent_in for version in RECORDED)
