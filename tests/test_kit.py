@@ -70,6 +70,16 @@ def test_an_attach_that_fails_half_way_is_undone_as_a_whole(space):
     assert 1 == len(space.domains)
 
 
+def test_an_undo_that_cannot_be_done_hides_neither_the_refusal_nor_the_other_steps():
+    space = vl.load("intel-vtd-39bit").address_space()
+    space.host.drivers.loaded -= {"e1000e"}  # nobody can bind it again
+    with pytest.raises(vl.VfioError, match="there is no device") as caught:
+        space.attach("0000:02:00.0", NIC, "0000:ff:00.0")
+    assert ["driver e1000e is not loaded" in note for note in caught.value.__notes__] == [True]
+    assert ["close_group", "bind"] * 2 == [call.verb for call in space.log.calls if call.verb in ("close_group", "bind")][2:]
+    assert () == space.groups
+
+
 def test_attach_binds_opens_joins_and_chooses_the_backend_once():
     space = vl.load("intel-vtd-39bit").address_space()
     space.attach(NIC, "0000:02:00.0")

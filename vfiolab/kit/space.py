@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.table import Table
 from vfiolab.model import delivery
 from vfiolab.model.address import Span, hexa, human_size, parse_size
-from vfiolab.model.errors import VfioError
+from vfiolab.model.drivers import VFIO_DRIVERS
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import Domain
 from vfiolab.model.machine import Host
@@ -51,18 +52,21 @@ class AddressSpace:
     def attach(self, *devices: str) -> None:
         """Put the groups of these devices into the address space: bind, open the group, SET_CONTAINER, and SET_IOMMU the first time.
 
-        A device without a VFIO driver is bound to vfio-pci first. If a call is refused, everything this attach did is undone.
+        A device without a VFIO driver is bound to vfio-pci first. If a call is refused, everything this attach did is undone; what cannot
+        be undone is a note on the refusal.
         """
-        undo: list[Callable[[], None]] = []
+        undo = ExitStack()
         try:
             for device in devices:
                 self._attach_one(device, undo)
-        except BaseException:
-            for step in reversed(undo):
-                step()
+        except BaseException as refused:
+            try:
+                undo.close()  # every step runs, whatever another one meets
+            except (VfioError, KernelCrashError, NotModelledError, WouldBlockError) as left:
+                refused.add_note(f"what attach had done could not all be undone: {left}")
             raise
 
-    def _attach_one(self, device: str, undo: list[Callable[[], None]]) -> None:
+    def _attach_one(self, device: str, undo: ExitStack) -> None:
         group = self.host.group_of(device)
         if group is not None and group.id in self._groups:
             raise VfioError(
@@ -72,24 +76,21 @@ class AddressSpace:
                 "attach each group once",
             )
         before = self.host.drivers.driver_of(device)
-        if before not in ("vfio-pci", "vfio_mdev"):
-            undo.append(lambda: self._put_back(device, before))
+        if before not in VFIO_DRIVERS:
+            undo.callback(self._put_back, device, before)
             self.host.bind(device)
         opened = self.process.open_group(device)
-        undo.append(opened.close)
+        undo.callback(opened.close)
         opened.set_container(self.container)
-        undo.append(opened.unset_container)
+        undo.callback(opened.unset_container)
         if self.container.backend is None or (self._is_compat and not self._groups):
             self.container.set_iommu(self.kind)
         self._groups[opened.id] = opened
-        undo.append(lambda: self._forget(opened))
+        undo.callback(self._groups.pop, opened.id)
 
     @property
     def _is_compat(self) -> bool:
         return self.host.machine.vfio == "iommufd-compat"
-
-    def _forget(self, group: Group) -> None:
-        del self._groups[group.id]
 
     def _put_back(self, device: str, driver: str | None) -> None:
         if driver is None:
