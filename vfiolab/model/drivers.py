@@ -94,7 +94,7 @@ class Drivers:
 
     def __init__(self, kernel: Kernel, topology: Topology, core: IommuCore, loaded: Iterable[str], bound: dict[str, str | None]) -> None:
         self.kernel, self.topology, self.core = kernel, topology, core
-        self.loaded = frozenset(loaded)
+        self.loaded = frozenset(loaded) | {driver for driver in bound.values() if driver}
         self.groups: dict[int, VfioGroup] = {}
         self.noiommu_mode = False
         self.noiommu: dict[str, VfioGroup] = {}
