@@ -2,9 +2,15 @@
 
 from dataclasses import replace
 
-from model_steps import A, intel
+import pytest
+from model_steps import A, container, intel, snapshot
+from model_world import invariants
 
+from vfiolab.model.builder import MachineBuilder
+from vfiolab.model.errors import WouldBlockError
 from vfiolab.model.pci import Topology
+
+VFS = ["0000:02:00.0", "0000:03:00.0"]
 
 
 def with_functions(machine, **by_bdf):
@@ -19,3 +25,33 @@ def test_a_driver_that_a_device_has_at_boot_is_loaded():
     host.unbind(A)
     host.bind(A, "tg3")
     assert "tg3" == host.drivers.driver_of(A)
+
+
+def sriov():
+    """Return a machine whose igb has two virtual functions, each on vfio-pci in a group of its own."""
+    m = MachineBuilder("sriov")
+    unit = m.unit("dmar0", kind="intel-vtd")
+    for bus in (1, 2, 3):
+        m.endpoint(f"{bus:02x}:00.0", below=m.root_port(f"00:{bus:02x}.0", unit=unit))
+    return with_functions(m.machine(), **{A: {"driver": "igb", "sriov_numvfs": 2}} | {vf: {"physfn": A} for vf in VFS})
+
+
+@pytest.mark.parametrize("kernel", ["5.4", "5.10", "6.12"])
+@pytest.mark.parametrize("vf", VFS)
+def test_a_physical_function_whose_virtual_function_is_open_loses_nothing_while_it_waits(vf, kernel):
+    host = sriov().host(kernel)
+    opened = container(host, vf)
+    node = next(file for file in host.process.descriptors.values() if getattr(file, "id", None) == host.group_of(vf).id)
+    held = node.get_device_fd(vf)
+    before = snapshot(host)
+    with pytest.raises(WouldBlockError, match=f"unbinding {vf} waits until its device descriptor is closed"):
+        host.unbind(A)
+    assert before == snapshot(host)
+    invariants(host)
+    for file in (held, node, opened):
+        file.close()
+    host.unbind(A)
+    assert None is host.drivers.driver_of(A)
+    assert 0 == host.drivers.enabled_vfs(A)
+    assert [None, None] == [host.group_of(name) for name in VFS]
+    invariants(host)

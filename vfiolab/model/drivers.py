@@ -185,35 +185,48 @@ class Drivers:
     def unbind(self, bdf: str) -> None:
         """Unbind a device; nothing happens if it has no driver. Blocks (WouldBlockError) while its own descriptor is open."""
         driver = self.driver_of(bdf)
+        going = self._virtual_functions(bdf) if driver in SRIOV_OFF_AT_REMOVE and self._numvfs.get(bdf) else []
+        for name in (bdf, *going):
+            self._need_free(name, {bdf, *going})
         if driver in VFIO_DRIVERS:
             self._leave_vfio(bdf)
         group = self.core.group_of(bdf)
         if group is not None:
             group.native.discard(bdf)
         self._bound[bdf] = None
-        if driver in SRIOV_OFF_AT_REMOVE and self._numvfs.get(bdf):
-            self._remove_vfs(bdf)
+        if going:
+            self._numvfs[bdf] = 0
+        for name in going:
+            self.unbind(name)
+            del self._bound[name]
+            group = self.core.group_of(name)
+            if group is not None and group.devices == (name,):
+                self.core.remove(group)
 
-    def _remove_vfs(self, physfn: str) -> None:
-        self._numvfs[physfn] = 0
-        for function in self.topology.values():
-            if function.physfn == physfn and function.bdf in self._bound:
-                self.unbind(function.bdf)
-                del self._bound[function.bdf]
-                group = self.core.group_of(function.bdf)
-                if group is not None and group.devices == (function.bdf,):
-                    self.core.remove(group)
+    def _virtual_functions(self, physfn: str) -> list[str]:
+        return [function.bdf for function in self.topology.values() if function.physfn == physfn and function.bdf in self._bound]
 
-    def _leave_vfio(self, bdf: str) -> None:
+    def _holder(self, bdf: str) -> VfioGroup:
+        """Return the VFIO group of a device that is on a VFIO driver."""
         group = self.core.group_of(bdf)
-        vfio_group = self.groups[group.id] if group is not None else self.noiommu[bdf]
+        return self.groups[group.id] if group is not None else self.noiommu[bdf]
+
+    def _need_free(self, bdf: str, going: set[str]) -> None:
+        """Raise WouldBlockError if unbinding a device, together with all that are `going`, would wait."""
+        if self._bound[bdf] not in VFIO_DRIVERS:
+            return
+        vfio_group = self._holder(bdf)
         if vfio_group.devices_open.get(bdf):
             raise WouldBlockError(f"unbinding {bdf} waits until its device descriptor is closed (vfio_unregister_group_dev)")
-        last = vfio_group.bound == {bdf}
+        last = vfio_group.bound <= going
         if last and vfio_group.container is not None and self.kernel.has("last_unbind_blocks") and not self.kernel.has("group_can_die"):
             raise WouldBlockError(
                 f"unbinding {bdf}, the last VFIO device of group {vfio_group.id}, sleeps in vfio_unregister_group_dev until the group leaves its container (recorded on 5.10)"
             )
+
+    def _leave_vfio(self, bdf: str) -> None:
+        vfio_group = self._holder(bdf)
+        last = vfio_group.bound == {bdf}
         vfio_group.bound.discard(bdf)
         if last:
             self._last_left(vfio_group)
