@@ -11,6 +11,11 @@ from vfiolab.model.msi import INDEX_NAMES
 __all__ = ["Transcript", "strace_line"]
 
 TYPES = {1: "VFIO_TYPE1_IOMMU", 3: "VFIO_TYPE1v2_IOMMU", 6: "VFIO_TYPE1_NESTING_IOMMU", 8: "VFIO_NOIOMMU_IOMMU"}
+DEATHS = {
+    "crash": "the kernel dies here",
+    "blocks": "the kernel never returns here",
+    "not modelled": "the model does not know the kernel's answer here",
+}
 EXTENSIONS = TYPES | {4: "VFIO_DMA_CC_IOMMU", 9: "VFIO_UNMAP_ALL", 10: "VFIO_UPDATE_VADDR"}
 
 
@@ -46,7 +51,7 @@ def transcript(calls: Iterable[Call], *, events: bool = True) -> Transcript:
 
 def _answer(call: Call) -> str:
     if call.died:
-        return f"?  +++ the kernel {'dies' if call.died == 'crash' else 'never returns'} here +++"
+        return f"?  +++ {DEATHS[call.died]} +++"
     if call.error is not None:
         return f"-1 {call.error.name} ({STRERROR[call.error.name]})"
     if call.verb in ("open_container", "open_group", "get_device_fd"):

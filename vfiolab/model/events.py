@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
-from vfiolab.model.errors import NAMES, KernelCrashError, VfioError, WouldBlockError
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 
 PROT_READ, PROT_WRITE, PROT_CACHE, PROT_NOEXEC, PROT_MMIO = 1, 2, 4, 8, 16
 
@@ -78,7 +78,7 @@ class Call:
 
     @property
     def result(self) -> str:
-        """The return value, or the errno's name, as a trace prints it; `crash` or `blocks` where the kernel gives no answer."""
+        """The return value, or the errno's name, as a trace prints it; else `crash`, `blocks` or `not modelled`."""
         return self.died or (self.error.name if self.error else str(self.value))
 
     def __str__(self) -> str:
@@ -87,7 +87,10 @@ class Call:
 
 
 class _Running:
-    """A call while it runs. A call made inside another one is not listed, but its events are the outer one's too."""
+    """A call while it runs. A call made inside another one is not listed, but its events are the outer one's too.
+
+    Arguments that are no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either.
+    """
 
     __slots__ = ("_log", "_record")
 
@@ -111,6 +114,10 @@ class _Running:
                 record.died = "crash"
             elif isinstance(error, WouldBlockError):
                 record.died = "blocks"
+            elif isinstance(error, NotModelledError):
+                record.died = "not modelled"
+            elif isinstance(error, (TypeError, ValueError)) and not running:
+                del self._log.calls[-1]
         if running:
             running[-1].events.extend(record.events)
 
@@ -180,11 +187,6 @@ def canonical(events: Iterable[Event]) -> list[Event]:
             open_runs[event.domain] = len(out)
         out.append(event)
     return out
-
-
-def errno_name(value: int) -> str:
-    """Return the name of a negative errno, or the number as text."""
-    return NAMES.get(-value, str(value))
 
 
 def _word(key: str, value: object) -> str:
