@@ -33,7 +33,7 @@ def test_an_unknown_device(space):
 
 def test_a_group_opened_twice(space):
     other = space.host.address_space()
-    refused(space, "EINVAL", "is in this address space already", lambda: space.attach(NIC))
+    refused(space, "EBUSY", "is open already: a group has one user", lambda: space.attach(NIC))
     refused(space, "EBUSY", "is open already: a group has one user", lambda: other.attach(NIC))
 
 
@@ -57,8 +57,42 @@ def test_a_container_used_before_set_iommu():
 
 
 def test_a_group_that_is_elsewhere(space):
-    refused(space, "EINVAL", f"the group of {FAR} is not in this address space, which holds groups 8", lambda: space.detach(FAR))
-    refused(space, "EINVAL", "is not in this address space", lambda: space.enable_msi(FAR))
+    words = f"the group of {FAR} is not in this address space, which holds groups 8: attach it first"
+    for act in (space.detach, space.open, space.enable_msi):
+        with pytest.raises(ValueError, match=words):
+            act(FAR)
+
+
+def test_a_group_that_the_kernel_took_out_is_not_shown(space):
+    space.attach(FAR)
+    space.host.unbind(FAR)
+    assert [group.id for group in space.container.groups] == list(space.groups)
+    assert (8,) == space.groups
+    space.attach(FAR)
+    assert 2 == len(space.groups)
+
+
+def test_a_device_closed_by_hand_is_opened_again_and_detach_does_not_miss_it(space):
+    space.open(NIC).close()
+    assert space.open(NIC).is_open
+    space.open(NIC).close()
+    space.detach(NIC)
+    assert () == space.groups
+
+
+def test_a_group_closed_by_hand_leaves_with_its_last_device(space):
+    space.open(NIC)
+    next(file for file in space.process.descriptors.values() if type(file).__name__ == "Group").close()
+    space.detach(NIC)
+    assert () == space.groups
+    invariants(space.host)
+
+
+def test_messages_are_those_of_open_devices(space):
+    space.enable_msi(NIC)
+    assert [NIC] == [row["device"] for row in space.messages]
+    space.open(NIC).close()
+    assert 0 == len(space.messages)
 
 
 def test_an_attach_that_fails_half_way_is_undone_as_a_whole(space):
@@ -66,7 +100,7 @@ def test_an_attach_that_fails_half_way_is_undone_as_a_whole(space):
     assert "e1000e" == free.host.drivers.driver_of(NIC)
     refused(free, "ENOENT", "there is no device", lambda: free.attach(NIC, "0000:ff:00.0"))
     assert "e1000e" == free.host.drivers.driver_of(NIC)
-    refused(space, "EINVAL", "already", lambda: space.attach(FAR, NIC))
+    refused(space, "EBUSY", "already", lambda: space.attach(FAR, NIC))
     assert 1 == len(space.domains)
 
 

@@ -9,7 +9,7 @@ from vfiolab.kit.journey import Journey
 from vfiolab.kit.table import Table
 from vfiolab.model import delivery
 from vfiolab.model.address import Span, hexa, human_size, parse_size
-from vfiolab.model.drivers import VFIO_DRIVERS
+from vfiolab.model.drivers import VFIO_DRIVERS, VfioGroup
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import Domain
@@ -44,8 +44,6 @@ class AddressSpace:
         self.process = host.process
         self._first_call = len(host.log.calls)
         self.container: Container = self.process.open_container()
-        self._groups: dict[int, Group] = {}
-        self._devices: dict[str, Device] = {}
 
     # groups
 
@@ -67,26 +65,17 @@ class AddressSpace:
             raise
 
     def _attach_one(self, device: str, undo: ExitStack) -> None:
-        group = self.host.group_of(device)
-        if group is not None and group.id in self._groups:
-            raise VfioError(
-                "EINVAL",
-                f"group {group.id}, which holds {device}, is in this address space already",
-                "vfio_group_set_container",
-                "attach each group once",
-            )
         before = self.host.drivers.driver_of(device)
         if before not in VFIO_DRIVERS:
             undo.callback(self._put_back, device, before)
             self.host.bind(device)
         opened = self.process.open_group(device)
         undo.callback(opened.close)
+        first = not self.container.groups
         opened.set_container(self.container)
         undo.callback(opened.unset_container)
-        if self.container.backend is None or (self._is_compat and not self._groups):
+        if self.container.backend is None or (self._is_compat and first):
             self.container.set_iommu(self.kind)
-        self._groups[opened.id] = opened
-        undo.callback(self._groups.pop, opened.id)
 
     @property
     def _is_compat(self) -> bool:
@@ -99,38 +88,48 @@ class AddressSpace:
             self.host.bind(device, driver)
 
     def detach(self, *devices: str) -> None:
-        """Take the groups of these devices out: close their devices, UNSET_CONTAINER, close the group."""
+        """Take the groups of these devices out: close their devices, UNSET_CONTAINER, close the group. ValueError if one is not inside."""
         groups = [self._group_of(device) for device in devices]
         for group in dict.fromkeys(groups):
-            for name in [name for name in self._devices if name in group.vfio.group.devices]:
-                self._devices.pop(name).close()
-            group.unset_container()
-            group.close()
-            del self._groups[group.id]
+            for device in [file for file in self._open_devices() if file.vfio is group]:
+                device.close()
+            opened = self._descriptor(group)
+            if opened is not None:
+                opened.unset_container()
+                opened.close()
 
-    def _group_of(self, device: str) -> Group:
+    def _group_of(self, device: str) -> VfioGroup:
+        """Return the group inside that holds a device."""
         self.host.drivers.driver_of(device)
-        group = self.host.group_of(device)
-        if group is None or group.id not in self._groups:
-            inside = ", ".join(map(str, sorted(self._groups))) or "none"
-            raise VfioError(
-                "EINVAL",
-                f"the group of {device} is not in this address space, which holds groups {inside}",
-                "vfio_group_unset_container",
-                "attach it first",
-            )
-        return self._groups[group.id]
+        inside = self.container.groups
+        found = next((group for group in inside if device in group.group.devices), None)
+        if found is None:
+            numbers = ", ".join(map(str, self.groups)) or "none"
+            raise ValueError(f"the group of {device} is not in this address space, which holds groups {numbers}: attach it first")
+        return found
+
+    def _descriptor(self, group: VfioGroup) -> Group | None:
+        """Return the process's descriptor of a group; None if it was closed while a device holds the group here."""
+        return next((file for file in self.process.descriptors.values() if isinstance(file, Group) and file.vfio is group), None)
+
+    def _open_devices(self) -> list[Device]:
+        """List the open devices of the groups inside, in the order in which they were opened."""
+        inside = self.container.groups
+        return [file for file in self.process.descriptors.values() if isinstance(file, Device) and file.vfio in inside]
 
     @property
     def groups(self) -> tuple[int, ...]:
         """Numbers of the groups inside."""
-        return tuple(sorted(self._groups))
+        return tuple(sorted(group.id for group in self.container.groups))
 
     def open(self, device: str) -> Device:
-        """Open a device of a group inside (GROUP_GET_DEVICE_FD); opened once, the same descriptor comes back."""
-        if word("device", device) not in self._devices:
-            self._devices[device] = self._group_of(device).get_device_fd(device)
-        return self._devices[device]
+        """Open a device of a group inside (GROUP_GET_DEVICE_FD); while it is open, the same descriptor comes back."""
+        known = next((file for file in self._open_devices() if file.name == word("device", device)), None)
+        if known is not None:
+            return known
+        group = self._group_of(device)
+        opened = self._descriptor(group) or self.process.open_group(group.id)  # EBUSY, if another device holds the group
+        return opened.get_device_fd(device)
 
     def enable_msi(self, device: str, vectors: int = 1, *, index: int = 2) -> None:
         """Enable a device's MSI-X (index 2) or MSI (index 1) vectors: DEVICE_SET_IRQS."""
@@ -141,7 +140,7 @@ class AddressSpace:
         """The message of each vector that a device of this address space has enabled: what it writes, and where."""
         rows = [
             (device, vector, hexa(message.address), hexa(message.data), message.why)
-            for device in self._devices
+            for device in dict.fromkeys(file.name for file in self._open_devices())
             for vector, message in self._irqs(device).messages.items()
         ]
         return Table(["device", "vector", "address", "data", "why"], rows)
