@@ -144,6 +144,19 @@ def test_rights_are_the_devices(space):
         space.map(0, "4K", rights="x")
 
 
+def test_a_vaddr_in_the_place_of_the_name_is_refused(space):
+    with pytest.raises(TypeError, match=r"name, is a text, not 536870912: the process's address is given as vaddr="):
+        space.map(0x1000, "4K", 0x2000_0000)
+    assert 1 == len(space.mappings)
+
+
+@pytest.mark.parametrize("size", ["64T", 1 << 63, -0x1000])
+def test_memory_that_no_process_has_is_not_allocated(space, size):
+    with pytest.raises(ValueError, match=r"no process can allocate .* give vaddr= to see what the kernel answers"):
+        space.map(0x1000, size)
+    refused(space, "EINVAL", "reaches past", lambda: space.map("1T", "512T", vaddr=0x1000))
+
+
 def test_unmap_takes_the_mapping_that_begins_there_or_a_range(space):
     space.map(0x1000, "8K")
     assert 0x2000 == space.unmap(0x1000)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vfiolab.draw.transcript import Transcript
 
 Size = int | str
+MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 
 
@@ -148,15 +149,22 @@ class AddressSpace:
     # mappings
 
     def map(self, iova: Size, size: Size, name: str = "", *, rights: str = "rw", vaddr: Size | None = None) -> None:
-        """Map memory for every device inside: MAP_DMA. Without a vaddr, fresh memory is allocated for it.
+        """Map memory for every device inside: MAP_DMA. Without a vaddr, fresh memory is allocated for it, less than 64 TiB.
 
         Sizes and addresses are bytes or words ("1G", "0x1000"). rights: r the device may read, w write, rw both.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"the third argument, name, is a text, not {name!r}: the process's address is given as vaddr=")
         start, length = parse_size(iova), parse_size(size)
         if word("rights", rights) not in RIGHTS:
             raise ValueError(f"rights are 'r', 'w' or 'rw' (what the device may do), not {rights!r}")
+        if vaddr is None and not 0 <= length < MOST_FRESH:
+            raise ValueError(
+                f"no process can allocate {length:#x} bytes of fresh memory (here up to {MOST_FRESH - 1:#x}): map less,"
+                " or give vaddr= to see what the kernel answers"
+            )
         with self.process.memory.trial() as memory:
-            place = memory.mmap(max(length, 1)) if vaddr is None and 0 <= length < 1 << 46 else parse_size(vaddr or 0)
+            place = memory.mmap(max(length, 1)) if vaddr is None else parse_size(vaddr)
             self.container.map_dma(start, length, place, RIGHTS[rights], name=name)
 
     def unmap(self, iova: Size, size: Size | None = None) -> int:
