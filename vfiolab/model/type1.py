@@ -121,7 +121,7 @@ class Type1:
             shared = self._join_existing(domain, group)
             if not shared:
                 self._keep(domain, group, iovas)
-        except (VfioError, NotModelledError):
+        except BaseException:
             self.core.detach(domain, group)
             self.core.free(domain)
             raise
@@ -192,7 +192,7 @@ class Type1:
                     self._pin(dma)
                     pinned.append(dma)
                 runs += self._runs_for(domain, dma)
-        except (VfioError, NotModelledError):
+        except BaseException:
             for dma in pinned:
                 self._uncharge(dma)
                 dma.pinned = False
