@@ -1,10 +1,15 @@
 """Attaching that ends without an answer: nothing stays half done."""
 
+from dataclasses import replace
+
 import pytest
 from model_steps import PAGE, A, container, fill, group, intel, snapshot
 from model_world import invariants
 
-from vfiolab.model.errors import KernelCrashError
+from vfiolab.model.address import Span
+from vfiolab.model.errors import KernelCrashError, NotModelledError
+from vfiolab.model.iommu import IommuUnit, Reported
+from vfiolab.model.machine import RecordedGroup
 
 
 def test_an_attach_on_which_the_kernel_dies_leaves_the_container_whole():
@@ -17,3 +22,42 @@ def test_an_attach_on_which_the_kernel_dies_leaves_the_container_whole():
         entering.set_container(opened)
     assert before == snapshot(host)
     invariants(host)
+
+
+def without_unit(machine, device):
+    """Return the machine with recorded groups, and one device behind no listed unit."""
+    groups = tuple(RecordedGroup(group.id, group.devices) for group in machine.host("6.12").groups if not group.emulated)
+    units = tuple(replace(unit, devices=unit.devices - {device}) for unit in machine.units)
+    return replace(machine, units=units, groups=groups, groups_from="recorded")
+
+
+@pytest.mark.parametrize("kernel", ["5.4", "6.12"])
+def test_a_recorded_group_behind_no_listed_unit_is_refused_with_a_word(kernel):
+    host = without_unit(intel(), A).host(kernel)
+    opened = host.process.open_container()
+    group(host, A, opened)
+    before = snapshot(host)
+    with pytest.raises(NotModelledError, match=r"no IOMMU unit is listed for group 2 \(0000:01:00.0\)"):
+        opened.set_iommu(3)
+    assert before == snapshot(host)
+    invariants(host)
+
+
+@pytest.mark.parametrize("name", ["mdev0", A])
+def test_iommufds_layer_says_of_which_devices_it_knows_nothing(name):
+    machine = replace(intel({"width": 48}, mdevs=1), vfio="iommufd-compat")
+    host = (machine if name == "mdev0" else without_unit(machine, A)).host("6.12")
+    opened = host.process.open_container()
+    entered = group(host, name, opened)
+    before = snapshot(host)
+    with pytest.raises(NotModelledError, match=f"{name}.*was neither recorded nor read|no IOMMU unit is listed"):
+        entered.get_device_fd(name)
+    assert before == snapshot(host)
+    invariants(host)
+
+
+def test_a_vtd_unit_cannot_have_reported_more_than_its_width():
+    reported = {(6, 1): Reported(Span(0, 1 << 48), None)}
+    with pytest.raises(ValueError, match=r"unit d: kernel 6\.1 cannot have reported the aperture .* 39 bits wide"):
+        IommuUnit(name="d", kind="intel-vtd", width=39, reported=reported)
+    IommuUnit(name="d", kind="intel-vtd", width=39, reported={(5, 4): Reported(Span(0, 1 << 57), None)})

@@ -13,7 +13,7 @@ from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area, MapRequest
 from vfiolab.model.core import rmrr_locked
 from vfiolab.model.drivers import VfioGroup
-from vfiolab.model.errors import VfioError, run_checks
+from vfiolab.model.errors import NotModelledError, VfioError, run_checks
 from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_argsz, iova_part
 from vfiolab.model.iommu import Domain
 from vfiolab.model.native import DMA_CC, UNMAP_ALL_EXT
@@ -89,8 +89,7 @@ class Compat:
     def _iovas(self, groups: Iterable[VfioGroup]) -> iova_list.IovaList:
         iovas: iova_list.IovaList = (Span(0, U64),)
         for group in groups:
-            unit = group.group.unit
-            assert unit is not None
+            unit = self.system.core.unit_of(group.group)
             iovas = iova_list.exclude(iova_list.shrink(iovas, unit.aperture(self.system.kernel)), iova_list.binding(group.group.reserved))
         return iovas
 
@@ -136,8 +135,13 @@ class Compat:
         opened[name] = opened.get(name, 0) + 1
 
     def _check_open(self, group: VfioGroup, name: str) -> None:
-        core, unit = self.system.core, group.group.unit
-        assert unit is not None
+        core = self.system.core
+        if group.group.emulated or group.noiommu:
+            kind = "no-IOMMU group" if group.noiommu else "emulated device"
+            raise NotModelledError(
+                f"{name} of group {group.id}: what the compatibility layer does with a {kind} was neither recorded nor read"
+            )
+        unit = core.unit_of(group.group)
         source = "iommufd_device_attach, drivers/iommu/iommufd/device.c"
         if group.group.native or group.group.owner not in (None, self):
             users = ", ".join(sorted(group.group.native)) or "another user"
@@ -171,8 +175,8 @@ class Compat:
             self._check_pin(self.areas)
 
     def _attach(self, group: VfioGroup) -> None:
-        core, first, unit = self.system.core, not self._open, group.group.unit
-        assert unit is not None
+        core, first = self.system.core, not self._open
+        unit = core.unit_of(group.group)
         core.claim(group.group, self)
         shared = next((domain for domain in self._domains if not domain.attach_errno(unit)), None)
         domain = core.alloc(group.group) if shared is None else shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab.model.address import Span
-from vfiolab.model.errors import ERRNO, Check, for_kernel, run_checks
+from vfiolab.model.errors import ERRNO, Check, NotModelledError, for_kernel, run_checks
 from vfiolab.model.events import PROT_CACHE, PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, EventLog
 from vfiolab.model.iommu import Domain, Doorbell, IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
@@ -150,11 +150,19 @@ class IommuCore:
         group.owner = None
         self.log.add(Event("release", group=group.id))
 
+    def unit_of(self, group: IommuGroup) -> IommuUnit:
+        """Return the unit that a group's devices are behind; NotModelledError if the machine lists none."""
+        if group.unit is None:
+            raise NotModelledError(
+                f"no IOMMU unit is listed for group {group.id} ({', '.join(group.devices)}), so there is no domain to attach it to: list the unit in the machine file"
+            )
+        return group.unit
+
     def alloc(self, group: IommuGroup) -> Domain:
         """Allocate a paging domain for the group's unit."""
-        assert group.unit is not None
+        unit = self.unit_of(group)
         self._allocated += 1
-        domain = Domain(self._allocated, group.unit, self.kernel, self.log)
+        domain = Domain(self._allocated, unit, self.kernel, self.log)
         self.log.add(Event("alloc", self._allocated))
         return domain
 

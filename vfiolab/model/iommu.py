@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError
 from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, mapped
+from vfiolab.model.kernel import Kernel
 
 if TYPE_CHECKING:
     from vfiolab.model.core import IommuGroup
     from vfiolab.model.events import EventLog
-    from vfiolab.model.kernel import Kernel
 
 KINDS = ("intel-vtd", "amd-vi", "virtio-iommu", "arm-smmu-v3")
 X86_MSI = Span(0xFEE00000, 0xFEF00000)
@@ -102,12 +102,21 @@ class IommuUnit:
             raise ValueError(f"unit {self.name}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not 12 < self.width <= 64:
             raise ValueError(f"unit {self.name}: width is 13 to 64 bits, not {self.width}")
+        self._check_reported()
         if self.kind == "arm-smmu-v3":
             object.__setattr__(self, "translates_msi", True)
         elif self.translates_msi and self.kind != "virtio-iommu":
             raise ValueError(
                 f"unit {self.name}: MSIs behind {self.kind} are not translated; only an SMMU or a virtio-iommu translates them"
             )
+
+    def _check_reported(self) -> None:
+        for (major, minor), said in self.reported.items():
+            wide = said.aperture is not None and said.aperture.end > 1 << self.width
+            if self.kind == "intel-vtd" and wide and Kernel(f"{major}.{minor}").has("intel_aperture_by_width"):
+                raise ValueError(
+                    f"unit {self.name}: kernel {major}.{minor} cannot have reported the aperture {said.aperture} of a VT-d unit that is {self.width} bits wide: check `width` and `aperture`"
+                )
 
     def __hash__(self) -> int:
         return hash((self.name, self.kind))

@@ -130,14 +130,14 @@ class Type1:
         self._set_page_sizes()
 
     def _new_domain(self, group: IommuGroup) -> Domain:
-        assert group.unit is not None
+        unit = self.core.unit_of(group)
         domain = self.core.alloc(group)
-        refused = group.unit.nesting_errno(self.kernel) if self.nesting else None
+        refused = unit.nesting_errno(self.kernel) if self.nesting else None
         if refused is not None:
             self.core.free(domain)
             raise VfioError(
                 refused,
-                f"{group.unit.name} ({group.unit.kind}) does not offer nesting (type 6) on kernel {self.kernel}",
+                f"{unit.name} ({unit.kind}) does not offer nesting (type 6) on kernel {self.kernel}",
                 tests.ATTACH,
                 "SET_IOMMU with type 3",
             )
@@ -145,7 +145,7 @@ class Type1:
         errno = self.core.attach(domain, group)
         if errno:
             self.core.free(domain)
-            why = self.core.why_refused(group) or f"{group.unit.name} refuses group {group.id}"
+            why = self.core.why_refused(group) or f"{unit.name} refuses group {group.id}"
             raise VfioError(NAMES[-errno], why, tests.ATTACH, "see the driver's own kernel message")
         return domain
 
