@@ -1,7 +1,7 @@
 """The learner's verbs: made of the kernel's own, undone as a whole when refused, and clear about wrong input."""
 
 import pytest
-from model_world import invariants, snapshot
+from model_world import invariants, machines, snapshot
 
 import vfiolab as vl
 
@@ -166,6 +166,12 @@ def test_unmap_takes_the_mapping_that_begins_there_or_a_range(space):
         space.unmap(0x1000)
 
 
+def test_unmapping_one_of_many_does_not_look_at_the_others(space, monkeypatch):
+    space.map("8G", "4K")
+    monkeypatch.setattr(type(space.container.backend.dmas), "__iter__", lambda _: pytest.fail("every mapping was listed"))
+    assert 0x1000 == space.unmap("8G")
+
+
 @pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.3"])
 def test_unmap_all_works_on_every_kernel(kernel):
     space = vl.load("intel-vtd-39bit", kernel).address_space()
@@ -184,6 +190,22 @@ def test_iommufd_behind_the_same_verbs():
     space.open(NIC)
     assert 1 == len(space.domains)
     assert 1 << 20 == space.unmap_all()
+
+
+def test_a_renamed_attribute_of_the_backend_cannot_show_an_empty_address_space(space, monkeypatch):
+    monkeypatch.delattr(space.container.backend, "domains")
+    for look in (lambda: space.domains, lambda: repr(space), space.picture):
+        with pytest.raises(AttributeError, match="domains"):
+            look()
+
+
+def test_no_iommu_has_neither_mappings_nor_domains():
+    space = vl.AddressSpace(machines()["no iommu"].host("6.12"), kind=8)
+    space.attach("0000:01:00.0")
+    assert (0, [], (), "noiommu") == (len(space.mappings), space.domains, space.iova_ranges, space.look().backend)
+    assert repr(space).endswith("0 mappings, 0 domains, noiommu)")
+    space.detach("0000:01:00.0")
+    assert () == space.groups
 
 
 def test_a_machine_is_loaded_by_name_or_the_error_lists_the_names():

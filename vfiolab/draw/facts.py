@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.core import IommuGroup
 from vfiolab.model.events import Call, EventLog
 from vfiolab.model.iommu import Domain, Mapping
+from vfiolab.model.noiommu import NoIommu
+
+if TYPE_CHECKING:
+    from vfiolab.model.compat import Compat
+    from vfiolab.model.compat_checks import Area
+    from vfiolab.model.dmatree import Dma
+    from vfiolab.model.type1 import Type1
 
 SHOWN_ATTEMPTS = 3
 IOVA, SIZE = itemgetter(Mapping._fields.index("iova")), itemgetter(Mapping._fields.index("size"))  # quicker than attributes
@@ -136,9 +143,10 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     groups = tuple(sorted(iommu_group(g).id for g in container.groups))
     if backend is None:
         return SpaceFacts("none", groups)
-    dmas = sorted(getattr(backend, "dmas", ()), key=attrgetter("iova"))  # old kernels let overlaps in, out of order
+    mapped = with_mappings(backend)
+    dmas: list[Dma | Area] = sorted(mapped.dmas, key=attrgetter("iova")) if mapped else []  # old kernels let overlaps in, out of order
     starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
-    domains = tuple(_domain(d, starts, sizes) for d in getattr(backend, "domains", ()))
+    domains = tuple(_domain(d, starts, sizes) for d in (mapped.domains if mapped else ()))
     calls = _calls_on(container, log)
     attempts = attempts_of(calls, domains)
     met = [e.iova for c in calls for e in c.events if e.kind == "fault" and e.iova is not None]
@@ -150,11 +158,16 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
         tuple([d.name for d in dmas]),
         tuple([d.prot for d in dmas]),
         domains,
-        tuple(getattr(backend, "valid_iova", ())),
+        tuple(mapped.valid_iova) if mapped else (),
         tuple(attempts[-SHOWN_ATTEMPTS:]),
         max(0, len(attempts) - SHOWN_ATTEMPTS),
         tuple(sorted({*faults, *met})),
     )
+
+
+def with_mappings(backend: Any) -> Type1 | Compat | None:
+    """Return a backend that holds mappings and domains: neither None nor no-IOMMU does."""
+    return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)
 
 
 def backend_word(backend: Any) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.table import Table
@@ -15,7 +16,9 @@ from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import Domain
 from vfiolab.model.machine import Host
 from vfiolab.model.msi import IrqState
+from vfiolab.model.noiommu import NoIommu
 from vfiolab.model.requests import word
+from vfiolab.model.type1 import Type1
 from vfiolab.model.vfio import Container, Device, Group
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
     from vfiolab.draw import Picture, Scene, SpaceFacts
     from vfiolab.draw.transcript import Transcript
+    from vfiolab.model.compat import Compat
+    from vfiolab.model.compat_checks import Area
+    from vfiolab.model.dmatree import Dma
 
 Size = int | str
 MOST_FRESH = 1 << 46  # bytes: half of what a process can address
@@ -171,11 +177,11 @@ class AddressSpace:
         """Unmap a range, by default the mapping that begins at `iova`: UNMAP_DMA. Return the bytes unmapped."""
         start = parse_size(iova)
         if size is None:
-            found = [dma.size for dma in self._dmas() if dma.iova == start]
-            if not found:
+            found = self._beginning_at(start)
+            if found is None:
                 starts = ", ".join(hexa(dma.iova) for dma in self._dmas()) or "none"
                 raise ValueError(f"no mapping begins at {hexa(start)}; mappings begin at: {starts}. Give a size to unmap a range")
-            return self.container.unmap_dma(start, found[0])
+            return self.container.unmap_dma(start, found.size)
         return self.container.unmap_dma(start, parse_size(size))
 
     def unmap_all(self) -> int:
@@ -184,9 +190,22 @@ class AddressSpace:
             return self.container.unmap_dma(flags=2)
         return self.container.unmap_dma(0, (1 << 64) - self.host.machine.page_size)
 
-    def _dmas(self) -> list[Any]:
+    @property
+    def _backend(self) -> Type1 | Compat | None:
+        """What holds the mappings: None before SET_IOMMU, and for no-IOMMU, which has none."""
         backend = self.container.backend
-        return list(getattr(backend, "dmas", ()))
+        return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)
+
+    def _dmas(self) -> Sequence[Dma | Area]:
+        return list(self._backend.dmas) if self._backend else []
+
+    def _beginning_at(self, iova: int) -> Dma | Area | None:
+        """Return the mapping that begins at an iova: a search in type1's tree, which may meet another one where old kernels overlap."""
+        if isinstance(self._backend, Type1):
+            met = self._backend.dmas.find(iova, 1)
+            if met is not None and met.iova == iova:
+                return met
+        return next((dma for dma in self._dmas() if dma.iova == iova), None)
 
     @property
     def mappings(self) -> Table:
@@ -206,14 +225,12 @@ class AddressSpace:
     @property
     def domains(self) -> list[Domain]:
         """The IOMMU domains behind the address space, newest first."""
-        backend = self.container.backend
-        return list(getattr(backend, "domains", ()))
+        return list(self._backend.domains) if self._backend else []
 
     @property
     def iova_ranges(self) -> tuple[Span, ...]:
         """What may be mapped, half-open; empty if the kernel does not say (before 5.4, or no hardware group)."""
-        backend = self.container.backend
-        return tuple(getattr(backend, "valid_iova", ()))
+        return tuple(self._backend.valid_iova) if self._backend else ()
 
     # what devices do
 
@@ -291,8 +308,7 @@ class AddressSpace:
         return timeline(self.host.log, last=last)
 
     def __repr__(self) -> str:
-        backend = self.container.backend
-        name = getattr(backend, "name", None) or "no backend yet"
+        name = NoIommu.name if isinstance(self.container.backend, NoIommu) else self._backend.name if self._backend else "no backend yet"
         counts = f"{len(self._dmas())} mappings, {len(self.domains)} domains"
         return f"AddressSpace({self.host.machine.name!r}, groups {list(self.groups)}, {counts}, {name})"
 
