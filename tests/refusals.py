@@ -805,6 +805,18 @@ def iommufd_nesting() -> Call:
     return host, lambda: space.set_iommu(6)
 
 
+@case(
+    "EFAULT",
+    "0x80_0000_0000-0x80_0000_0fff reaches past 0x7fffffffff, the last iova of D1: it keeps the width of the narrowest unit it ever served",
+)
+def iommufd_map_past_the_width_that_a_closed_device_left_behind() -> Call:
+    host = replace(intel({"width": 48}, {"width": 39}), vfio="iommufd-compat").host("6.6")
+    space = host.process.open_container()
+    group(host, A, space).get_device_fd(A)
+    group(host, B, space).get_device_fd(B).close()
+    return host, lambda: fill(host, space, 1 << 39, PAGE)
+
+
 @case("ENOTTY", "iommufd's compatibility layer does not have this ioctl")
 def iommufd_dirty_pages() -> Call:
     host, space, _ = layer()

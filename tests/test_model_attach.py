@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from model_steps import PAGE, A, container, fill, group, intel, snapshot
+from model_steps import PAGE, A, B, arm, container, fill, group, intel, snapshot
 from model_world import invariants
 
 from vfiolab.model.address import Span
@@ -61,3 +61,30 @@ def test_a_vtd_unit_cannot_have_reported_more_than_its_width():
     with pytest.raises(ValueError, match=r"unit d: kernel 6\.1 cannot have reported the aperture .* 39 bits wide"):
         IommuUnit(name="d", kind="intel-vtd", width=39, reported=reported)
     IommuUnit(name="d", kind="intel-vtd", width=39, reported={(5, 4): Reported(Span(0, 1 << 57), None)})
+
+
+def test_iommufds_layer_does_not_say_what_follows_when_units_share_no_page_size():
+    machine = replace(arm({"page_sizes": 0x20010000}, {"page_sizes": 0x40201000}), vfio="iommufd-compat")
+    host = machine.host("6.12")
+    opened = host.process.open_container()
+    group(host, A, opened).get_device_fd(A)
+    second = group(host, B, opened)
+    before = snapshot(host)
+    with pytest.raises(NotModelledError, match="no page size is shared by"):
+        second.get_device_fd(B)
+    assert before == snapshot(host)
+    invariants(host)
+
+
+@pytest.mark.parametrize(("page_size", "shown"), [(0x1000, 0xFFFFFFFFFFFFF000), (0x10000, 0xFFFFFFFFFFFF0000)])
+def test_iommufds_layer_reports_whole_pages_of_the_cpu_before_a_device_is_open(page_size, shown):
+    host = replace(arm(), vfio="iommufd-compat", page_size=page_size).host("6.12")
+    opened = host.process.open_container()
+    group(host, A, opened)
+    assert shown == opened.get_info().pgsizes
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "6.1"])
+def test_no_kernel_before_6_2_has_iommufds_layer(kernel):
+    with pytest.raises(ValueError, match=f"iommufd serves /dev/vfio/vfio from Linux 6.2 on; .*not {kernel}"):
+        replace(intel(), vfio="iommufd-compat").host(kernel)

@@ -13,16 +13,15 @@ from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area, MapRequest
 from vfiolab.model.core import rmrr_locked
 from vfiolab.model.drivers import VfioGroup
-from vfiolab.model.errors import NotModelledError, VfioError, run_checks
+from vfiolab.model.errors import NAMES, NotModelledError, VfioError, run_checks
 from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_argsz, iova_part
-from vfiolab.model.iommu import Domain
+from vfiolab.model.iommu import Domain, IommuUnit
 from vfiolab.model.native import DMA_CC, UNMAP_ALL_EXT
 from vfiolab.model.noiommu import NOIOMMU
 from vfiolab.model.process import CAP_IPC_LOCK, Process
 from vfiolab.model.server import System
 
 TYPE1, TYPE1v2 = 1, 3
-PAGE_MASK = 0xFFFFFFFFFFFFF000
 UNSAFE = "iommufd.allow_unsafe_interrupts"
 
 
@@ -69,17 +68,29 @@ class Compat:
     @property
     def page_sizes(self) -> int:
         """Bitmap that GET_INFO reports: the units' with a device open, else whole pages of any size."""
-        bitmap = PAGE_MASK
+        bitmap, page = self._shared_page_sizes(), self.process.page_size
+        return bitmap & -page | page if bitmap & page - 1 else bitmap
+
+    def _shared_page_sizes(self) -> int:
+        bitmap = U64 - 1
         for domain in self._domains:
             bitmap &= domain.page_sizes
         return bitmap
 
     @property
     def granule(self) -> int:
-        """Alignment of MAP: 1 byte with no device open under type 3, else the smallest page."""
+        """Alignment of MAP: 1 byte with no device open under type 3, else the smallest page that all units share."""
         if self._domains:
-            return self.page_sizes & -self.page_sizes
+            bitmap = self._shared_page_sizes()
+            return bitmap & -bitmap
         return self.process.page_size if self.v1 else 1
+
+    def _check_page_sizes(self, unit: IommuUnit) -> None:
+        core = self.system.core
+        if not self._shared_page_sizes() & unit.reported_page_sizes(core.kernel, core.units, core.page_size):
+            raise NotModelledError(
+                f"no page size is shared by {unit} and the other units with a device open: what the compatibility layer does then was neither recorded nor read"
+            )
 
     @property
     def valid_iova(self) -> iova_list.IovaList:
@@ -171,6 +182,7 @@ class Compat:
                     source,
                     "unmap it, then open the device",
                 )
+        self._check_page_sizes(unit)
         if not self._open:
             self._check_pin(self.areas)
 
@@ -180,7 +192,8 @@ class Compat:
         core.claim(group.group, self)
         shared = next((domain for domain in self._domains if not domain.attach_errno(unit)), None)
         domain = core.alloc(group.group) if shared is None else shared
-        core.attach(domain, group.group)
+        errno = core.attach(domain, group.group)
+        assert not errno, "a direct region is refused before, and a domain that would not take the unit is not chosen"
         if first:
             for area in self.areas:
                 self._pin(area)
@@ -256,10 +269,26 @@ class Compat:
     def _map_in(self, domain: Domain, area: Area, first: Domain | None = None) -> None:
         """Map an area; `first` has it already: its pages stay what they were, whatever the process has mapped there since."""
         runs = self.process.memory.physical_runs(area.vaddr, area.size) if first is None else first.physical_runs(area.iova, area.size)
+        self._map_runs(domain, area, runs)
+
+    @staticmethod
+    def _map_runs(domain: Domain, area: Area, runs: Iterable[tuple[int, int]]) -> None:
         at = area.iova
         for physical, size in runs:
-            domain.map(at, size, physical, area.prot | domain.prot)
+            errno = domain.map(at, size, physical, area.prot | domain.prot)
+            assert not errno, "map asks every domain first, and open_device every mapping"
             at += size
+
+    def _check_fits(self, area: Area) -> None:
+        for domain in self._domains:
+            errno = domain.map_errno(area.iova, area.size)
+            if errno:
+                raise VfioError(
+                    NAMES[-errno],
+                    f"{area.span} reaches past {domain.reach - 1:#x}, the last iova of D{domain.number}: it keeps the width of the narrowest unit it ever served",
+                    f"iopt_area_fill_domains, {PAGES}",
+                    "choose a lower iova",
+                )
 
     # the container's ioctls
 
@@ -292,6 +321,7 @@ class Compat:
         area = Area(iova, size, vaddr, flags, CAP_IPC_LOCK not in self.process.capabilities, name)
         if self._open:
             self._check_pin([area])
+            self._check_fits(area)
             self._pin(area)
             for domain in self._domains:
                 self._map_in(domain, area)
@@ -359,13 +389,14 @@ class Compat:
     def _split(domain: Domain, area: Area, cut: int) -> None:
         runs = domain.physical_runs(area.iova, area.size)
         domain.unmap(area.iova, area.size)
-        at = area.iova
+        at, parts = area.iova, []
         for physical, size in runs:
             head = cut - at if at < cut < at + size else size
-            domain.map(at, head, physical, area.prot | domain.prot)
+            parts.append((physical, head))
             if head < size:
-                domain.map(cut, size - head, physical + head, area.prot | domain.prot)
+                parts.append((physical + head, size - head))
             at += size
+        Compat._map_runs(domain, area, parts)
 
     def _remove(self, areas: list[Area]) -> int:
         total = 0

@@ -83,7 +83,7 @@ MAP_CHECKS = (
           "VADDR updates need the native container"),
     Check("the descriptor has an address space", "ENODEV", VX, lambda r: r.compat.no_space(), "GROUP_SET_CONTAINER with this descriptor first"),
     Check("the size is not 0", "EINVAL", IP, lambda r: "size 0 maps nothing" if not r.size else None, "give a size"),
-    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", lambda r: f"size {r.size:#x} is within a page of 2^64" if r.size > U64 - 1 - 4096 else None,
+    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", lambda r: f"size {r.size:#x} is within a page of 2^64" if r.size > U64 - 1 - r.compat.process.page_size else None,
           "give a smaller size"),
     Check("vaddr + size does not wrap", "EOVERFLOW", IP, lambda r: _wrap("vaddr", r.vaddr, r.size, U64 - 1), "keep vaddr + size below 2^64"),
     Check("size and iova are multiples of the granule", "EINVAL", IP, _unaligned, "align them (the granule is 1 byte until a device is open)"),

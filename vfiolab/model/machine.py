@@ -129,6 +129,10 @@ class Host:
     """
 
     def __init__(self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None) -> None:
+        if machine.vfio == "iommufd-compat" and kernel.version < (6, 2):
+            raise ValueError(
+                f"machine {machine.name}: iommufd serves /dev/vfio/vfio from Linux 6.2 on; boot 6.2 or later, or a machine with vfio='type1', not {kernel}"
+            )
         self.machine, self.kernel = machine, kernel
         self.log = EventLog()
         self.params = dict(machine.params)
