@@ -6,14 +6,21 @@ import pytest
 
 import vfiolab as vl
 from vfiolab.__main__ import main
+from vfiolab._paths import data_dir
 from vfiolab.explain import explain_map
 from vfiolab.readers.qemu import parse_dma_map_error
 
 BAR = "qemu: vfio_dma_map(0x5e043daea2f0, 0x380010000000, 0x2000000, 0x771a6ce00000) = -22 (Invalid argument)"
 
+SHARED = "0000:05:00.0"  # its group holds another device, on a native driver
+
 
 def explained(line, machine, kernel=None, devices=()):
     return explain_map(parse_dma_map_error(line), vl.load(machine, kernel), devices)
+
+
+def experiment(text):
+    return "\n".join(line.strip() for line in text[text.index("Try it:") :].splitlines()[1:5])
 
 
 def test_a_bar_above_39_bits_lies_past_the_aperture():
@@ -24,10 +31,8 @@ def test_a_bar_above_39_bits_lies_past_the_aperture():
 
 
 def test_the_experiment_it_prints_meets_the_same_errno():
-    text = str(explained(BAR, "intel-vtd-39bit"))
-    lines = [line.strip() for line in text[text.index("Try it:") :].splitlines()[1:5]]
     with pytest.raises(vl.VfioError, match="EINVAL"):
-        exec("\n".join(lines), {})
+        exec(experiment(str(explained(BAR, "intel-vtd-39bit"))), {})
 
 
 @pytest.mark.parametrize(
@@ -80,3 +85,41 @@ def test_the_command_prints_the_cause_and_the_other_machines(capsys):
 def test_what_cannot_be_used_is_said_without_a_traceback(arguments, word, capsys):
     assert 2 == main(arguments)
     assert word in capsys.readouterr().err
+
+
+def test_a_group_refused_at_attach_is_not_the_cause_of_the_map_line():
+    found = explained(
+        "vfio_dma_map(0x1, 0x100000, 0x1000, 0x7f0000000000) = -1 (Operation not permitted)", "intel-vtd-39bit", devices=[SHARED]
+    )
+    assert [("attach", "EPERM")] == [(case.stage, case.refused.name) for case in found.cases]
+    assert [] == found.causes
+    assert "cannot be attached, so the call is not reached: EPERM: group" in str(found)
+    assert found.summary.endswith("no group could be attached")
+
+
+def test_an_unknown_device_is_an_unusable_argument(capsys):
+    assert 2 == main(["explain", BAR, "--machine", "intel-vtd-39bit", "--device", "0000:99:00.0"])
+    assert "intel-vtd-39bit has no device 0000:99:00.0" in capsys.readouterr().err
+
+
+def test_a_misaligned_vaddr_is_part_of_the_experiment():
+    found = explained("vfio_dma_map(0x1, 0x100000, 0x1000, 0x7f0000000800) = -22 (Invalid argument)", "intel-vtd-39bit")
+    with pytest.raises(vl.VfioError, match="vaddr 0x7f0000000800 is not a multiple"):
+        exec(experiment(str(found)), {})
+
+
+@pytest.mark.parametrize("size", ["0x400000000000", "0x8000000000001000", "0xfffffffffffff000"])
+def test_a_size_that_no_process_has_meets_the_lines_errno_in_the_experiment_too(size):
+    found = explained(f"vfio_dma_map(0x1, 0x100000, {size}, 0x7f0000000000) = -22 (Invalid argument)", "intel-vtd-39bit")
+    with pytest.raises(vl.VfioError, match="EINVAL"):
+        exec(experiment(str(found)), {})
+
+
+def test_the_experiment_loads_the_file_that_was_given(tmp_path, capsys):
+    path = tmp_path / "my own.json"
+    path.write_text((data_dir() / "machines/intel-vtd-39bit.json").read_text())
+    assert 0 == main(["explain", BAR, "--machine", str(path)])
+    said = capsys.readouterr().out
+    assert f'vl.load("{path}", kernel="6.12")' in said
+    with pytest.raises(vl.VfioError, match="EINVAL"):
+        exec(experiment(said), {})

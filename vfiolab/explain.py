@@ -5,42 +5,65 @@ So far for the line that QEMU prints most: `vfio_dma_map(0x..., 0xIOVA, 0xSIZE, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from vfiolab.kit import AddressSpace, Host
+from vfiolab.kit.space import MOST_FRESH
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.core import IommuGroup
 from vfiolab.model.errors import NAMES, STRERROR, KernelCrashError, NotModelledError, VfioError
 from vfiolab.model.type1 import Type1
 from vfiolab.readers.qemu import DmaMapError
 
+Refusal = VfioError | KernelCrashError | NotModelledError
+
 __all__ = ["Case", "Explanation", "explain_map"]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the model answers with one group attached: a refusal, or None if it maps."""
+    """What the model answers with one group attached: a refusal, or None if it maps. `stage`: the call that ended it, map or attach.
+
+    A group refused at attach says nothing about the line: its map call was never made.
+    """
 
     device: str
-    group: int
+    group: int | None
     unit: str
-    refused: VfioError | KernelCrashError | NotModelledError | None
+    refused: Refusal | None = None
+    stage: Literal["map", "attach"] = "map"
+
+    @property
+    def where(self) -> str:
+        """The group, its device and its unit, in words."""
+        number = "no group" if self.group is None else f"group {self.group}"
+        return f"{number} ({self.device}, behind {self.unit})"
 
 
 @dataclass(slots=True)
 class Explanation:
-    """The line's call, tried on a machine. `others`: (text, fix, source) of checks of the same errno, where the line shows no cause."""
+    """The line's call, tried on a machine. `others`: (text, fix, source) of checks of the same errno, where the line shows no cause.
+
+    `machine`: what `vl.load` is given to get this host.
+    """
 
     error: DmaMapError
     host: Host
+    machine: str
     cases: list[Case] = field(default_factory=list)
     others: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def causes(self) -> list[Case]:
-        """The cases in which the model refuses with the line's own errno."""
-        return [case for case in self.cases if isinstance(case.refused, VfioError) and case.refused.errno == self.error.errno]
+        """The cases in which the model refuses the map call with the line's own errno."""
+        return [
+            case
+            for case in self.cases
+            if case.stage == "map" and isinstance(case.refused, VfioError) and case.refused.errno == self.error.errno
+        ]
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -60,8 +83,9 @@ class Explanation:
         where = f"{self.host.machine.name}, kernel {self.host.kernel}"
         if self.causes:
             return f"{where}: {self.causes[0].refused}"
-        refused = [case.refused for case in self.cases if case.refused is not None]
-        return f"{where}: {refused[0] if refused else 'would be mapped'}"
+        tried = [case for case in self.cases if case.stage == "map"]
+        refused = next((case.refused for case in tried if case.refused is not None), None)
+        return f"{where}: {refused or ('would be mapped' if tried else 'no group could be attached')}"
 
     def _lines(self) -> Iterator[str]:
         yield f"Tried on {self.host.machine.name}, kernel {self.host.kernel}."
@@ -84,41 +108,58 @@ class Explanation:
                 yield f"    fix: {fix}"
 
     def _elsewhere(self) -> Iterator[str]:
-        said: dict[str, list[Case]] = {}
+        said: dict[tuple[str, str], list[Case]] = {}
         for case in self.cases:
             if case not in self.causes:
-                said.setdefault("would be mapped" if case.refused is None else f"answers {case.refused}", []).append(case)
-        for answer, cases in said.items():
+                said.setdefault((case.stage, str(case.refused)), []).append(case)
+        for cases in said.values():
             yield ""
-            yield f"With {_groups(cases)} attached, the same call {answer}."
+            yield _said(cases[0], _groups(cases))
 
     def _experiment(self, case: Case) -> Iterator[str]:
-        error = self.error
+        error, page = self.error, self.host.machine.page_size
+        vaddr = error.vaddr or 0
+        fresh = 0 <= error.size < MOST_FRESH and vaddr % page == 0 and vaddr + error.size <= 1 << 64
         yield ""
         yield "Try it:"
         yield "  import vfiolab as vl"
-        yield f'  space = vl.load("{self.host.machine.name}", kernel="{self.host.kernel}").address_space()'
+        yield f'  space = vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}").address_space()'
         yield f'  space.attach("{case.device}")'
-        yield f"  space.map({error.iova:#x}, {error.size:#x})"
+        yield f"  space.map({error.iova:#x}, {error.size:#x}{'' if fresh else f', vaddr={vaddr:#x}'})"
+
+
+def _said(case: Case, groups: str) -> str:
+    if case.stage == "attach":
+        return f"{groups[0].upper()}{groups[1:]} cannot be attached, so the call is not reached: {case.refused}."
+    return f"With {groups} attached, the same call {'would be mapped' if case.refused is None else f'answers {case.refused}'}."
 
 
 def _groups(cases: Sequence[Case]) -> str:
-    return " or ".join(f"group {case.group} ({case.device}, behind {case.unit})" for case in cases)
+    return " or ".join(case.where for case in cases)
 
 
-def explain_map(error: DmaMapError, host: Host, devices: Sequence[str] = ()) -> Explanation:
+def explain_map(error: DmaMapError, host: Host, devices: Sequence[str] = (), *, machine: str | None = None) -> Explanation:
     """Make the line's call again, the memory at its vaddr being there.
 
-    It is made with the groups of `devices`, else with one group of each kind that the machine has. ValueError for a line of an unmap.
+    It is made with the groups of `devices`, else with one group of each kind that the machine has. `machine`: the name or path that the
+    host was loaded by, for the experiment to print. ValueError for a line of an unmap, or a device that the machine does not have.
     """
     if error.verb != "map":
         raise ValueError(f"a line of vfio_dma_{error.verb} is not explained yet: give one of vfio_dma_map")
-    found = Explanation(error, host)
+    _need(host, devices)
+    found = Explanation(error, host, host.machine.name if machine is None else machine)
     for device in devices or [group.devices[0] for group in _kinds(host)]:
         found.cases.append(_try(error, host, device))
     if not found.causes:
         found.others = _others(error, host, found.cases)
     return found
+
+
+def _need(host: Host, devices: Sequence[str]) -> None:
+    known = [device for group in host.groups for device in group.devices]
+    for device in devices:
+        if device not in host.machine.topology and device not in known:
+            raise ValueError(f"{host.machine.name} has no device {device}: name one of its devices, such as {', '.join(known[-3:])}")
 
 
 def _kinds(host: Host) -> list[IommuGroup]:
@@ -141,18 +182,22 @@ def _attached(host: Host, device: str) -> AddressSpace:
 
 def _try(error: DmaMapError, host: Host, device: str) -> Case:
     group = host.group_of(device)
-    number, unit = (group.id, group.unit.name if group.unit else "no IOMMU") if group else (-1, "no IOMMU")
+    unit = group.unit.name if group is not None and group.unit is not None else "no IOMMU"
+    case = Case(device, None if group is None else group.id, unit)
     try:
         space = _attached(host, device)
-        page = host.machine.page_size
-        vaddr = error.vaddr or 0
-        start, end = vaddr // page * page, -(-(vaddr + error.size) // page) * page
+    except (VfioError, KernelCrashError, NotModelledError) as refused:
+        return replace(case, refused=refused, stage="attach")
+    page = host.machine.page_size
+    vaddr = error.vaddr or 0
+    start, end = vaddr // page * page, -(-(vaddr + error.size) // page) * page
+    try:
         if start < end <= 1 << 64:
             space.process.remap(start, end - start)
         space.container.map_dma(error.iova, error.size, vaddr)
     except (VfioError, KernelCrashError, NotModelledError) as refused:
-        return Case(device, number, unit, refused)
-    return Case(device, number, unit, None)
+        return replace(case, refused=refused)
+    return case
 
 
 def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str, str, str]]:

@@ -42,8 +42,8 @@ def run(options: argparse.Namespace) -> int:
         complain(f"no line of the form 'vfio_dma_map(0x..., 0x..., 0x..., 0x...) = -22 (...)' in {options.line!r}")
         return UNUSABLE
     try:
-        hosts = [load(name, options.kernel) for name in ([options.machine] if options.machine else ONE_OF_EACH)]
-        found = [explain_map(error, host, options.device) for host in hosts]
+        names = [options.machine] if options.machine else ONE_OF_EACH
+        found = [explain_map(error, load(name, options.kernel), options.device, machine=name) for name in names]
     except ValueError as problem:
         complain(str(problem))
         return UNUSABLE
