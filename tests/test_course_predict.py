@@ -62,11 +62,28 @@ def test_the_reveal_of_an_untouched_question_says_so_and_gives_every_reason(gues
     reveal = guess.reveal(2, WHY, because=BECAUSE)
     assert reveal.verdict == "untouched"
     assert str(reveal).splitlines() == [
-        "No prediction was made: choose an answer above, then run this cell again. It is 2.",
-        BECAUSE,
-        "Not 1: Two SMMUs share no page table.",
-        "Not 3: Only two <units> are there.",
+        "No prediction was made: choose an answer above, then run this cell again.",
+        f"(The answer: It is 2. {BECAUSE} Not 1: Two SMMUs share no page table. Not 3: Only two <units> are there.)",
     ]
+
+
+def test_an_untouched_question_shows_no_answer_before_its_details_are_opened(guess):
+    shown, details, folded = guess.reveal(2, WHY, because=BECAUSE)._repr_mimebundle_()["text/html"].partition("<details>")
+    assert details == "<details>"
+    assert shown == "<div><p><strong>No prediction was made: choose an answer above, then run this cell again.</strong></p>"
+    assert folded == (
+        "<summary>Show the answer and the reasons without a prediction</summary><p><strong>It is 2.</strong></p>"
+        f"<p>{BECAUSE}</p><p>Not 1: Two <code>SMMU</code>s share no page table.</p>"
+        "<p>Not 3: Only two &lt;units&gt; are there.</p></details></div>"
+    )
+
+
+@pytest.mark.parametrize("option", [1, 2])
+def test_who_made_a_prediction_sees_the_answer_at_once(guess, option):
+    guess.choose(option)
+    shown = guess.reveal(2, WHY, because=BECAUSE)._repr_mimebundle_()["text/html"]
+    assert BECAUSE in shown
+    assert "<details" not in shown
 
 
 def test_an_untouched_question_can_still_be_answered_after_its_reveal(guess):

@@ -13,6 +13,8 @@ from typing import Any
 from vfiolab.course.words import html, plain
 
 Option = str | int
+UNTOUCHED = "No prediction was made: choose an answer above, then run this cell again."
+SUMMARY = "Show the answer and the reasons without a prediction"
 
 
 class Prediction:
@@ -130,28 +132,35 @@ class Reveal:
             return "untouched"
         return "right" if self.answer == self.truth else "wrong"
 
-    def _lines(self) -> list[str]:
-        """Say the verdict, then why; a learner who did not choose gets the reason of every other option too."""
+    def _told(self) -> list[str]:
+        """Say the verdict, then why, to a learner who did choose."""
         if self.verdict == "right":
             return [f"Right: you predicted {self.truth}.", self.because]
-        if self.verdict == "wrong":
-            said = f"Not quite: you predicted {self.answer}, and it is {self.truth}."
-            return [said, *(reason for option, reason in self.reasons if option == self.answer), self.because]
-        return [
-            f"No prediction was made: choose an answer above, then run this cell again. It is {self.truth}.",
-            self.because,
-            *(f"Not {option}: {reason}" for option, reason in self.reasons),
-        ]
+        said = f"Not quite: you predicted {self.answer}, and it is {self.truth}."
+        return [said, *(reason for option, reason in self.reasons if option == self.answer), self.because]
+
+    def _kept_back(self) -> list[str]:
+        """Say what is true, then why, and the reason of every other option, for a learner who did not choose."""
+        return [f"It is {self.truth}.", self.because, *(f"Not {option}: {reason}" for option, reason in self.reasons)]
 
     def __str__(self) -> str:
-        return "\n".join(plain(line) for line in self._lines())
+        if self.verdict == "untouched":
+            return f"{UNTOUCHED}\n({plain(' '.join(['The answer:', *self._kept_back()]))})"
+        return "\n".join(plain(line) for line in self._told())
 
     def _repr_mimebundle_(self, **_kwargs: Any) -> dict[str, str]:
-        """Show the verdict as text that does not lean on colour."""
-        sign = {"right": "✓", "wrong": "✗", "untouched": "…"}[self.verdict]
-        first, *rest = (html(line) for line in self._lines())
+        """Show the verdict as text that does not lean on colour; without a prediction, the answer stays folded away."""
+        return {"text/plain": str(self), "text/html": f"<div>{self._folded() if self.verdict == 'untouched' else self._open()}</div>"}
+
+    def _open(self) -> str:
+        first, *rest = (html(line) for line in self._told())
+        sign = "✓" if self.verdict == "right" else "✗"
+        return f"<p>{sign} <strong>{first}</strong></p>" + "".join(f"<p>{line}</p>" for line in rest)
+
+    def _folded(self) -> str:
+        first, *rest = (html(line) for line in self._kept_back())
         body = "".join(f"<p>{line}</p>" for line in rest)
-        return {"text/plain": str(self), "text/html": f"<div><p>{sign} <strong>{first}</strong></p>{body}</div>"}
+        return f"<p><strong>{UNTOUCHED}</strong></p><details><summary>{SUMMARY}</summary><p><strong>{first}</strong></p>{body}</details>"
 
 
 def predict(question: str, *options: Option) -> Prediction:
@@ -161,8 +170,7 @@ def predict(question: str, *options: Option) -> Prediction:
     >>> guess
     Prediction('How many domains will two groups behind one IOMMU need?', (1, 2), answer=None)
     >>> print(guess.reveal(1, {2: "They can share one."}, because="One page table serves both."))
-    No prediction was made: choose an answer above, then run this cell again. It is 1.
-    One page table serves both.
-    Not 2: They can share one.
+    No prediction was made: choose an answer above, then run this cell again.
+    (The answer: It is 1. One page table serves both. Not 2: They can share one.)
     """
     return Prediction(question, options)
