@@ -1,9 +1,13 @@
 """The learner's verbs: made of the kernel's own, undone as a whole when refused, and clear about wrong input."""
 
+from dataclasses import replace
+
 import pytest
 from model_world import invariants, machines, snapshot
 
 import vfiolab as vl
+from vfiolab.kit import boot
+from vfiolab.model.grouping import GroupingOptions
 
 NIC, FAR = "0000:01:00.0", "0000:21:00.0"
 
@@ -218,6 +222,27 @@ def test_another_kernel_is_a_fresh_boot(space):
     other = space.host.with_kernel("4.4")
     assert ("4.4", 0) == (str(other.kernel), len(other.log.calls))
     assert len(space.host.groups) == len(other.groups)
+
+
+def test_another_kernel_keeps_the_options_that_shape_groups():
+    host = boot(vl.load("intel-vtd-39bit").machine, options=GroupingOptions(pcie_acs_override="downstream,multifunction"))
+    plain = boot(host.machine)
+    assert len(plain.groups) != len(host.groups)
+    assert len(host.groups) == len(host.with_kernel(host.kernel).groups)
+
+
+def test_every_host_that_the_kit_boots_has_the_learners_verbs():
+    m = vl.MachineBuilder("demo")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("smmu0", kind="arm-smmu-v3")))
+    for host in (m.host(), m.machine().host(), m.host().machine.host("4.4"), vl.load("two-smmu-server").machine.host(), boot(m.machine())):
+        assert isinstance(host.address_space(), vl.AddressSpace)
+
+
+def test_a_kernel_is_the_given_one_else_the_machines_else_the_newest():
+    machine = vl.load("intel-vtd-39bit").machine
+    assert ["4.4", "6.12", str(vl.Kernel())] == [
+        str(host.kernel) for host in (boot(machine, "4.4"), boot(replace(machine, kernel="6.12")), boot(replace(machine, kernel=None)))
+    ]
 
 
 def test_one_line_reprs_are_deterministic(space):

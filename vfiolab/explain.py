@@ -175,7 +175,7 @@ def _kinds(host: Host) -> list[IommuGroup]:
 
 
 def _attached(host: Host, device: str) -> AddressSpace:
-    space = Host(host.machine, host.kernel).address_space()
+    space = host.with_kernel(host.kernel).address_space()
     space.attach(device)
     return space
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vfiolab._paths import data_dir
 from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
+from vfiolab.model.grouping import GroupingOptions
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
-from vfiolab.model.machine import Machine
+from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci import Function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine(ModelMachine):
+    """A machine of the model whose `host` has the learner's verbs."""
+
+    @classmethod
+    def of(cls, plain: ModelMachine) -> Machine:
+        """Return a machine of the model as one whose `host` has the learner's verbs."""
+        return plain if isinstance(plain, cls) else cls(**{field.name: getattr(plain, field.name) for field in fields(plain)})
+
+    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+        """Boot a kernel on the machine, as `boot` does."""
+        return boot(self, kernel, options)
 
 
 class Host(ModelHost):
@@ -22,13 +38,17 @@ class Host(ModelHost):
     Host('two-smmu-server', kernel 6.12, 12 groups)
     """
 
+    def __init__(self, machine: ModelMachine, kernel: Kernel, options: GroupingOptions | None = None) -> None:
+        super().__init__(machine, kernel, options)
+        self.options = options
+
     def address_space(self, kind: int = 3) -> AddressSpace:
         """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
         return AddressSpace(self, kind)
 
     def with_kernel(self, kernel: Kernel | str) -> Host:
-        """Return the same machine, freshly booted with another kernel."""
-        return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel))
+        """Return the same machine, freshly booted with another kernel and the same options."""
+        return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel), self.options)
 
     @property
     def groups_table(self) -> Table:
@@ -62,14 +82,25 @@ class MachineBuilder(ModelBuilder):
     AddressSpace('demo', groups [], 0 mappings, 0 domains, no backend yet)
     """
 
-    def host(self, kernel: Kernel | str | None = None) -> Host:
-        """Boot a kernel on the machine; the newest by default."""
-        return _boot(self.machine(), kernel)
+    def machine(self) -> Machine:
+        """Return the machine so far; its `host` boots it with the learner's verbs."""
+        return Machine.of(super().machine())
+
+    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+        """Boot a kernel on the machine, as `boot` does."""
+        return boot(self.machine(), kernel, options)
 
 
-def _boot(machine: Machine, kernel: Kernel | str | None) -> Host:
+def boot(machine: ModelMachine, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+    """Boot a kernel on a machine: the given one, else the machine's own, else the newest. `options`: boot parameters that shape groups.
+
+    Every host of the kit starts so: `load`, `MachineBuilder.host`, `Machine.host`.
+
+    >>> boot(load("intel-vtd-39bit").machine, "4.4")
+    Host('intel-vtd-39bit', kernel 4.4, 30 groups)
+    """
     chosen = kernel if kernel is not None else machine.kernel or Kernel()
-    return Host(machine, chosen if isinstance(chosen, Kernel) else Kernel(chosen))
+    return Host(Machine.of(machine), chosen if isinstance(chosen, Kernel) else Kernel(chosen), options)
 
 
 def _what(function: Function) -> str:
@@ -96,14 +127,14 @@ def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
     from vfiolab.readers.pcifile import read_pci
 
     if str(name) in machines():
-        return _boot(read_machine_file(data_dir() / "machines" / f"{name}.json").with_assumed_units(), kernel)
+        return boot(read_machine_file(data_dir() / "machines" / f"{name}.json").with_assumed_units(), kernel)
     path = Path(name)
     if not path.exists():
         raise ValueError(f"no machine and no file is called {str(name)!r}; machines: {', '.join(machines())}")
     if path.suffix == ".json":
-        return _boot(read_machine_file(path).with_assumed_units(), kernel)
+        return boot(read_machine_file(path).with_assumed_units(), kernel)
     found = read_pci(path)
-    machine = Machine(
+    machine = ModelMachine(
         name=path.stem,
         topology=found.topology,
         source=str(path.name),
@@ -111,7 +142,7 @@ def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
         participants=found.participants,
         notes=tuple(found.warnings),
     )
-    return _boot(machine.with_assumed_units(), kernel)
+    return boot(machine.with_assumed_units(), kernel)
 
 
 def here(kernel: Kernel | str | None = None) -> Host:
