@@ -12,6 +12,7 @@ from vfiolab.kit import AddressSpace, Host
 from vfiolab.lab.panels import panels, status
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.core import IommuGroup
+from vfiolab.model.drivers import VFIO_DRIVERS
 
 _WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 
@@ -122,7 +123,7 @@ class Explorer:
         buttons = []
         for bdf in self._devices(group):
             driver = self.host.drivers.driver_of(bdf)
-            if driver not in {"vfio-pci", "vfio_mdev"}:
+            if driver not in VFIO_DRIVERS:
                 button = ipywidgets.Button(
                     description=f"Bind {bdf} to vfio-pci", tooltip=f"Now with {driver or 'no driver'}", layout={"width": "auto"}
                 )

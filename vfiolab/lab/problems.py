@@ -11,11 +11,11 @@ from typing import Any, cast
 from vfiolab.draw import SpaceFacts
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.errors import VfioError
+from vfiolab.model.process import CAP_IPC_LOCK
+from vfiolab.model.type1 import ENTRY_LIMIT
 
 MACHINE, DEVICE = "intel-vtd-39bit", "0000:01:00.0"
 OPTIONS = ("0", "EINVAL", "EEXIST", "ENOSPC", "EFAULT", "ENOMEM")
-LIMIT = "vfio_iommu_type1.dma_entry_limit"
-CAP_IPC_LOCK = 14
 RAM, RAM_SIZE = 0x4000_0000, 0x4000_0000
 WINDOW, WINDOW_END, WIDTH_END = 0xFEE0_0000, 0xFEF0_0000, 1 << 39
 
@@ -122,7 +122,7 @@ class Problem:
         s = Session(MACHINE)
         full = self.case.endswith("full")
         if full:
-            s.do("host.set_param", LIMIT, 1)
+            s.do("host.set_param", ENTRY_LIMIT, 1)
         s.do("space.attach", DEVICE)
         if full or "mapping" in self.case or self.case == "inside" or rng.random() < 0.5:
             s.do("space.map", RAM, "1G", name="RAM")

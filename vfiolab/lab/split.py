@@ -10,6 +10,7 @@ import ipywidgets
 from vfiolab.course.benches import FIRST, SECOND, two_units
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
+from vfiolab.lab.controls import choice
 from vfiolab.lab.panels import panel
 from vfiolab.lab.session import Refusal, word
 from vfiolab.model.errors import NAMES, KernelCrashError, NotModelledError, VfioError, WouldBlockError
@@ -79,23 +80,12 @@ class SplitLab:
     """Choose two units, a kernel and what is mapped; see whether the second group shares the first one's domain."""
 
     def __init__(self) -> None:
-        self.hardware = self._choice("Units", tuple(HARDWARE), "VT-d, two equal units")
-        self.kernel = self._choice("Kernel", KERNELS, "6.12")
-        self.mapped = self._choice("Mapped", tuple(MAPPED), "1 GiB at 0x4000_0000")
+        self.hardware = choice("Units", tuple(HARDWARE), "VT-d, two equal units", self._show)
+        self.kernel = choice("Kernel", KERNELS, "6.12", self._show)
+        self.mapped = choice("Mapped", tuple(MAPPED), "1 GiB at 0x4000_0000", self._show)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.box = ipywidgets.VBox([self.hardware, self.kernel, self.mapped, self.status, self.picture, self.panels])
         self._show()
-
-    def _choice(self, name: str, options: tuple[str, ...], value: str) -> ipywidgets.ToggleButtons:
-        buttons = ipywidgets.ToggleButtons(
-            options=options,
-            value=value,
-            description=name,
-            tooltips=[f"{name}: {option}" for option in options],
-            style={"button_width": "auto", "description_width": "70px"},
-        )
-        buttons.observe(lambda _: self._show(), "value")
-        return buttons
 
     def run(self) -> Experiment:
         """Run what is chosen: what each click does."""
