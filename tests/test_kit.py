@@ -114,6 +114,7 @@ def test_an_undo_that_cannot_be_done_hides_neither_the_refusal_nor_the_other_ste
     with pytest.raises(vl.VfioError, match="there is no device") as caught:
         space.attach("0000:02:00.0", NIC, "0000:ff:00.0")
     assert ["driver e1000e is not loaded" in note for note in caught.value.__notes__] == [True]
+    assert caught.value.__notes__ == caught.value._render_traceback_()[-1:]
     assert ["close_group", "bind"] * 2 == [call.verb for call in space.log.calls if call.verb in ("close_group", "bind")][2:]
     assert () == space.groups
 

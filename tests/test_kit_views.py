@@ -1,6 +1,8 @@
 """What an address space and a host show of themselves in a notebook."""
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 import vfiolab as vl
 
@@ -44,5 +46,15 @@ def test_a_refusal_in_a_cell_shows_its_case_instead_of_the_models_frames(space):
     with pytest.raises(vl.VfioError) as refused:
         space.map(0x800_0000, "1M")
     lines = refused.value._render_traceback_()
-    assert "EINVAL (Invalid argument)" == lines[0]
-    assert not any("Traceback" in line for line in lines)
+    assert ['space.map(0x800_0000, "1M")', "EINVAL (Invalid argument)"] == [lines[0].partition(": ")[2], lines[1]]
+    assert not any("vfiolab/" in line or "Traceback" in line for line in lines)
+
+
+def test_a_refusal_in_a_notebook_names_the_line_of_the_cell():
+    shell = InteractiveShell.instance()
+    define = 'import vfiolab as vl\nspace = vl.load("two-smmu-server").address_space()\n'
+    cell = define + 'def far():\n    space.map(0x800_0000, "1M")\nspace.attach("0000:01:00.0")\nfar()'
+    with capture_output() as output:
+        shell.run_cell(cell)
+    lines = output.stdout.splitlines()
+    assert ["line 6: far()", 'line 4, in far: space.map(0x800_0000, "1M")', "EINVAL (Invalid argument)"] == lines[:3]

@@ -1,8 +1,11 @@
 """What a learner types: load a machine, open an address space, attach, map, look."""
 
 from vfiolab.kit.host import Host, Machine, MachineBuilder, boot, here, load, machines
+from vfiolab.kit.ipython import install
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.space import AddressSpace, plot
 from vfiolab.kit.table import Table
 
 __all__ = ["AddressSpace", "Host", "Journey", "Machine", "MachineBuilder", "Table", "boot", "here", "load", "machines", "plot"]
+
+install()

@@ -55,10 +55,6 @@ class VfioError(OSError):
     def __reduce__(self) -> tuple[Any, ...]:
         return VfioError, (self.name, self.why, self.source, self.fix, self.checks)
 
-    def _render_traceback_(self) -> list[str]:
-        """Show the case, not the model's own frames, when a notebook's cell ends with this error (IPython asks for it)."""
-        return self.explain().splitlines()
-
     def explain(self) -> str:
         """Return the whole case as text: the rule, the kernel function, the way out, and every check in order."""
         lines = [f"{self.name} ({STRERROR[self.name]})", f"  why:    {self.why}", f"  source: {self.source}"]
