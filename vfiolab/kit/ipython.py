@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def shown(error: VfioError) -> list[str]:
-    """Return what IPython prints for a refusal: the lines of the user's own code that led to it, outermost first, then the case and its notes."""
+    """Return what IPython prints for a refusal: the lines of the user's own code, outermost first, then the case and its notes."""
     return [*_own_lines(error), *error.explain().splitlines(), *getattr(error, "__notes__", ())]
 
 
