@@ -8,6 +8,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+import vfiolab
+
 #: The words, each a module of ``vfiolab.commands`` with ``add(subparsers)``.
 WORDS = ("explain", "groups", "lab", "replay", "snapshot")
 
@@ -18,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
         prog="vfiolab",
         description="See, predict and test how Linux groups PCI devices and gives them to user space (VFIO).",
     )
+    top.add_argument("--version", action="version", version=f"vfiolab {vfiolab.__version__}")
     words = top.add_subparsers(metavar="WORD", required=True)
     for word in WORDS:
         importlib.import_module(f"vfiolab.commands.{word}").add(words)

@@ -38,7 +38,10 @@ COMPARED = {
 }
 ONLY_ON_SUCCESS = frozenset({"unmap", "dirty", "get_info", "open_group", "group_status"})
 CAPABILITY_FIELDS = ("id", "version", "off", "ranges", "flags", "pgsize_bitmap", "max_dirty_bitmap_size", "avail")
+CONTAINER_NODE = "/dev/vfio/vfio"
 UNKNOWN_IOCTL = 0x3BFF
+U32 = 1 << 32
+FIELDS_OF_32_BITS = frozenset({"argsz", "flags", "index", "start", "count"})
 MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
 
 
@@ -84,7 +87,7 @@ class _Client:
             return Done(operation, UNANSWERED)
         carry_out: Callable[[Operation], int | None] | None = getattr(self, f"_do_{verb}", None)
         if carry_out is None:
-            raise InputError(f"no such operation: {verb}", line=operation.line, advice="see the words in data/README.md")
+            return Done(operation, SKIPPED, why=f"unknown operation {verb}: data/README.md lists the words")
         mark = len(self.host.log.calls)
         self.output: dict[str, Any] = {}
         done = Done(operation, "0")
@@ -111,12 +114,12 @@ class _Client:
     # arguments
 
     def _number(self, word: str) -> int:
-        if word.startswith("@"):
-            return self.host.machine.arena.base + int(word[1:], 0)
-        return int(word, 0) % U64
+        return number(word, self.host.machine.arena.base)
 
     def _args(self, operation: Operation, *names: str) -> dict[str, Any]:
-        return {name: self._number(operation.args[name]) for name in names if name in operation.args}
+        """Return arguments as the structs hold them: 64 bits, or 32 where the field is that wide."""
+        given = {name: self._number(operation.args[name]) for name in names if name in operation.args}
+        return {name: value % U32 if name in FIELDS_OF_32_BITS else value for name, value in given.items()}
 
     def _new(self, operation: Operation) -> str:
         name = operation.names[0]
@@ -152,7 +155,8 @@ class _Client:
 
     def _do_open_container(self, o: Operation) -> None:
         name = self._new(o)
-        self.handles[name] = self.process.open_container()
+        path = o.args.get("path", CONTAINER_NODE)
+        self.handles[name] = self.process.open_container() if path == CONTAINER_NODE else Descriptor(self.process)
 
     def _do_open_group(self, o: Operation) -> None:
         name = self._new(o)
@@ -161,7 +165,7 @@ class _Client:
             if group is None:
                 raise _Skip("device has no iommu_group")
             self.output["group"] = group.id
-        opened = self.process.open_group(o.args["dev"] if "dev" in o.args else int(o.args["grp"], 0))
+        opened = self.process.open_group(o.args["dev"] if "dev" in o.args else o.args["grp"])
         self.handles[name] = opened
         self.output["group"] = opened.id
 
@@ -179,7 +183,7 @@ class _Client:
     def _do_set_container(self, o: Operation) -> None:
         group = self._group(o)
         if "fd" in o.args:
-            group.set_container(int(o.args["fd"], 0))
+            group.set_container(self._number(o.args["fd"]) % U32)
             return
         other = self._handle(o, 1)
         group.set_container(other if isinstance(other, Container) else other.fd)
@@ -199,7 +203,7 @@ class _Client:
     def _do_get_info(self, o: Operation) -> None:
         container = self._container(o)
         asked = o.args.get("argsz", "auto")
-        info = container.get_info(24 if asked == "auto" else self._number(asked))
+        info = container.get_info(24 if asked == "auto" else self._number(asked) % U32)
         if asked == "auto" and info.argsz > 24:
             info = container.get_info(info.argsz)
         self.output.update(info.as_dict())
@@ -207,7 +211,7 @@ class _Client:
     def _do_map(self, o: Operation) -> None:
         container = self._container(o)
         args = {"iova": 0, "size": 0, "vaddr": self.host.machine.arena.base} | self._args(o, "iova", "size", "vaddr", "argsz")
-        container.map_dma(**args, flags=self._map_flags(o.args.get("flags", "rw")), ptr=o.args.get("ptr", "good"))
+        container.map_dma(**args, flags=self._map_flags(o.args.get("flags", "rw")) % U32, ptr=o.args.get("ptr", "good"))
 
     def _map_flags(self, word: str) -> int:
         if word and set(word) <= MAP_FLAGS.keys():
@@ -219,7 +223,7 @@ class _Client:
         flags = o.args.get("flags", "0")
         unmapped, bitmap = container.unmap_dirty(
             **self._args(o, "iova", "size", "argsz", "bm_pgsize", "bm_size"),
-            flags=2 if flags == "all" else self._number(flags),
+            flags=2 if flags == "all" else self._number(flags) % U32,
             ptr=o.args.get("ptr", "good"),
         )
         self.output["unmapped"] = unmapped
@@ -228,9 +232,8 @@ class _Client:
 
     def _do_dirty(self, o: Operation) -> None:
         container = self._container(o)
-        bitmap = container.dirty_pages(
-            **self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size"), ptr=o.args.get("ptr", "good")
-        )
+        args = {"flags": 1} | self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size")
+        bitmap = container.dirty_pages(**args, ptr=o.args.get("ptr", "good"))
         if bitmap is not None:
             self.output["dirty_bits"] = bitmap.bit_count()
 
@@ -251,19 +254,24 @@ class _Client:
             self.output = dict(self.host.log.calls[-1].output)
 
     def _do_unbind(self, o: Operation) -> None:
-        self.host.unbind(o.args["dev"])
-        self.output = dict(self.host.log.calls[-1].output)
+        self.output["driver"] = None
+        if o.args["dev"] in self.host.drivers:
+            self.host.unbind(o.args["dev"])
 
     def _do_rlimit_memlock(self, o: Operation) -> None:
-        limit = int(o.names[0], 0)
+        limit = -1 if o.names[0].startswith("-") else self._number(o.names[0])
         self.process.set_memlock(None if limit < 0 else limit)
 
     def _do_drop_cap(self, o: Operation) -> None:
-        number = int(o.args.get("cap", "14"), 0)
-        if o.args.get("restore"):
-            self.process.restore_capability(number)
+        capability, keep = self._number(o.args.get("cap", "14")), "keep" in o.args
+        if "restore" not in o.args:
+            self.process.drop_capability(capability, keep=keep)
+        elif keep:
+            self.process.restore_capability(capability)
         else:
-            self.process.drop_capability(number)
+            raise VfioError(
+                "EPERM", "a capability that is given up for good cannot be effective", "cap_capset, security/commoncap.c", "keep it"
+            )
 
     def _do_status(self, _: Operation) -> None:
         self.output["VmLck_kB"] = self.process.locked_pages * self.process.page_size // 1024
@@ -288,8 +296,9 @@ def run(questions: Iterable[Iterable[Operation]], machine: Machine) -> list[list
     return [_Client(machine).run(operations) for operations in questions]
 
 
-def format_results(scenarios: Iterable[Scenario], results: Iterable[list[Done]]) -> Iterator[str]:
-    """Yield the model's own answers as lines of a trace."""
+def format_results(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machine: Machine) -> Iterator[str]:
+    """Yield the model's own answers as lines of a trace; the IOMMU core's events on Arm, where traces hold them."""
+    events = any(unit.is_arm for unit in machine.units)
     for scenario, done in zip(scenarios, results, strict=True):
         yield f"## {scenario.name}"
         for one in done:
@@ -297,7 +306,8 @@ def format_results(scenarios: Iterable[Scenario], results: Iterable[list[Done]])
             if one.result in (SKIPPED, CRASH, UNANSWERED) and one.why:
                 output = " " + json.dumps({"why": one.why}, separators=(",", ":"))
             yield f"{one.operation.text} -> {one.result}{output}"
-            yield from (f"    {event}" for event in (*canonical(one.events), *canonical(one.exit_events)))
+            if events:
+                yield from (f"    {event}" for event in (*canonical(one.events), *canonical(one.exit_events)))
         yield ""
 
 
@@ -359,7 +369,7 @@ def compare(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machin
                 report.divergences.append(
                     Divergence(scenario.name, index, mine.operation.line, mine.operation.text, *_differing(kernel_says, model_says))
                 )
-            lost = not kernel.has("inclusive_ends") and _ends_at_top(mine.operation, answer)
+            lost = not kernel.has("inclusive_ends") and _ends_at_top(mine.operation, answer, machine.arena.base)
     return report
 
 
@@ -371,7 +381,7 @@ def _sides(answer: Answer, mine: Done, *, events: bool, ordered: bool) -> tuple[
         return kernel, model
     if answer.result == "0" or verb not in ONLY_ON_SUCCESS:
         for key in COMPARED.get(verb, ()):
-            if key in answer.output:
+            if key in answer.output and (key != "dirty_bits" or key in mine.output):
                 kernel[key], model[key] = _plain(answer.output[key]), _plain(mine.output.get(key))
     if events and not (verb == "map" and answer.result != "0") and verb not in ("bind", "unbind"):
         theirs = [line for line in answer.events if not line.startswith(("prep_msi", "attach_dev"))]
@@ -393,8 +403,14 @@ def _differing(kernel: dict[str, Any], model: dict[str, Any]) -> tuple[str, str]
     return tuple(", ".join(f"{key} {side[key]}" for key in keys) for side in (kernel, model))  # type: ignore[return-value] # two sides
 
 
-def _ends_at_top(operation: Operation, answer: Answer) -> bool:
+def _ends_at_top(operation: Operation, answer: Answer, arena: int) -> bool:
     if operation.verb != "map" or answer.result != "0":
         return False
-    numbers = [int(operation.args.get(name, "0"), 0) % U64 for name in ("iova", "size")]
-    return sum(numbers) == U64
+    return sum(number(operation.args.get(name, "0"), arena) for name in ("iova", "size")) == U64
+
+
+def number(word: str, arena: int) -> int:
+    """Read a number of a trace: decimal, 0x hex, or @ and an offset into the arena; negative ones wrap to 64 bits."""
+    if word.startswith("@"):
+        return (arena + number(word[1:], 0)) % U64
+    return (int(word, 10) if word.lstrip("-").isdecimal() else int(word, 0)) % U64

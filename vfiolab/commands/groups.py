@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vfiolab.commands import complain, say
+from vfiolab.commands import complain, machine_file, say
 from vfiolab.commands.groupsview import as_json, as_text
 from vfiolab.model.aliases import short
 from vfiolab.model.grouping import Grouping, GroupingOptions, NotComputableError, iommu_groups
@@ -29,35 +29,27 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "groups",
         help="compute the IOMMU groups of a machine, and say why they are so",
-        description="Compute the IOMMU groups of a machine as Linux does. Groups recorded in the input are never"
-        " used for that.",
+        description="Compute the IOMMU groups of a machine as Linux does. Groups recorded in the input are never used for that.",
     )
     parser.add_argument(
         "path",
         nargs="?",
         metavar="PATH",
-        help="lspci -vvvnn text, a machine file, a sysfs tree (folder or tar), '-' for standard input; without it,"
-        " this machine",
+        help="lspci -vvvnn text, a machine file, a sysfs tree (folder or tar), '-' for standard input; without it, this machine",
     )
     parser.add_argument(
         "--kernel",
         metavar="V",
         help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)",
     )
-    parser.add_argument(
-        "--why", metavar="DEVICE", help="say what put this device into its group; 'all' for a table of all devices"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="compare with the groups recorded in the input; exit 1 if they differ"
-    )
+    parser.add_argument("--why", metavar="DEVICE", help="say what put this device into its group; 'all' for a table of all devices")
+    parser.add_argument("--check", action="store_true", help="compare with the groups recorded in the input; exit 1 if they differ")
     parser.add_argument(
         "--against",
         metavar="FILE",
         help="with --check: take the recorded groups from this file (dmesg, a listing by group, another machine file)",
     )
-    parser.add_argument(
-        "--json", action="store_true", help='print {"groups": [[address, ...], ...], "warnings": [...]}'
-    )
+    parser.add_argument("--json", action="store_true", help='print {"groups": [[address, ...], ...], "warnings": [...]}')
     parser.add_argument(
         "--pcie-acs-override",
         default="",
@@ -107,9 +99,10 @@ def _read(path: str | None) -> PciInput:
         return read_sysfs()
     if path == "-":
         return read_pci_text(sys.stdin.read(), source="standard input")
-    if not Path(path).exists():
-        raise InputError("no such file or folder", where=path)
-    return read_pci(Path(path))
+    file = machine_file(path)
+    if not file.exists():
+        raise InputError("no such file or folder", where=path, advice="and no machine of the kit is called so")
+    return read_pci(file)
 
 
 def _kernel(wanted: str | None, found: PciInput) -> tuple[Kernel, list[str]]:
@@ -166,12 +159,8 @@ def compare(grouping: Grouping, recorded: Recorded, source: str) -> dict[str, An
     wanted = {tuple(sorted(members)) for members in recorded}
     missing = sorted(listed - set(grouping.reasons))
     differences = [f"recorded, but not among the computed: {', '.join(map(short, missing))}"] if missing else []
-    differences += [
-        f"recorded as one group, not computed so: {', '.join(map(short, one))}" for one in sorted(wanted - computed)
-    ]
-    differences += [
-        f"computed as one group, not recorded so: {', '.join(map(short, one))}" for one in sorted(computed - wanted)
-    ]
+    differences += [f"recorded as one group, not computed so: {', '.join(map(short, one))}" for one in sorted(wanted - computed)]
+    differences += [f"computed as one group, not recorded so: {', '.join(map(short, one))}" for one in sorted(computed - wanted)]
     unrecorded = [bdf for bdf in grouping.reasons if bdf not in listed]
     return {
         "source": source,
@@ -210,9 +199,7 @@ def _hints(found: PciInput, grouping: Grouping) -> list[str]:
     )
     idle = [f.bdf for f in grouping.topology.values() if f.acs and f.acs.cap & 0x1D and not f.acs.ctrl & 0x1D]
     more = [
-        f"{short(bdf)}: ACS is there but off; Linux turns it on only with an IOMMU in use, and groups may then be"
-        " smaller"
-        for bdf in idle
+        f"{short(bdf)}: ACS is there but off; Linux turns it on only with an IOMMU in use, and groups may then be smaller" for bdf in idle
     ]
     return [hint, *more]
 

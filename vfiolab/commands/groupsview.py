@@ -12,9 +12,7 @@ from vfiolab.readers.pciids import pci_ids
 __all__ = ["as_json", "as_text"]
 
 
-def as_json(
-    grouping: Grouping, warnings: list[str], device: str | None, check: dict[str, Any] | None
-) -> dict[str, Any]:
+def as_json(grouping: Grouping, warnings: list[str], device: str | None, check: dict[str, Any] | None) -> dict[str, Any]:
     """Return the answer as the object that --json prints."""
     answer: dict[str, Any] = {"groups": [list(members) for members in grouping.groups], "warnings": warnings}
     if device is not None:
@@ -64,9 +62,7 @@ def _group_lines(source: str, grouping: Grouping) -> list[str]:
     width = max((len(short(bdf)) for bdf in grouping.topology), default=7)
     for number, members in enumerate(grouping.groups):
         for n, bdf in enumerate(members):
-            lines.append(
-                f"{f'group {number}' if n == 0 else '':<10} {short(bdf):<{width}}  {_name(grouping, bdf)}".rstrip()
-            )
+            lines.append(f"{f'group {number}' if n == 0 else '':<10} {short(bdf):<{width}}  {_name(grouping, bdf)}".rstrip())
     if grouping.left_out:
         lines += ["", "In no group:"]
         lines += [f"  {short(bdf):<{width}}  {_name(grouping, bdf)}: {why}" for bdf, why in grouping.left_out.items()]

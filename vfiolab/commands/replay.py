@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from vfiolab._paths import data_dir
-from vfiolab.commands import complain, say
+from vfiolab.commands import complain, machine_file, say
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.machinefile import read_machine_file
 from vfiolab.readers.trace import questions, read_trace_file
@@ -25,7 +25,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         description="Run a trace's operations through the model and print each divergence from what the kernel answered.",
     )
     parser.add_argument("trace", metavar="FILE.trace", help="a trace, or a folder of folders that each hold one beside its machine.json")
-    parser.add_argument("--machine", metavar="machine.json", help="the machine file (default: machine.json beside the trace)")
+    parser.add_argument(
+        "--machine",
+        metavar="machine.json",
+        help="a machine file, or the name of a machine of the kit (default: machine.json beside the trace)",
+    )
     parser.add_argument("--results", action="store_true", help="print the model's own answers instead; recorded ones are not looked at")
     parser.set_defaults(run=run)
 
@@ -36,10 +40,25 @@ def run(options: argparse.Namespace) -> int:
         path = Path(options.trace)
         if path.is_dir():
             return _folder(path)
-        return _one(path, Path(options.machine) if options.machine else path.with_name("machine.json"), results=options.results)
-    except (InputError, OSError) as error:
-        complain(str(error))
-        return UNUSABLE
+        return _one(path, _machine(path, options.machine), results=options.results)
+    except InputError as error:
+        complain(f"vfiolab replay: {error}")
+    except OSError as error:
+        complain(f"vfiolab replay: {error.filename}: {error.strerror}")
+    return UNUSABLE
+
+
+def _machine(trace: Path, given: str | None) -> Path:
+    if not trace.is_file():
+        raise InputError("no such file", where=str(trace), advice="give a .trace file, or a folder of folders that each hold one")
+    beside = trace.with_name("machine.json")
+    if given is None and not beside.is_file():
+        raise InputError(
+            "no machine.json is beside it",
+            where=str(trace),
+            advice="name the machine it was recorded on: --machine FILE, or a machine of the kit",
+        )
+    return machine_file(given) if given is not None else beside
 
 
 def _one(trace: Path, machine_file: Path, *, results: bool) -> int:
@@ -49,7 +68,7 @@ def _one(trace: Path, machine_file: Path, *, results: bool) -> int:
     machine = read_machine_file(machine_file)
     scenarios = read_trace_file(trace)
     if results:
-        for line in format_results(scenarios, carry_out(questions(scenarios), machine)):
+        for line in format_results(scenarios, carry_out(questions(scenarios), machine), machine):
             say(line)
         return 0
     report = compare(scenarios, carry_out(questions(scenarios), machine), machine)

@@ -24,9 +24,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         " As root it is complete; open it later with 'vfiolab groups OUT'.",
     )
     parser.add_argument("out", metavar="OUT", help="file to write, a machine file (JSON); '-' for standard output")
-    parser.add_argument(
-        "--sysfs", default=str(SYS), metavar="TREE", help="sysfs tree to read instead of this machine's /sys"
-    )
+    parser.add_argument("--sysfs", default=str(SYS), metavar="TREE", help="sysfs tree to read instead of this machine's /sys")
     parser.add_argument("--force", action="store_true", help="write over an existing file")
     parser.set_defaults(run=run)
 

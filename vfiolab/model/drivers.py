@@ -113,6 +113,10 @@ class Drivers:
             self._bound[name] = "vfio_mdev"
             self._vfio_group(name, group).bound.add(name)
 
+    def __contains__(self, bdf: object) -> bool:
+        """Say whether the machine has this device at present."""
+        return bdf in self._bound
+
     def driver_of(self, bdf: str) -> str | None:
         """Return the driver that a device is bound to, None without one; ENOENT if there is no such device."""
         if word("device", bdf) not in self._bound:
@@ -132,18 +136,19 @@ class Drivers:
         """
         if self.driver_of(bdf) == driver:
             return
-        if word("driver", driver) not in self.loaded:
+        word("driver", driver)
+        if bdf not in self.topology:
+            raise VfioError(
+                "ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it"
+            )
+        self.unbind(bdf)
+        if driver not in self.loaded:
             raise VfioError(
                 "ENOENT",
                 f"the driver {driver} is not loaded: {', '.join(sorted(self.loaded))} are",
                 "sysfs: /sys/bus/pci/drivers",
                 f"modprobe {driver}",
             )
-        if bdf not in self.topology:
-            raise VfioError(
-                "ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it"
-            )
-        self.unbind(bdf)
         probe = _Probe(self, self.topology[bdf], driver)
         try:
             if driver in VFIO_DRIVERS:

@@ -89,11 +89,12 @@ class IrqState:
     """Which interrupt type a device has enabled, how many vectors it was allocated, and what each is to write.
 
     `allocated` are the messages of all its vectors (none where the host's controller is not known), `messages` those of the vectors that
-    have an eventfd: the others are masked.
+    have an eventfd: the others are masked. `singles`: which of ERR and REQ have an eventfd.
     """
 
     index: int | None = None
     vectors: int = 0
+    singles: set[int] = field(default_factory=set)
     allocated: dict[int, Message] = field(default_factory=dict)
     messages: dict[int, Message] = field(default_factory=dict)
 
@@ -154,9 +155,10 @@ def _other_type(r: IrqRequest) -> str | None:
 
 
 def _not_enabled(r: IrqRequest) -> str | None:
-    if r.flags & DATA_NONE and not r.count and r.index <= MSIX and r.state.index != r.index:
-        return f"{INDEX_NAMES[r.index]} is not enabled on {r.function.bdf}"
-    return None
+    enabled = r.state.index == r.index if r.index <= MSIX else r.index in r.state.singles
+    if r.flags & DATA_EVENTFD or r.flags & 0x38 != ACTION_TRIGGER or enabled:
+        return None
+    return f"{INDEX_NAMES[r.index]} is not enabled on {r.function.bdf}"
 
 
 def _grown(r: IrqRequest) -> str | None:
@@ -170,7 +172,7 @@ IRQ_CHECKS = (
           lambda r: f"index {r.index} is none of {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}" if r.index > REQ else None, "MSI is 1, MSI-X is 2"),
     Check("the vectors exist on the device", "EINVAL", "vfio_set_irqs_validate_and_prepare, drivers/vfio/vfio_main.c", _range, "ask DEVICE_GET_IRQ_INFO for the count"),
     Check("the flags are one data type and one action", "EINVAL", "vfio_set_irqs_validate_and_prepare, drivers/vfio/vfio_main.c", _flags, "eventfd + trigger is 0x24"),
-    Check("what is to be disabled is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", _not_enabled, "enable it first"),
+    Check("what is to be disabled or signalled is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", _not_enabled, "enable it first"),
     Check("no other interrupt type is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", _other_type, "disable that one first (count = 0)"),
     Check("the vectors were allocated at enabling", "EINVAL", f"vfio_msi_set_block, {INTRS}", _grown, "disable, then enable with all vectors at once"),
 )  # fmt: skip
@@ -191,12 +193,17 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
         raise
     if r.flags & 0x38 != ACTION_TRIGGER:
         raise NotModelledError("SET_IRQS with MASK or UNMASK is not modelled")
-    if not r.count:
-        if r.index <= MSIX:
-            r.state.disable()
-        return
-    if r.index > MSIX or not r.flags & DATA_EVENTFD:
-        return
+    if not r.count and r.index <= MSIX:
+        r.state.disable()
+    elif not r.count:
+        r.state.singles.discard(r.index)
+    elif r.index > MSIX and r.flags & DATA_EVENTFD:
+        r.state.singles.add(r.index)
+    elif r.flags & DATA_EVENTFD:
+        _enable(core, controller, group, r)
+
+
+def _enable(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None, r: IrqRequest) -> None:
     messages = r.index in (MSI, MSIX) and controller is not None
     if messages:
         _need_modelled(core, controller, group)

@@ -126,6 +126,7 @@ class Process:
         self.memlock = memlock
         self.locked_pages = 0
         self.capabilities = {CAP_IPC_LOCK, CAP_SYS_RAWIO}
+        self.permitted = set(range(64))
         self.descriptors: dict[int, File] = {}
         self.exited = False
 

@@ -53,6 +53,11 @@ class UserProcess(Process):
 
     def _find_group(self, group: int | str) -> VfioGroup:
         drivers, source = self.system.drivers, "open of /dev/vfio/N"
+        if isinstance(group, str) and group.startswith("noiommu-"):
+            unprotected = next((vfio for vfio in drivers.noiommu.values() if f"noiommu-{vfio.id}" == group), None)
+            if unprotected is None:
+                raise VfioError("ENOENT", f"/dev/vfio/{group} does not exist", source, "bind a device to vfio-pci in no-IOMMU mode first")
+            return unprotected
         if isinstance(group, str) and not group.isdecimal():
             drivers.driver_of(group)
             of = self.system.core.group_of(group)
@@ -66,9 +71,8 @@ class UserProcess(Process):
                 raise VfioError("ENOENT", where, source, f"bind {group} to vfio-pci first")
             return vfio
         number = field("group", int(group) if isinstance(group, str) else group, 32)
-        for vfio in (*drivers.groups.values(), *drivers.noiommu.values()):
-            if vfio.id == number:
-                return vfio
+        if number in drivers.groups:
+            return drivers.groups[number]
         raise VfioError(
             "ENOENT",
             f"/dev/vfio/{number} does not exist: no device of such a group is on a VFIO driver",
@@ -99,16 +103,22 @@ class UserProcess(Process):
         with self.log.call("mem", "", vaddr=vaddr, size=size, prot=prot):
             self.memory.place(place, prot)
 
-    def drop_capability(self, number: int = CAP_IPC_LOCK) -> None:
-        """Give up a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO."""
+    def drop_capability(self, number: int = CAP_IPC_LOCK, *, keep: bool = True) -> None:
+        """Do without a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO. keep=False gives it up for good."""
         number = field("capability", number, 32)
         with self.log.call("drop_cap", "", cap=number):
             self.capabilities.discard(number)
+            if not keep:
+                self.permitted.discard(number)
 
     def restore_capability(self, number: int = CAP_IPC_LOCK) -> None:
-        """Take a capability back."""
+        """Take a capability back; EPERM if it was given up for good."""
         number = field("capability", number, 32)
         with self.log.call("drop_cap", "", cap=number, restore=1):
+            if number not in self.permitted:
+                raise VfioError(
+                    "EPERM", f"capability {number} was given up for good", "cap_capset, security/commoncap.c", "drop it with keep=True"
+                )
             self.capabilities.add(number)
 
     def exit(self) -> None:

@@ -157,8 +157,8 @@ class _Reader:
         kind = entry["kind"]
         if kind not in KINDS:
             raise self.fail(f"{field}.kind", f"is {kind!r}", f"use one of {', '.join(KINDS)}")
-        aperture = None if entry.get("aperture") is None else self.span(entry["aperture"], f"{field}.aperture")
-        pages = None if entry.get("page_sizes") is None else self.number(entry["page_sizes"], f"{field}.page_sizes")
+        aperture = None if entry.get("aperture") in (None, "", []) else self.span(entry["aperture"], f"{field}.aperture")
+        pages = None if entry.get("page_sizes") in (None, "") else self.number(entry["page_sizes"], f"{field}.page_sizes")
         stage = entry.get("stage")
         default = 64 if kind in ("amd-vi", "virtio-iommu") else 48
         width = (
