@@ -124,6 +124,15 @@ def test_a_journey_drawn_up_to_a_step_says_what_is_still_to_come():
     assert 3 == words(picture).count("not yet")
 
 
+@pytest.mark.parametrize(("upto", "station"), [(1, "device"), (2, "bus"), (3, "IOMMU")])
+def test_the_arrow_of_the_bus_address_ends_at_the_last_station_that_was_reached(upto, station):
+    shapes = journey(carry_out(*CASES["delivered"]).journey, upto=upto).shapes
+    heads = {shape.text: (shape.x, shape.y) for shape in shapes if isinstance(shape, Text) and shape.text in HEADS.values()}
+    above = [shape.x2 for shape in shapes if isinstance(shape, Line) and shape.y == shape.y2 < heads[HEADS["device"]][1]]
+    reached = [head for head, (x, _) in heads.items() if any(x < x2 for x2 in above)] or ["device"]
+    assert HEADS[station] == reached[-1]
+
+
 def test_a_way_that_is_still_to_come_is_not_drawn_as_cut():
     trip = carry_out(*CASES["fault, then lost"]).journey
     lines = [[shape.role for shape in journey(trip, upto=n).shapes if isinstance(shape, Line)] for n in (2, 4)]

@@ -53,6 +53,12 @@ def test_the_journeys_ends_are_where_the_buttons_stop(stepper, presses, step):
     assert step == stepper.step
 
 
+@pytest.mark.parametrize(("step", "disabled"), [(1, ["First", "Back"]), (3, []), (5, ["Next", "Last"])])
+def test_a_button_that_would_lead_nowhere_is_disabled(stepper, step, disabled):
+    stepper.go(step)
+    assert disabled == [name for name, button in stepper.buttons.items() if button.disabled]
+
+
 @pytest.mark.parametrize(("wanted", "step"), [(-7, 1), (0, 1), (3, 3), (6, 5)])
 def test_go_is_the_buttons_in_code(stepper, wanted, step):
     stepper.go(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vfiolab.draw.measure import shorten, wrap
+from vfiolab.draw.measure import shorten, text_width, wrap
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
 from vfiolab.draw.shapes import Line, Picture, Poly, Run, Shape, Text
 from vfiolab.draw.text import WIDTH, fold
@@ -97,17 +97,22 @@ class _Journey:
         return "cut" if self.done else "faint"
 
     def addresses(self, middles: dict[str, float]) -> None:
-        """Write the address in use above the stations between which it holds."""
+        """Write the address in use above the stations between which it holds, as far as the request has come."""
         page = self.page
-        spans = [("device", "IOMMU", "bus address", self.trip.address)]
+        reached = next(place for place in ("IOMMU", "bus", "device") if self.found[place] or place == "device")
+        spans = [("device", reached, "bus address", self.trip.address)]
         physical = next((step.physical for step in reversed(self.steps) if step.physical is not None), None)
         if physical is not None and self.found["IOMMU"]:
-            spans.append(("IOMMU", "target", "physical", physical))
+            spans.append(("IOMMU", "target" if self.found["target"] else "IOMMU", "physical", physical))
         for first, last, name, address in spans:
-            x, x2 = middles[first] + (8 if first != "device" else 0), middles[last] - (8 if last == "IOMMU" else 0)
-            page.add(*_arrow((x, page.y + 18), (x2, page.y + 18)))
             runs = (Run(f"{name} ", "muted"), Run(hexa(address), bold=True))
-            page.add(Text(round((x + x2) / 2, 1), page.y + 10, runs, anchor="middle"))
+            x, x2 = middles[first] + (8 if first != "device" else 0), middles[last] - (8 if last == "IOMMU" else 0)
+            if first == last:  # known here, gone nowhere yet
+                page.add(Text(MARGIN if first == "device" else round(x, 1), page.y + 10, runs))
+                continue
+            page.add(*_arrow((x, page.y + 18), (x2, page.y + 18)))
+            half = sum(text_width(run.text, 11, bold=run.bold) for run in runs) / 2
+            page.add(Text(round(max((x + x2) / 2, MARGIN + half), 1), page.y + 10, runs, anchor="middle"))
         page.y += 30
 
     def station(self, place: str) -> tuple[list[tuple[str, str, bool]], str]:
