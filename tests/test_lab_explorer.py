@@ -42,6 +42,11 @@ def test_the_same_button_then_says_detach_and_does_it(app):
     assert "Attach group 8: 0000:01:00.0" in buttons(app)
 
 
+def test_why_some_groups_are_not_offered_is_said(app):
+    offered, groups = len(app.groups.children), len(app.host.groups)
+    assert f"{groups - offered} of {groups} groups hold bridges only: they cannot be attached" in app.unoffered.value
+
+
 def test_a_second_group_behind_another_unit_splits_the_domain_and_the_picture_says_so(app):
     attach(app, "0000:01:00.0")
     assert 1 == len(app.space.domains)

@@ -59,6 +59,7 @@ class Explorer:
             tooltips=[f"Load {name}" for name in names],
             style={"button_width": "auto", "description_width": "initial"},
         )
+        self.unoffered = ipywidgets.HTML()
         self.groups = ipywidgets.Box(layout={**_WRAP, "max_height": "13em", "overflow": "auto"})
         self.iova = ipywidgets.Text("0x4000_0000", description="iova", layout={"width": "230px"})
         self.size = ipywidgets.Text("1G", description="Size", layout={"width": "180px"})
@@ -69,7 +70,7 @@ class Explorer:
         self.drivers = ipywidgets.Box(layout=_WRAP)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         form = ipywidgets.Box([self.iova, self.size, self.name, self.map, self.unmap, self.again], layout=_WRAP)
-        self.box = ipywidgets.VBox([self.machine, self.groups, form, self.status, self.drivers, self.picture, self.panels])
+        self.box = ipywidgets.VBox([self.machine, self.groups, self.unoffered, form, self.status, self.drivers, self.picture, self.panels])
         self.machine.observe(lambda change: self.load(change["new"]), "value")
         self.map.on_click(lambda _: self._map())
         self.unmap.on_click(lambda _: self._do("space.unmap", _number(self.iova), _number(self.size)))
@@ -94,6 +95,9 @@ class Explorer:
             button.on_click(lambda _, group=group: self._toggle(group))
             self._buttons[group.id] = (group, button)
         self.groups.children = [button for _, button in self._buttons.values()]
+        bridges = len(self.host.groups) - len(self._buttons)
+        words = f"{bridges} of {len(self.host.groups)} groups hold bridges only: they cannot be attached, so they are not offered."
+        self.unoffered.value = f'<p style="margin:4px 0;line-height:1.5">{words}</p>' if bridges else ""
 
     def _who(self, group: IommuGroup) -> str:
         """Name a group's devices in words."""
