@@ -410,6 +410,18 @@ def unknown_ioctl() -> Call:
     return host, lambda: opened.ioctl(0x3BFF)
 
 
+@case("EFAULT", "the pointer to the struct vfio_iommu_type1_info is bad")
+def get_info_by_number() -> Call:
+    host, opened = ready()
+    return host, lambda: opened.ioctl(0x3B70)
+
+
+@case("EFAULT", "the pointer to the device's name is bad")
+def get_device_fd_by_number() -> Call:
+    host, _, member = fresh()
+    return host, lambda: member.ioctl(0x3B6A)
+
+
 @case("ENOTTY", "ioctl 0x3b64 is none of a group's")
 def unknown_ioctl_of_a_group() -> Call:
     host, _, member = fresh()

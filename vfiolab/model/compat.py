@@ -14,7 +14,7 @@ from vfiolab.model.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area, MapRequ
 from vfiolab.model.core import rmrr_locked
 from vfiolab.model.drivers import VfioGroup
 from vfiolab.model.errors import NAMES, NotModelledError, VfioError, run_checks
-from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_argsz, iova_part
+from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_struct, iova_part
 from vfiolab.model.iommu import Domain, IommuUnit
 from vfiolab.model.native import DMA_CC, UNMAP_ALL_EXT
 from vfiolab.model.noiommu import NOIOMMU
@@ -308,9 +308,9 @@ class Compat:
             return int(all(domain.coherent for domain in self._domains))
         return int(number in (TYPE1, TYPE1v2, NOIOMMU, UNMAP_ALL_EXT))
 
-    def info(self, argsz: int) -> Info:
+    def info(self, argsz: int, ptr: str) -> Info:
         """GET_INFO: page sizes, no limit on mappings, the usable ranges."""
-        check_argsz(argsz)
+        check_struct(argsz, ptr)
         self._need_space()
         caps, total = chain([(DMA_AVAIL, 12, [("avail", self.dma_avail)]), iova_part(self.valid_iova)], padded=True)
         return answer(argsz, FLAG_PGSIZES, self.page_sizes, caps, total)

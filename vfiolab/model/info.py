@@ -62,8 +62,15 @@ class Info:
         return out | {"caps": [capability.as_dict() for capability in self.caps]}
 
 
-def check_argsz(argsz: int) -> None:
-    """Refuse a struct below 16 bytes: EINVAL."""
+def check_struct(argsz: int, ptr: str) -> None:
+    """Refuse a struct that cannot be read (EFAULT), then one below 16 bytes (EINVAL)."""
+    if ptr != "good":
+        raise VfioError(
+            "EFAULT",
+            f"the pointer to the struct vfio_iommu_type1_info is {ptr}",
+            GET_INFO,
+            "pass a pointer to a struct vfio_iommu_type1_info",
+        )
     if argsz < 16:
         raise VfioError(
             "EINVAL",
@@ -97,10 +104,10 @@ def answer(argsz: int, flags: int, pgsizes: int, caps: tuple[Capability, ...], t
     return Info(max(argsz, total), flags | FLAG_CAPS, pgsizes, cap_offset, caps if fits else ())
 
 
-def describe(backend: Type1, argsz: int) -> Info:
+def describe(backend: Type1, argsz: int, ptr: str) -> Info:
     """Answer GET_INFO for type1. Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 added to the chain)."""
     kernel = backend.kernel
-    check_argsz(argsz)
+    check_struct(argsz, ptr)
     parts = []
     if kernel.has("info_migration"):
         fields: list[tuple[str, object]] = [("flags", 0), ("pgsize_bitmap", backend.granule), ("max_dirty_bitmap_size", MAX_BYTES)]

@@ -135,9 +135,9 @@ class Native:
             raise self.backend.refuse(call)
         return self.backend
 
-    def info(self, argsz: int) -> Info:
+    def info(self, argsz: int, ptr: str) -> Info:
         """GET_INFO; EINVAL without a backend."""
-        return self._type1("GET_INFO").info(argsz)
+        return self._type1("GET_INFO").info(argsz, ptr)
 
     def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
         """MAP_DMA; EINVAL without a backend."""

@@ -56,7 +56,7 @@ class Server(Protocol):
     def check_extension(self, number: int) -> int:
         """Answer whether an extension is there."""
 
-    def info(self, argsz: int) -> Info:
+    def info(self, argsz: int, ptr: str) -> Info:
         """GET_INFO."""
 
     def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:

@@ -420,9 +420,9 @@ class Type1:
         inside = [dma for dma in self.dmas if dma.iova < iova + size and iova < dma.iova + dma.size]
         return dirty.get(inside, iova, self.granule, all_dirty=bool(self.domains))
 
-    def info(self, argsz: int) -> Info:
-        """GET_INFO: page sizes and the capability chain. EINVAL below 16 bytes."""
-        return describe(self, argsz)
+    def info(self, argsz: int, ptr: str) -> Info:
+        """GET_INFO: page sizes and the capability chain. EFAULT (unreadable struct), EINVAL (below 16 bytes)."""
+        return describe(self, argsz, ptr)
 
     def dma_cc(self) -> int:
         """Extension 4 (DMA_CC_IOMMU): 1 if every domain is coherent, also with no domain at all."""

@@ -6,8 +6,9 @@ type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). The proc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vfiolab.model.drivers import VfioGroup
 from vfiolab.model.errors import NotModelledError, VfioError, run_checks
@@ -41,14 +42,31 @@ class Descriptor:
         if self.process.descriptors.get(self.fd) is not self:
             raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
 
+    by_number: ClassVar[Mapping[int, Callable[[Any, int], int | None]]] = MappingProxyType({})
+    with_pointer: ClassVar[Mapping[int, Callable[[Any], object]]] = MappingProxyType({})
+
     def ioctl(self, cmd: int, arg: int = 0) -> int:
-        """Call by number: ENOTTY for one that this kind of descriptor does not have."""
+        """Call by number. What takes a pointer is EFAULT, for none can be given this way; ENOTTY for what this kind of descriptor does not have.
+
+        Unknown numbers on a container: EINVAL before SET_IOMMU, ENOTTY after.
+        """
         self._need_open()
+        cmd, arg = field("cmd", cmd), field("arg", arg)
+        if cmd in self.by_number:
+            return self.by_number[cmd](self, arg) or 0
+        with self.process.log.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=arg):
+            if cmd in self.with_pointer:
+                self.with_pointer[cmd](self)
+            raise self._unknown(cmd)
+
+    def _unknown(self, cmd: int) -> VfioError:
         kind = type(self).__name__.lower()
-        with self.process.log.call("raw_ioctl", f"fd{self.fd}", cmd=field("cmd", cmd), arg=field("arg", arg)):
-            raise VfioError(
-                "ENOTTY", f"ioctl {cmd:#x} is none of a {kind}'s", f"ioctl of a {kind} descriptor, {CORE}", f"see the {kind}'s ioctls"
-            )
+        return VfioError(
+            "ENOTTY", f"ioctl {cmd:#x} is none of a {kind}'s", f"ioctl of a {kind} descriptor, {CORE}", f"see the {kind}'s ioctls"
+        )
+
+    def _bad_pointer(self, what: str) -> None:
+        raise VfioError("EFAULT", f"the pointer to {what} is bad", f"ioctl of a descriptor, {CORE}", f"pass a pointer to {what}")
 
     def release(self) -> Iterable[File]:
         """Let go at the last reference."""
@@ -104,7 +122,7 @@ class Container(Descriptor):
         self._need_open()
         argsz = field("argsz", argsz, 32)
         with self.process.log.call("get_info", f"fd{self.fd}", argsz=argsz) as call:
-            info = self.server.info(argsz)
+            info = self.server.info(argsz, "good")
             if not writable:
                 if self.process.system.kernel.has("copy_back_efault"):
                     raise VfioError(
@@ -183,23 +201,24 @@ class Container(Descriptor):
                 call.output = {"dirty_bits": bitmap.bit_count()}
             return bitmap
 
-    def ioctl(self, cmd: int, arg: int = 0) -> int:
-        """Call by number. A pointer cannot be given this way (EFAULT); unknown numbers: EINVAL before SET_IOMMU, ENOTTY after."""
-        self._need_open()
-        cmd, arg = field("cmd", cmd, 64), field("arg", arg)
-        if cmd == 0x3B64:
-            return self.get_api_version()
-        if cmd == 0x3B65:
-            return self.check_extension(arg)
-        if cmd == 0x3B66:
-            self.set_iommu(arg)
-            return 0
-        with self.process.log.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=arg):
-            if cmd == 0x3B71:
-                self.server.map(0, 0, 0, 0, 0, "bad", "")
-            elif cmd == 0x3B72:
-                self.server.unmap(0, 0, 0, 0, 0, 0, "bad")
-            raise self.server.unknown()
+    by_number = MappingProxyType(
+        {
+            0x3B64: lambda it, _: it.get_api_version(),
+            0x3B65: lambda it, arg: it.check_extension(arg),
+            0x3B66: lambda it, arg: it.set_iommu(arg),
+        }
+    )
+    with_pointer = MappingProxyType(
+        {
+            0x3B70: lambda it: it.server.info(0, "bad"),
+            0x3B71: lambda it: it.server.map(0, 0, 0, 0, 0, "bad", ""),
+            0x3B72: lambda it: it.server.unmap(0, 0, 0, 0, 0, 0, "bad"),
+            0x3B75: lambda it: it.server.dirty(0, 0, 0, 0, 0, 0, "bad"),
+        }
+    )
+
+    def _unknown(self, _: int) -> VfioError:
+        return self.server.unknown()
 
     def __repr__(self) -> str:
         return f"Container(fd {self.fd}, groups {[group.id for group in self.groups]}, {self.backend!r})"
@@ -207,6 +226,14 @@ class Container(Descriptor):
 
 class Group(Descriptor):
     """An open /dev/vfio/N. A group can be open once; closed, it leaves its container when no device of it is open any more."""
+
+    by_number = MappingProxyType({0x3B67: lambda it, _: it.get_status(ptr="bad"), 0x3B69: lambda it, _: it.unset_container()})
+    with_pointer = MappingProxyType(
+        {
+            0x3B68: lambda it: it._bad_pointer("the container's descriptor"),
+            0x3B6A: lambda it: it._bad_pointer("the device's name"),
+        }
+    )
 
     def __init__(self, process: UserProcess, vfio: VfioGroup) -> None:
         super().__init__(process)
@@ -335,6 +362,8 @@ class Group(Descriptor):
 
 class Device(Descriptor):
     """An open device of a group."""
+
+    with_pointer = MappingProxyType({0x3B6E: lambda it: it._bad_pointer("the struct vfio_irq_set")})
 
     def __init__(self, process: UserProcess, group: Group, name: str, server: Server) -> None:
         super().__init__(process)
