@@ -22,7 +22,9 @@ def parse_version(release: str) -> Version:
     >>> parse_version("6.1.0-56-amd64"), parse_version("4.4")
     ((6, 1), (4, 4))
     """
-    match = _VERSION.match(str(release).strip())
+    if not isinstance(release, str):
+        raise TypeError(f"a kernel version is a text such as '6.12', not {release!r}: as a number, 6.10 would be 6.1")
+    match = _VERSION.match(release.strip())
     if match is None:
         raise ValueError(f"cannot read a kernel version from {release!r}: write it as '6.12' or as uname -r prints it")
     return int(match[1]), int(match[2])
@@ -75,8 +77,9 @@ class Kernel:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """One warning for each switch whose change lies in a gap that holds this version."""
-        return tuple(
+        """One warning for each switch whose change lies in a gap that holds this version, and one for a version that nobody has looked at."""
+        unseen = (f"kernel {self} is newer than {NEWEST}, the newest that was looked at: taken as {NEWEST}",)
+        return (unseen if self.version > parse_version(NEWEST) else ()) + tuple(
             f"kernel {self}: {switch.what} (landed between {show(switch.absent_in)} and {show(switch.first_seen)}): taken as before"
             for switch in SWITCHES.values()
             if _landed(self.version, switch) is None

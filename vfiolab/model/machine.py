@@ -21,6 +21,7 @@ from vfiolab.model.pci import Topology
 from vfiolab.model.process import Arena, Process
 from vfiolab.model.requests import word
 from vfiolab.model.server import Server, System
+from vfiolab.model.type1 import ENTRY_LIMIT
 from vfiolab.model.user import UserProcess
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class Host:
             )
         self.machine, self.kernel = machine, kernel
         self.log = EventLog()
-        self.params = dict(machine.params)
+        self.params = self._params()
         self.interrupts = machine.interrupts
         self.core = IommuCore(kernel, machine.units, machine.page_size, self.log)
         self.grouping: Grouping | None = None
@@ -147,6 +148,17 @@ class Host:
         for name in machine.emulated:
             self.drivers.add_emulated(IommuGroup(self._free_number(), [name], None, emulated=True))
         self.process = self.new_process()
+
+    def _params(self) -> dict[str, str]:
+        """Return the module parameters that this kernel has: those recorded of it, else those of its version."""
+        params = dict(self.machine.params)
+        if self.machine.kernel is not None and Kernel(self.machine.kernel).version == self.kernel.version:
+            return params
+        if not self.kernel.has("dma_entry_limit"):
+            params.pop(ENTRY_LIMIT, None)
+        if self.machine.params == PARAMS and self.kernel.has("noiommu"):
+            params[NOIOMMU_MODE] = "N"
+        return params
 
     def new_process(self) -> UserProcess:
         """Start a fresh user process, with all capabilities and no descriptors."""
@@ -213,21 +225,24 @@ class Host:
         return self.params[name]
 
     def set_param(self, name: str, value: str | int) -> None:
-        """Write a module parameter; ENOENT (no such one), EINVAL (no number, or no boolean)."""
+        """Write a module parameter; ENOENT (no such one), EINVAL (no number, or no boolean).
+
+        `vfio_iommu_type1.disable_hugepages` has no effect that can be seen here: mappings are the same, only the pages pinned at a time differ.
+        """
         with self.log.call("param", "", name=name, value=value):
             self.get_param(name)
-            word = str(value)
+            text = str(value)
             if name.rsplit(".", 1)[-1] in BOOLEANS:
-                if word not in ("0", "1", "Y", "N", "y", "n", "on", "off"):
-                    raise VfioError("EINVAL", f"{name} is a boolean, not {word!r}", "param_set_bool, kernel/params.c", "write Y or N")
-                self.params[name] = "Y" if word in ("1", "Y", "y", "on") else "N"
+                if text not in ("0", "1", "Y", "N", "y", "n", "on", "off"):
+                    raise VfioError("EINVAL", f"{name} is a boolean, not {text!r}", "param_set_bool, kernel/params.c", "write Y or N")
+                self.params[name] = "Y" if text in ("1", "Y", "y", "on") else "N"
                 self.drivers.noiommu_mode = self.params.get(NOIOMMU_MODE, "N") == "Y"
                 return
-            if not word.isdecimal() or int(word) >= 1 << 32:
+            if not text.isdecimal() or int(text) >= 1 << 32:
                 raise VfioError(
-                    "EINVAL", f"{name} is a number of 32 bits, not {word!r}", "param_set_uint, kernel/params.c", "write a number"
+                    "EINVAL", f"{name} is a number of 32 bits, not {text!r}", "param_set_uint, kernel/params.c", "write a number"
                 )
-            self.params[name] = word
+            self.params[name] = text
 
     def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
         from vfiolab.model.grouping import iommu_groups

@@ -82,7 +82,7 @@ class _Reader:
         if kernel is not None:
             try:
                 Kernel(kernel)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise self.fail("kernel", f"is {kernel!r}", "write what uname -r prints (4.4 or later), or null") from error
         controller = self.controller()
         page_size = self.number(data.get("page_size") or 4096, "page_size")
