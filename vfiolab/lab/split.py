@@ -10,7 +10,7 @@ import ipywidgets
 from vfiolab.course.benches import FIRST, SECOND, two_units
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
-from vfiolab.lab.controls import choice
+from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
 from vfiolab.lab.session import Refusal, word
 from vfiolab.model.errors import NAMES, KernelCrashError, NotModelledError, VfioError, WouldBlockError
@@ -93,8 +93,7 @@ class SplitLab:
 
     def _show(self) -> None:
         self.experiment = run = self.run()
-        role = "alert" if run.refused else "status"
-        self.status.value = f'<p role="{role}" style="line-height:1.5"><strong>{escape(run.verdict)}</strong></p>'
+        self.status.value = said(run.verdict, alert=run.refused is not None)
         self.picture.value = inline_svg(run.space.chain()) + inline_svg(run.space.picture())
         parts = [panel("The same in Python", "\n".join(run.code)), panel("Events of the second attach", "\n".join(run.events))]
         columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:8px"
