@@ -164,6 +164,13 @@ def test_each_choice_in_the_hot_add_lab_shows_the_new_verdict_and_picture():
     assert "this kernel does not tell" in app.status.value
 
 
+def test_a_refused_hot_add_shows_the_newcomer_and_what_was_in_its_way():
+    picture = HotAddRun("7.3", "4 GiB in one piece", "plain").space.picture()
+    assert ["user", "D1"] == [lane.name for lane in picture.lanes]
+    assert "EINVAL" == picture.lanes[1].domain.refused
+    assert [(0xFEE00000, 0xFEEFFFFF)] == [(row.start, row.last) for row in picture.rows() if row.kind == "conflict"]
+
+
 # what holds of all three
 
 

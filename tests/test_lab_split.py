@@ -64,13 +64,15 @@ def test_each_click_shows_the_new_verdict_picture_and_code():
     assert "D2: group 6" in app.picture.value
 
 
-def test_a_refusal_is_an_alert_and_the_picture_stays_with_one_group():
+def test_a_refusal_is_an_alert_and_the_picture_keeps_one_group_and_shows_the_one_that_was_refused():
     app = SplitLab()
     click(app.hardware, "VT-d, 48 and 39 bits")
     click(app.mapped, "1 GiB at 0x100_0000_0000")
     assert 'role="alert"' in app.status.value
+    assert "border-left" in app.status.value
     assert "D1: group 2" in app.picture.value
-    assert "D2" not in app.picture.value
+    assert "refused: EINVAL" in app.picture.value
+    assert "Refused: D2: group 6, iommu1, 39-bit" in app.picture.value
 
 
 def test_without_a_front_end_the_verdict_and_the_picture_are_there():

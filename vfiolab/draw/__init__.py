@@ -10,10 +10,11 @@ notebook it shows itself.
 
 from vfiolab.draw.chain import chain
 from vfiolab.draw.change import change
-from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, observe
+from vfiolab.draw.facts import DomainFacts, SpaceFacts, observe
 from vfiolab.draw.layout import Lane, Layout, Mark, Row, Scene
 from vfiolab.draw.mpl import plot
 from vfiolab.draw.pages import page_table, pages
+from vfiolab.draw.refusals import Attempt, Newcomer
 from vfiolab.draw.scene import iova_map, lay_out
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Run, Text
 from vfiolab.draw.svg import figure_html, inline_svg, table_html, to_svg
@@ -30,6 +31,7 @@ __all__ = [
     "Layout",
     "Line",
     "Mark",
+    "Newcomer",
     "Picture",
     "Poly",
     "Row",

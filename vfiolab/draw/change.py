@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vfiolab.draw.calls import call_words, names_of
-from vfiolab.draw.facts import SpaceFacts, attempts_of
+from vfiolab.draw.facts import SpaceFacts
 from vfiolab.draw.layout import Scene
+from vfiolab.draw.refusals import attempts_of
 from vfiolab.draw.scene import holes, lay_out
 from vfiolab.draw.words import blame, count, differing, groups_word, listed
 from vfiolab.model.address import Span
@@ -39,7 +40,7 @@ def change(
     moved = _moved(before, after)
     attempts = tuple(attempts_of([call], after.domains)) if call is not None else ()
     facts = replace(
-        after, domains=(*after.domains, *left), attempts=attempts, attempts_before=0,
+        after, domains=(*after.domains, *left), attempts=attempts, attempts_before=0, attempts_earlier=0,
         appeared=frozenset(key for key in now if key not in was), gone=gone,
         new_domains=frozenset(numbers[1] - numbers[0]), gone_domains=frozenset(d.number for d in left),
     )  # fmt: skip

@@ -6,9 +6,9 @@ from vfiolab.draw import palette
 from vfiolab.draw.axis import address_labels, gap_labels
 from vfiolab.draw.facts import SpaceFacts
 from vfiolab.draw.labels import Keys
-from vfiolab.draw.lanes import BESIDE, GAP, draw_lane, tip
+from vfiolab.draw.lanes import GAP, TRACKS, draw_lane, tip
 from vfiolab.draw.layout import Layout, Mark, Scene, rows_of
-from vfiolab.draw.measure import shorten, text_width
+from vfiolab.draw.measure import text_width, wrap
 from vfiolab.draw.page import MARGIN, Page, layered
 from vfiolab.draw.ruler import Ruler
 from vfiolab.draw.shapes import Box, Line, Poly, Shape, Text
@@ -17,6 +17,7 @@ from vfiolab.draw.words import blame, details, findings, headline
 from vfiolab.model.address import hexa, human_size
 
 TRACK = 20.0
+BELOW = 14.0  # a line of words under a track
 COLUMNS = ("start", "end", "size", "kind", "domains", "owner")
 
 
@@ -32,16 +33,17 @@ def compose(layout: Layout, width: float) -> Scene:
     page.y += 18
     keys = Keys()
     tops: list[tuple[float, float]] = []
+    tracks: list[float] = []
     for lane in layout.lanes:
         tops.append(draw_lane(page, layout, lane, keys))
         if lane.index == 0:
-            _tracks(page, facts, layout.ruler, [m for m in marks if m.kind in BESIDE])
-    _guides(page, tops, marks)
+            tracks = _tracks(page, facts, layout.ruler, [m for m in marks if m.kind in TRACKS])
+    _guides(page, tops, tracks, marks)
     bottom = tops[-1][0] + tops[-1][1]
     labels, height = address_labels(layout.ruler, marks, bottom, layout.window, page.right)
     page.shapes += labels
     page.y = bottom + height
-    _legend(page, marks, keys, several=len(facts.domains) > 1)
+    _legend(page, marks, keys, several=len(facts.domains) > 1, ghost=facts.newcomer is not None)
     told = " ".join([*said, *details(facts)])
     table = tuple((hexa(r.start), hexa(r.last), human_size(r.size), r.kind, r.domains, r.owner) for r in rows_of(layout))
     return Scene(
@@ -87,9 +89,13 @@ def _strip(page: Page, layout: Layout) -> None:
     page.y += 18
 
 
-def _tracks(page: Page, facts: SpaceFacts, ruler: Ruler, marks: list[Mark]) -> None:
-    """Under the user's lane, a track for each refused map and each fault: a dashed box or a tick, and the reason in words."""
+def _tracks(page: Page, facts: SpaceFacts, ruler: Ruler, marks: list[Mark]) -> list[float]:
+    """Under the user's lane, a track for each refused map and each fault: a dashed box or a tick, and the reason in words.
+
+    Return the y of the lower edge of each box.
+    """
     page.y -= GAP - 3
+    edges = []
     for m in marks:
         y = page.y
         if m.kind == "refused":
@@ -99,41 +105,78 @@ def _tracks(page: Page, facts: SpaceFacts, ruler: Ruler, marks: list[Mark]) -> N
         else:
             words = f"✗ DMA fault at {m.label}"
         box = Box(m.x, y + 1, max(m.width, 5), TRACK - 4, "refused" if m.kind == "refused" else "fault", tip(m))
-        page.add(box, *_beside(words, m.x, m.x + box.width, y + 13, ruler))
-        page.y += TRACK
+        edges.append(box.y + box.height)
+        told, rows = _beside(words, box, ruler)
+        page.add(box, *told)
+        page.y += TRACK + rows * BELOW
     page.y += GAP - 3
+    return edges
 
 
-def _beside(words: str, x: float, x2: float, y: float, ruler: Ruler) -> list[Shape]:
-    """Put words on the side of a box where there is more room."""
-    left, right = x - ruler.xs[0] - 6, ruler.xs[-1] - x2 - 6
-    at_right = right >= text_width(words, 11) or right >= left
-    text = shorten(words, max(left, right) if not at_right else right, 11)
-    if at_right:
-        return [Text.plain(round(x2 + 6, 1), y, text, "vermilion-text", size=11, halo=True)]
-    return [Text.plain(round(x - 6, 1), y, text, "vermilion-text", size=11, anchor="end", halo=True)]
+def _beside(words: str, box: Box, ruler: Ruler) -> tuple[list[Shape], int]:
+    """Put words beside a box, on the side with more room; else into it; else on lines below. Return them, and how many lines are below."""
+    left, right, y = box.x - ruler.xs[0] - 6, ruler.xs[-1] - box.x - box.width - 6, box.y + 12
+    need = text_width(words, 11)
+    if need <= right:
+        return [Text.plain(round(box.x + box.width + 6, 1), y, words, "vermilion-text", size=11, halo=True)], 0
+    if need <= left:
+        return [Text.plain(round(box.x - 6, 1), y, words, "vermilion-text", size=11, anchor="end", halo=True)], 0
+    if need <= box.width - 12:
+        return [Text.plain(round(box.x + box.width / 2, 1), y, words, "vermilion-text", size=11, anchor="middle")], 0
+    lines = wrap(words, ruler.xs[-1] - ruler.xs[0], 11, lines=3)
+    x = min(max(box.x, ruler.xs[0]), ruler.xs[-1] - max(text_width(line, 11) for line in lines))
+    return [Text.plain(round(x, 1), y + 3 + BELOW * n, line, "vermilion-text", size=11, halo=True) for n, line in enumerate(lines, 1)], len(
+        lines
+    )
 
 
-def _guides(page: Page, tops: list[tuple[float, float]], marks: tuple[Mark, ...]) -> None:
-    """From each refused map down to the lanes that refused it."""
-    track = tops[0][0] + tops[0][1] + 3
-    for n, m in enumerate([m for m in marks if m.kind in {"refused", "fault"}]):
-        if not m.blockers:
+def _guides(page: Page, tops: list[tuple[float, float]], tracks: list[float], marks: tuple[Mark, ...]) -> None:
+    """From each refused map down to the lanes that refused it; from what is mapped down to the group that it keeps out."""
+    starts = iter(tracks)
+    titles = _titles(page, tops)
+    for m in marks:
+        if m.kind not in {*TRACKS, "conflict"}:
             continue
-        x = round(m.x + m.width / 2, 1)
-        lowest = max(m.blockers)
-        end = tops[lowest][0] - 1
-        page.add(Line(x, track + n * TRACK + TRACK - 3, x, end - 6, "guide"))
-        page.add(Poly(((x - 4, end - 8), (x + 4, end - 8), (x, end)), "tip", closed=True))
+        y = tops[0][0] + tops[0][1] + 3 if m.kind == "conflict" else next(starts)
+        if m.blockers:
+            page.add(*_guide(m, y + 1, tops[max(m.blockers)][0], titles))
         for lane in m.blockers:
-            page.add(Box(m.x - 2, tops[lane][0] - 2, m.width + 4, tops[lane][1] + 4, "guide"))
+            role = "conflict" if m.kind == "conflict" else "guide"
+            page.add(Box(m.x - 2, tops[lane][0] - 2, m.width + 4, tops[lane][1] + 4, role))
 
 
-def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool) -> None:
+def _titles(page: Page, tops: list[tuple[float, float]]) -> list[tuple[float, float, float]]:
+    """Return where letters stand between the lanes: right edge, top and bottom of each title."""
+    lines = {top - 5 for top, _ in tops[1:]}
+    texts = [shape for shape in page.shapes if isinstance(shape, Text) and shape.y in lines and shape.x == MARGIN]
+    return [(MARGIN + sum(text_width(r.text, 12, bold=r.bold) for r in t.runs), t.y - 12, t.y + 4) for t in texts]
+
+
+def _guide(m: Mark, y: float, end: float, titles: list[tuple[float, float, float]]) -> list[Shape]:
+    """Draw the line and its tip: right of the titles on its way if the mark reaches so far, else broken where it meets one."""
+    past = max([right + 10 for right, top, _ in titles if y < top < end], default=0.0)
+    x = m.x + m.width / 2
+    x = round(past if x < past <= m.x + m.width - 6 else x, 1)
+    met = [(top, bottom) for right, top, bottom in titles if y < top < end and x < right + 6]
+    out: list[Shape] = []
+    for top, bottom in met:
+        if bottom + 6 < end:  # a title on the way: go on behind it
+            out.append(Line(x, y, x, top, "guide"))
+            y = bottom
+        else:
+            end = top
+    out.append(Line(x, y, x, end - 6, "guide"))
+    out.append(Poly(((x - 4, end - 8), (x + 4, end - 8), (x, end - 1)), "tip", closed=True))
+    return out
+
+
+def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool, ghost: bool) -> None:
     x, page.y = MARGIN, page.y + 4
     kinds = [k for k in palette.LOOKS if any(k in {m.kind, m.news} for m in marks) and k != "mapping"]
     entries = [("mirror", palette.WORDS["mirror"])] if any(m.kind == "mapping" and m.lane and not m.news for m in marks) else []
     entries += [(k, palette.WORDS[k]) for k in kinds]
+    if ghost:
+        entries.append(("ghost", palette.WORDS["ghost"]))
     if any(m.count > 1 for m in marks):
         entries.append(("merged", palette.WORDS["merged"]))
     for kind, words in entries:

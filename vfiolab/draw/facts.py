@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from vfiolab.draw.refusals import Attempt, Newcomer, attempts_of, calls_on, conflicts_of, tried_for
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.core import IommuGroup
 from vfiolab.model.events import Call, EventLog
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 SHOWN_ATTEMPTS = 3
 IOVA, SIZE = itemgetter(Mapping._fields.index("iova")), itemgetter(Mapping._fields.index("size"))  # quicker than attributes
-RESERVED_FOR_USER = ("direct", "reserved", "msi", "sw-msi")  # a direct-relaxable region stops nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class DomainFacts:
 
     `unit` names its unit, or all of them; `places` says for each group which unit (and of what kind) is in front of it.
     `mapped` is None when the domain holds exactly the user's mappings, which is what mirroring promises; else what it
-    holds.
+    holds. `refused` is the errno's name if the kernel turned the group away, and the domain is no more.
     """
 
     number: int
@@ -63,6 +63,7 @@ class DomainFacts:
     msi_base: int | None = None
     mapped: tuple[Span, ...] | None = None
     places: tuple[tuple[int, str, str], ...] = ()
+    refused: str = ""
 
     @property
     def units(self) -> dict[str, str]:
@@ -75,21 +76,13 @@ class DomainFacts:
         return f"D{self.number}"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A map call that was refused: the range asked for, the errno's name, why, and the domains in whose way it was."""
-
-    start: int
-    end: int
-    errno: str
-    why: str
-    source: str
-    blockers: tuple[int, ...] = ()
-
-
 @dataclass(frozen=True)
 class SpaceFacts:
-    """A container as it was when looked at. The user's mappings are parallel tuples in iova order, ends half-open."""
+    """A container as it was when looked at. The user's mappings are parallel tuples in iova order, ends half-open.
+
+    `attempts` are the last refused maps since the last change, `attempts_before` more since then are not shown, and `attempts_earlier`
+    were refused before it. `newcomer` is the last group refused since then.
+    """
 
     backend: str
     groups: tuple[int, ...] = ()
@@ -101,6 +94,8 @@ class SpaceFacts:
     valid: tuple[Span, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     attempts_before: int = 0
+    attempts_earlier: int = 0
+    newcomer: Newcomer | None = None
     faults: tuple[int, ...] = ()
     appeared: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     gone: tuple[tuple[int, int, str], ...] = ()
@@ -115,13 +110,18 @@ class SpaceFacts:
         return sum(self.ends) - sum(self.starts)
 
     @property
+    def lane_domains(self) -> tuple[DomainFacts, ...]:
+        """The domains that get a lane: newest first, then the one of a group that was refused."""
+        return (*self.domains, self.newcomer.domain) if self.newcomer is not None else self.domains
+
+    @property
     def top(self) -> int:
         """End of the space that is drawn: the highest aperture, or what lies beyond it, else 2^64."""
-        ends = [d.aperture.end for d in self.domains if d.aperture is not None]
+        ends = [d.aperture.end for d in self.lane_domains if d.aperture is not None]
         ends += self.ends[-1:]
         ends += [a.end for a in self.attempts]
         ends += [f + 1 for f in self.faults]
-        known = any(d.aperture is not None for d in self.domains)
+        known = any(d.aperture is not None for d in self.lane_domains)
         return min(max(ends), U64) if known else U64
 
 
@@ -147,22 +147,36 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     dmas: list[Dma | Area] = sorted(mapped.dmas, key=attrgetter("iova")) if mapped else []  # old kernels let overlaps in, out of order
     starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
     domains = tuple(_domain(d, starts, sizes) for d in (mapped.domains if mapped else ()))
-    calls = _calls_on(container, log)
-    attempts = attempts_of(calls, domains)
-    met = [e.iova for c in calls for e in c.events if e.kind == "fault" and e.iova is not None]
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    before, since = calls_on(getattr(container, "fd", None), log)
+    attempts = attempts_of(since, domains)
+    met = [e.iova for c in (*before, *since) for e in c.events if e.kind == "fault" and e.iova is not None]
     return SpaceFacts(
         backend_word(backend),
         groups,
         tuple(starts),
-        tuple([start + size for start, size in zip(starts, sizes, strict=True)]),
+        tuple(ends),
         tuple([d.name for d in dmas]),
         tuple([d.prot for d in dmas]),
         domains,
         tuple(mapped.valid_iova) if mapped else (),
         tuple(attempts[-SHOWN_ATTEMPTS:]),
         max(0, len(attempts) - SHOWN_ATTEMPTS),
+        len(attempts_of(before, domains)),
+        _newcomer(backend, since, starts, ends),
         tuple(sorted({*faults, *met})),
     )
+
+
+def _newcomer(backend: Any, calls: Sequence[Call], starts: list[int], ends: list[int]) -> Newcomer | None:
+    """Return the last group that was refused, if there is a type1 backend and a domain was made for it."""
+    call = next((c for c in reversed(calls) if c.verb == "set_container" and c.error is not None), None)
+    tried = tried_for(backend, call) if call is not None and backend.name == "type1" else None
+    if call is None or call.error is None or tried is None:
+        return None
+    group, domain = tried
+    facts = replace(_domain(domain, [], []), refused=call.error.name)
+    return Newcomer(facts, call.error.name, call.error.why, tuple(conflicts_of(call.error.name, call, group, domain, starts, ends)))
 
 
 def with_mappings(backend: Any) -> Type1 | Compat | None:
@@ -181,14 +195,6 @@ def iommu_group(group: Any) -> IommuGroup:
     """Return the IOMMU group behind a VFIO group, or the group itself."""
     found: IommuGroup = getattr(group, "group", group)
     return found
-
-
-def _calls_on(container: Viewed, log: EventLog | None) -> list[Call]:
-    """Return the calls of a log that went to this container, or all if it has no descriptor."""
-    fd = getattr(container, "fd", None)
-    if log is None:
-        return []
-    return log.calls if fd is None else [c for c in log.calls if not c.verb.startswith("map") or c.target == f"fd{fd}"]
 
 
 def page_words(bitmap: int) -> str:
@@ -279,28 +285,3 @@ def joined(starts: Iterable[int], sizes: Iterable[int]) -> list[tuple[int, int]]
         else:
             out.append((start, start + size))
     return out
-
-
-def attempts_of(calls: Iterable[Call], domains: tuple[DomainFacts, ...]) -> list[Attempt]:
-    """Return the refused map calls among `calls`, the same one once, with the domains that stood in the way."""
-    found: dict[tuple[int, int, str], Attempt] = {}
-    for call in calls:
-        if call.error is None or not call.verb.startswith("map"):
-            continue
-        start, size = call.args.get("iova"), call.args.get("size")
-        if not isinstance(start, int) or not isinstance(size, int) or size <= 0 or not 0 <= start < U64:
-            continue
-        end = min(start + size, U64)
-        name = call.error.name
-        blockers = () if name in {"EEXIST", "ENOMEM", "ENOSPC"} else tuple(d.number for d in domains if in_the_way(d, Span(start, end)))
-        found.pop((start, end, name), None)
-        found[start, end, name] = Attempt(start, end, name, call.error.why, call.error.source, blockers)
-    return list(found.values())
-
-
-def in_the_way(domain: DomainFacts, span: Span) -> str:
-    """Say what of this domain a mapping of `span` would meet: its aperture, a reserved region, or nothing (empty)."""
-    if domain.aperture is not None and not (domain.aperture.start <= span.start and span.end <= domain.aperture.end):
-        return "outside"
-    hit = next((r for r in domain.reserved if r.kind in RESERVED_FOR_USER and r.span.overlaps(span)), None)
-    return hit.kind if hit else ""

@@ -62,9 +62,10 @@ def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float)
             runs.append(Run(shorten(words, right - x - text_width(runs[0].text, 12, bold=True), 12), "muted"))
         return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
     domain = lane.domain
-    loud = set(differing(facts.domains)) if len(facts.domains) > 1 else set()
+    loud = set(differing(facts.lane_domains)) if len(facts.lane_domains) > 1 else set()
     fresh = domain.number in facts.new_domains
-    news = "  new" if fresh else "  gone" if domain.number in facts.gone_domains else ""
+    gone = f"  refused: {domain.refused}" if domain.refused else "  gone" if domain.number in facts.gone_domains else ""
+    news = "  new" if fresh else gone
     runs = [Run(domain.name, bold=True), Run(news, "green" if fresh else "vermilion-text", bold=True)]
     room = right - x - sum(text_width(r.text, 12, bold=True) for r in runs)
     served = shorten("  " + groups_word(domain.groups), room, 12, bold=True)

@@ -13,7 +13,8 @@ from vfiolab.draw.shapes import Box, Line, Poly, Shape, Text
 from vfiolab.model.address import human_size
 
 LANE, USER_LANE, HEADER, GAP = 32.0, 38.0, 18.0, 9.0
-BESIDE = ("refused", "fault")  # these stand on tracks of their own
+TRACKS = ("refused", "fault")  # these stand on tracks of their own
+BESIDE = (*TRACKS, "conflict")  # none of these is a part of its lane
 
 
 def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float, float]:
@@ -24,7 +25,7 @@ def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float
     page.add(*lane_header(lane, layout.facts, MARGIN, page.y - 5, page.right))
     top, height = page.y, LANE if lane.domain else USER_LANE
     left, right = ruler.xs[0], ruler.xs[-1]
-    page.add(Box(left, top, round(right - left, 2), height, "lane"))
+    page.add(Box(left, top, round(right - left, 2), height, "ghost" if lane.domain and lane.domain.refused else "lane"))
     for m in marks:
         role = m.news or ("mirror" if m.kind == "mapping" and lane.domain and lane.domain.mapped is None else m.kind)
         page.add(Box(m.x, top, max(m.width, 0.6), height, role, tip(m), level=m.level))
@@ -37,8 +38,10 @@ def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float
             x = m.x if m.start == lane.domain.aperture.end else m.x + m.width
             page.add(Line(x, top - 3, x, top + height + 3, "edge"))
     others = [m for m in marks if m.kind != "mapping"]
+    framed = [m for m in layout.marks if m.kind == "conflict" and lane.index in m.blockers]
     for n, m in enumerate(marks):
-        above = others if m.kind == "mapping" else marks[n + 1 :]
+        inside = [f for f in framed if not (f.start <= m.start and m.end <= f.end)]  # a frame around all of it leaves the label its place
+        above = [*others, *inside] if m.kind == "mapping" else marks[n + 1 :]
         page.add(*mark_label(uncovered(m, above), lane, top, height, keys))
     page.add(*_dense_label(marks, lane, top, height))
     page.add(*_tears(left, right, top, height, layout.torn))

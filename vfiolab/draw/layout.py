@@ -10,7 +10,8 @@ from vfiolab.draw.shapes import Picture
 from vfiolab.model.address import U64, hexa
 
 ORDER = (
-    "mapping", "gone", "hole", "direct", "direct-relaxable", "reserved", "msi", "sw-msi", "doorbell", "outside", "refused", "fault",
+    "mapping", "gone", "hole", "direct", "direct-relaxable", "reserved", "msi", "sw-msi", "doorbell", "outside", "conflict",
+    "refused", "fault",
 )  # fmt: skip
 
 

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 from vfiolab.draw.blocks import Piece, Wanted, plan
 from vfiolab.draw.compose import compose
-from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, Viewed, observe
+from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, observe
 from vfiolab.draw.layout import Lane, Layout, Mark, Scene
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN
+from vfiolab.draw.refusals import Attempt
 from vfiolab.draw.ruler import Ruler
+from vfiolab.draw.words import groups_word
 from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
 from vfiolab.model.events import EventLog
 
@@ -40,7 +42,7 @@ def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = N
     """Lay out a container that was looked at before."""
     low, high = window_of(facts, window)
     width = max(width, LEAST_WIDTH)
-    lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.domains, 1)))
+    lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.lane_domains, 1)))
     first, last = bisect_right(facts.ends, low), bisect_left(facts.starts, high)
     starts, ends = list(facts.starts[first:last]), list(facts.ends[first:last])
     if starts:
@@ -80,7 +82,7 @@ def _place(mark: Mark, ruler: Ruler) -> Mark:
 def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piece], first: int) -> list[Mark]:
     marks = []
     news_of = {lane.index: _news(facts, lane) for lane in lanes}
-    mirrors = [lane.index for lane in lanes[1:] if lane.domain is not None and lane.domain.mapped is None]
+    mirrors = [lane.index for lane in lanes[1:] if lane.domain is not None and lane.domain.mapped is None and not lane.domain.refused]
     for p in pieces:
         index = first + p.first
         name = facts.names[index] if p.count == 1 else ""
@@ -95,7 +97,9 @@ def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piec
             marks += [Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size) for s in lane.domain.mapped]
     for start, end, name in facts.gone:
         marks += [
-            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone") for lane in lanes
+            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone")
+            for lane in lanes
+            if lane.domain is None or not lane.domain.refused
         ]
     return marks
 
@@ -108,7 +112,7 @@ def _news(facts: SpaceFacts, lane: Lane) -> str:
 def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
     """Everything but the mappings, clipped to the window, bottom layer first."""
     marks = [Mark("hole", s, e, 0, 0, 0, owner="valid-iova list") for s, e in holes(facts.valid, low, high)]
-    for lane, domain in enumerate(facts.domains, 1):
+    for lane, domain in enumerate(facts.lane_domains, 1):
         if domain.aperture is not None:
             sides = ((low, domain.aperture.start), (domain.aperture.end, high))
             marks += [Mark("outside", s, e, lane, 0, 0, owner=domain.unit) for s, e in sides if s < e]
@@ -122,6 +126,10 @@ def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
             for d in domain.doorbells
         ]
     marks += [_attempt_mark(i, a, facts.domains) for i, a in enumerate(facts.attempts)]
+    if facts.newcomer is not None:
+        lane, met = len(facts.lane_domains), facts.newcomer
+        owner = f"mapped, in the way of {groups_word(met.domain.groups)}"
+        marks += [Mark("conflict", s.start, s.end, lane, 0, 0, met.errno, owner, blockers=(0, lane)) for s in met.conflicts]
     for fault in facts.faults:
         page = fault & -PAGE_SIZE
         marks.append(Mark("fault", page, page + PAGE_SIZE, 0, 0, 0, hexa(fault), "device"))

@@ -17,12 +17,12 @@ MOST_LINES = 60
 SIGNS = {
     "mapping": "====", "msi": "////", "sw-msi": "::::", "doorbell": "bell", "direct": "xxxx", "direct-relaxable": "x-x-",
     "reserved": "####",
-    "outside": "    ", "hole": "no  ", "gone": "gone", "refused": "✗   ", "fault": "!   ",
+    "outside": "    ", "hole": "no  ", "gone": "gone", "refused": "✗   ", "conflict": "✗✗✗✗", "fault": "!   ",
 }  # fmt: skip
 MEANING = {
     "mapping": "mapped", "msi": "MSI window", "sw-msi": "software MSI window", "doorbell": "doorbell page", "direct": "direct",
     "direct-relaxable": "direct-relaxable", "reserved": "reserved", "outside": "outside the aperture", "hole": "not in the valid-iova list",
-    "gone": "disappeared", "refused": "refused", "fault": "DMA fault",
+    "gone": "disappeared", "refused": "refused", "conflict": "in the way", "fault": "DMA fault",
 }  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def map_lines(layout: Layout) -> list[str]:
     for lane in lanes[1:]:
         if lane.domain is not None:
             words = [groups_word(lane.domain.groups), *traits(lane.domain).values()]
+            words = [f"refused: {lane.domain.refused}", *words] if lane.domain.refused else words
             lines += fold(f"{lane.name}: {' · '.join(words)}", "  ")
     segments = _segments(marks, window)
     room = min(16, max(4, (WIDTH - 34) // len(lanes) - 1))

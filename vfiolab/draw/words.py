@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
-from vfiolab.draw.facts import Attempt, DomainFacts, SpaceFacts, in_the_way, page_words, width_words
+from vfiolab.draw.facts import DomainFacts, SpaceFacts, page_words, width_words
+from vfiolab.draw.refusals import Attempt, in_the_way
 from vfiolab.model.address import Span, hexa, human_size
 
 KIND_WORDS = {
@@ -101,6 +102,9 @@ def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None 
     if facts.attempts and not facts.said:
         refused = len(facts.attempts) + facts.attempts_before
         said.append(f"{count(refused, 'map')} {'was' if refused == 1 else 'were'} refused.")
+    if facts.newcomer is not None and not facts.said:
+        met = facts.newcomer
+        said.append(f"{groups_word(met.domain.groups).capitalize()} was refused with {met.errno}: {met.why}.")
     if facts.faults:
         said.append(f"{count(len(facts.faults), 'DMA fault')}.")
     if window is not None:
@@ -133,6 +137,11 @@ def details(facts: SpaceFacts) -> list[str]:
     for a in facts.attempts:
         why = blame(a, facts.domains) or a.why
         said.append(f"Refused: map {hexa(a.start)}-{hexa(a.end - 1)} ({human_size(a.end - a.start)}), {a.errno}, {why}.")
+    if facts.newcomer is not None:
+        said.append(f"Refused: {_domain_sentence(facts.newcomer.domain)}")
+        said += [f"In its way: {span}, {human_size(span.size)}." for span in facts.newcomer.conflicts]
+    if facts.attempts_earlier:
+        said.append(f"Not drawn: {count(facts.attempts_earlier, 'map')} refused before the last change.")
     return said + [f"DMA fault at {hexa(f)}." for f in facts.faults]
 
 
