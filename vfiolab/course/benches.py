@@ -28,3 +28,19 @@ def two_units(kind: str, kernel: Kernel | str | None = None, **facts: Any) -> Ho
             port = m.root_port(f"{bus:02x}:{slot:02x}.0", unit=unit, acs=True)
             m.endpoint(f"{bus + slot:02x}:00.0", below=port)
     return m.host(kernel)
+
+
+def two_below_a_switch(*, acs: bool, kernel: Kernel | str | None = None) -> Host:
+    """Build a machine with two devices below a VT-d unit's switch, whose ports redirect requests upstream if `acs`.
+
+    0000:05:00.0 answers at the bus addresses 0xf000_0000-0xf000_ffff, its registers; 0000:04:00.0 is its neighbour.
+
+    >>> [len(group.devices) for group in two_below_a_switch(acs=False).groups][-2:]
+    [2, 2]
+    """
+    m = MachineBuilder(f"switch {'with' if acs else 'without'} ACS")
+    switch = m.upstream("02:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    for slot in (0, 1):
+        m.endpoint(f"{slot + 4:02x}:00.0", below=m.downstream(f"03:{slot:02x}.0", below=switch, acs=acs))
+    m.bar("05:00.0", 0xF000_0000, 0xF000_FFFF)
+    return m.host(kernel)
