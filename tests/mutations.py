@@ -180,7 +180,7 @@ NOTICED_BY = {
     ("drivers.NATIVE_PROBE_CHECKS", "no user owns the group's DMA"): "intel-6.1-rmrr",
     ("msi.IRQ_CHECKS", "the interrupt index exists"): "intel-4.4-errors",
     ("msi.IRQ_CHECKS", "the vectors exist on the device"): "errors-7.3.4",
-    ("msi.IRQ_CHECKS", "what is to be disabled is enabled"): "smmu2mixed-6.1.0",
+    ("msi.IRQ_CHECKS", "what is to be disabled or signalled is enabled"): "smmu2mixed-6.1.0",
     ("msi.IRQ_CHECKS", "no other interrupt type is enabled"): "intel-4.4-errors",
     ("msi.IRQ_CHECKS", "the vectors were allocated at enabling"): "smmu2mixed-6.1.0",
     ("user.SET_CONTAINER_CHECKS", "the descriptor is not negative"): "intel-4.4-hand",

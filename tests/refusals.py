@@ -620,7 +620,7 @@ def bind_an_unknown_device() -> Call:
     return host, lambda: host.bind("0000:ff:00.0")
 
 
-@case("ENOENT", "the driver tg3 is not loaded")
+@case("ENOENT", "the driver tg3 is not loaded", UNBOUND)
 def bind_an_unknown_driver() -> Call:
     host = intel().host("6.12")
     return host, lambda: host.bind(A, "tg3")
@@ -874,3 +874,24 @@ def iommufd_open_a_device_over_the_limit() -> Call:
     host.process.set_memlock(PAGE)
     fill(host, space, 0, 2 * PAGE)
     return host, lambda: member.get_device_fd(A)
+
+
+@case("EINVAL", "9 is an extension that type1 answers, but no type of a container")
+def set_iommu_with_the_number_of_an_extension() -> Call:
+    host = intel().host("6.12")
+    opened = host.process.open_container()
+    host.process.open_group(A).set_container(opened)
+    return host, lambda: opened.set_iommu(9)
+
+
+@case("EPERM", "capability 14 was given up for good")
+def take_back_a_capability_given_up_for_good() -> Call:
+    host = intel().host("6.12")
+    host.process.drop_capability(14, keep=False)
+    return host, lambda: host.process.restore_capability(14)
+
+
+@case("ENOENT", "/dev/vfio/noiommu-7 does not exist")
+def open_an_unprotected_group_that_is_not_there() -> Call:
+    host = intel().host("6.12")
+    return host, lambda: host.process.open_group("noiommu-7")

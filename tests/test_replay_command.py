@@ -105,7 +105,6 @@ def test_another_machine_file_may_be_named(tmp_path, capsys):
     [
         ("open_container A -> 0\n", "line 1: an operation before the first scenario"),
         ("## one\n    map D1 0 0x1000 3\n", "line 2: an event without an operation above it"),
-        ("## one\nfrobnicate A\n", "line 2: no such operation: frobnicate"),
         ("## one\nopen_container A -> 0 {broken\n", "line 2: the answer is not JSON"),
         ("## one\nopen_container A\nmap A iova=0x1000 size=many\n", "line 3: cannot carry out 'map A iova=0x1000 size=many'"),
         ("## one\nopen_container A\nset_container\n", "line 3: cannot carry out 'set_container'"),

@@ -109,6 +109,9 @@ class Native:
         if kind == NOIOMMU:
             self.backend = NoIommu()
             return
+        if kind not in (TYPE1, TYPE1v2, NESTING):
+            why = f"{kind} is an extension that type1 answers, but no type of a container"
+            raise VfioError("EINVAL", why, "vfio_iommu_type1_open, drivers/vfio/vfio_iommu_type1.c", "type 3 is type1 v2, 1 is type1")
         backend = Type1(self.system.core, self.process, self.system.params, kind)
         try:
             for group in reversed(self.groups):
@@ -121,7 +124,7 @@ class Native:
     def _offers(self, kind: int) -> bool:
         if kind == NOIOMMU:
             return self._noiommu_offered
-        return kind in (TYPE1, TYPE1v2, NESTING) and self.check_extension(kind) > 0
+        return self.check_extension(kind) > 0
 
     def _type1(self, call: str) -> Type1:
         if self.backend is None:
