@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vfiolab.experiments import outcomes
-    from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table, here, load, machines, plot
+    from vfiolab.kit import AddressSpace, Host, Machine, MachineBuilder, Table, assumptions, here, load, machines, plot
     from vfiolab.model.address import Span, hexa, human_size, parse_size
     from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
     from vfiolab.model.iommu import IommuUnit
     from vfiolab.model.kernel import Kernel
-    from vfiolab.model.machine import Machine
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,6 +38,7 @@ __all__ = [
     "Table",
     "VfioError",
     "WouldBlockError",
+    "assumptions",
     "here",
     "hexa",
     "human_size",
@@ -52,12 +52,11 @@ __all__ = [
 # Each name is loaded when it is first asked for: `import vfiolab` stays small, and a command loads only what its word needs.
 _HOMES = {
     "vfiolab.experiments": ("outcomes",),
-    "vfiolab.kit": ("AddressSpace", "Host", "MachineBuilder", "Table", "here", "load", "machines", "plot"),
+    "vfiolab.kit": ("AddressSpace", "Host", "Machine", "MachineBuilder", "Table", "assumptions", "here", "load", "machines", "plot"),
     "vfiolab.model.address": ("Span", "hexa", "human_size", "parse_size"),
     "vfiolab.model.errors": ("KernelCrashError", "NotModelledError", "VfioError", "WouldBlockError"),
     "vfiolab.model.iommu": ("IommuUnit",),
     "vfiolab.model.kernel": ("Kernel",),
-    "vfiolab.model.machine": ("Machine",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,11 +1,24 @@
 """What a learner types: load a machine, open an address space, attach, map, look."""
 
-from vfiolab.kit.host import Host, Machine, MachineBuilder, boot, here, load, machines
+from vfiolab.kit.host import Host, Machine, MachineBuilder, assumptions, boot, here, load, machines
 from vfiolab.kit.ipython import install
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.space import AddressSpace, plot
 from vfiolab.kit.table import Table
 
-__all__ = ["AddressSpace", "Host", "Journey", "Machine", "MachineBuilder", "Table", "boot", "here", "load", "machines", "plot"]
+__all__ = [
+    "AddressSpace",
+    "Host",
+    "Journey",
+    "Machine",
+    "MachineBuilder",
+    "Table",
+    "assumptions",
+    "boot",
+    "here",
+    "load",
+    "machines",
+    "plot",
+]
 
 install()

@@ -8,6 +8,7 @@ from pathlib import Path
 from vfiolab._paths import data_dir
 from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
+from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
 from vfiolab.model.grouping import GroupingOptions
 from vfiolab.model.kernel import Kernel
@@ -148,3 +149,12 @@ def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
 def here(kernel: Kernel | str | None = None) -> Host:
     """Load this machine from /sys. InputError if it shows no PCI devices."""
     return load(Path("/sys"), kernel)
+
+
+def assumptions() -> Table:
+    """List what the model takes for granted without a recording or a reading of the kernel.
+
+    >>> len(assumptions()) > 5
+    True
+    """
+    return Table(["what is assumed", "where it shows", "why"], ASSUMPTIONS)

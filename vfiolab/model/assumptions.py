@@ -63,6 +63,21 @@ ASSUMPTIONS = (
         "the recorded machine isolates its interrupts",
     ),
     Assumption(
+        "A device's write into the x86 MSI window is an interrupt, and never reaches a mapping that lies there.",
+        "journeys on x86",
+        "the kernel declares the window untranslated, and the mail of 2015 says so; no hardware manual was read and no DMA recorded",
+    ),
+    Assumption(
+        "With interrupt remapping, a message that no entry allows raises nothing; without it, any device can raise any vector.",
+        "journeys on x86: forged messages",
+        "follows from what remapping is for; not recorded",
+    ),
+    Assumption(
+        "A request to another device's BAR below a port that does not redirect it goes there directly and never meets the IOMMU.",
+        "journeys: peer-to-peer",
+        "follows from what the ACS bits mean; real switches and root complexes differ in what they route",
+    ),
+    Assumption(
         "A machine known only by its lspci listing has one IOMMU in front of every device, of the kind its vendor builds.",
         "address spaces on such machines; every such host lists this in `host.doubts`",
         "lspci shows no IOMMU units",
