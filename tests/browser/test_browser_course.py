@@ -34,9 +34,14 @@ def page(opened):
     return page
 
 
-def test_an_untouched_question_is_revealed_as_untouched(page):
+def test_an_untouched_question_keeps_its_answer_until_the_reader_opens_it(page):
     page.text("You have not chosen yet.").wait_for()
-    page.text("No prediction was made: choose an answer above, then run this cell again. It is two.").wait_for()
+    page.text("No prediction was made: choose an answer above, then run this cell again.").wait_for()
+    assert not page.text("It is two.").is_visible()
+    summary = page.text("Show the answer and the reasons without a prediction")
+    summary.focus()
+    page.page.keyboard.press("Enter")
+    page.text("It is two.").wait_for()
 
 
 def test_tab_and_space_choose_an_answer_and_the_reveal_names_it(page):
