@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from model_steps import A, container, intel, snapshot
+from model_steps import A, container, intel, refused, snapshot
 from model_world import invariants
+from recorded import machine as recorded
 
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import WouldBlockError
@@ -55,3 +56,27 @@ def test_a_physical_function_whose_virtual_function_is_open_loses_nothing_while_
     assert 0 == host.drivers.enabled_vfs(A)
     assert [None, None] == [host.group_of(name) for name in VFS]
     invariants(host)
+
+
+LATE = "0000:00:1f.2"
+
+
+def test_behind_a_virtio_iommu_a_device_without_driver_gets_its_group_at_its_first_bind():
+    host = recorded("virtio-6.12").host()
+    assert None is host.group_of(LATE)
+    host.bind(LATE)
+    assert 28 == host.group_of(LATE).id
+    host.unbind(LATE)
+    host.bind(LATE)
+    assert (28, (LATE,)) == (host.group_of(LATE).id, host.group_of(LATE).devices)
+    host.bind("0000:00:1f.3", "pci-stub")
+    assert (LATE, "0000:00:1f.3") == host.group_of(LATE).devices
+    host._check()
+
+
+@pytest.mark.parametrize(("device", "kernel"), [("0000:0c:03.0", "6.12"), (LATE, "7.3")])
+def test_behind_a_conventional_bridge_and_from_7_3_no_group_comes_late(device, kernel):
+    host = recorded("virtio-6.12").host(kernel)
+    with refused("EINVAL"):
+        host.bind(device)
+    assert None is host.group_of(device)

@@ -7,7 +7,6 @@ import pytest
 from recorded import COLUMNS, ENVIRONMENTS, TRACES, machine, scenarios, table_scenarios
 
 from vfiolab import replay
-from vfiolab.model.machine import RecordedGroup
 from vfiolab.model.pci import Topology
 from vfiolab.readers.trace import questions
 from vfiolab.replay import NOT_ANSWERED, compare, run
@@ -58,18 +57,10 @@ def test_what_follows_a_mapping_that_ends_at_2_64_agrees_too(environment, monkey
 # The table of hand-written x86 cases.
 
 
-def with_late_groups(one):
-    """Behind virtio-iommu a device that had no driver at boot gets its group when it is first bound: after the machine file was written."""
-    late = ["0000:00:02.0", "0000:00:1f.2"]
-    groups = [RecordedGroup(100 + number, (device,)) for number, device in enumerate(late)]
-    units = (replace(one.units[0], devices=one.units[0].devices | set(late)),)
-    return replace(one, units=units, groups=(*one.groups, *groups))
-
-
 def column_machine(column):
     one = machine(COLUMNS[column])
     if column == "virtio-6.12":
-        return with_late_groups(replace(one, params=dict(one.params) | {"vfio_iommu_type1.allow_unsafe_interrupts": "Y"}))
+        return replace(one, params=dict(one.params) | {"vfio_iommu_type1.allow_unsafe_interrupts": "Y"})
     if column != "amd-6.1":
         return one
     functions = [f for f in one.topology.values() if f.physfn is None]

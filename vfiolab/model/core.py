@@ -129,6 +129,11 @@ class IommuCore:
         self.groups[group.id] = group
         self._of.update((device, group) for device in group.devices)
 
+    def join(self, group: IommuGroup, device: str) -> None:
+        """Put one more device into a group."""
+        group.devices = (*group.devices, device)
+        self._of[device] = group
+
     def remove(self, group: IommuGroup) -> None:
         """Take a group away: its devices are gone."""
         del self.groups[group.id]

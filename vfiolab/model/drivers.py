@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from vfiolab.model.core import IommuCore, IommuGroup
@@ -97,6 +97,7 @@ class Drivers:
         self.loaded = frozenset(loaded) | {driver for driver in bound.values() if driver}
         self.groups: dict[int, VfioGroup] = {}
         self.noiommu_mode = False
+        self.before_probe: Callable[[str], None] = lambda _: None
         self.noiommu: dict[str, VfioGroup] = {}
         self._bound: dict[str, str | None] = {function.bdf: None for function in topology.values()}
         self._numvfs = {function.bdf: function.sriov_numvfs for function in topology.values()}
@@ -149,6 +150,7 @@ class Drivers:
                 "sysfs: /sys/bus/pci/drivers",
                 f"modprobe {driver}",
             )
+        self.before_probe(bdf)
         probe = _Probe(self, self.topology[bdf], driver)
         try:
             if driver in VFIO_DRIVERS:

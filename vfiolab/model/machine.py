@@ -36,6 +36,7 @@ PARAMS = MappingProxyType(
         "vfio_iommu_type1.dma_entry_limit": "65535",
     }
 )
+CONVENTIONAL_BRIDGES = frozenset({"pcie-to-pci", "pci-to-pcie", "pci-bridge"})
 BOOLEANS = frozenset(
     {
         "allow_unsafe_interrupts",
@@ -145,6 +146,7 @@ class Host:
         bound = {function.bdf: function.driver for function in machine.topology.values()}
         self.drivers = Drivers(kernel, machine.topology, self.core, machine.drivers, bound)
         self.drivers.noiommu_mode = self.params.get(NOIOMMU_MODE, "N") in ("Y", "1")
+        self.drivers.before_probe = self._late_group
         for name in machine.emulated:
             self.drivers.add_emulated(IommuGroup(self._free_number(), [name], None, emulated=True))
         self.process = self.new_process()
@@ -276,6 +278,34 @@ class Host:
         return IommuGroup(
             number, devices, unit, shown, firmware=[region for region in (*known, *firmware) if region.kind.startswith("direct")]
         )
+
+    def _late_group(self, device: str) -> None:
+        """Give a device that had no driver at boot its group, as kernels before 7.3 do at its first bind behind a virtio-iommu.
+
+        Recorded on 6.12 (x86): 00:02.0 and 00:1f.2 are in no group of the boot, and /dev/vfio shows one once they are bound. The number is
+        the lowest free one. Not behind a conventional PCI bridge (its secondary bus has one group or none), and not the IOMMU itself.
+        """
+        machine, topology = self.machine, self.machine.topology
+        units = [unit for unit in machine.units if unit.kind == "virtio-iommu"]
+        if not machine.groups or len(units) != 1 or self.kernel.landed("7.3", "6.12"):
+            return
+        if self.core.group_of(device) is not None or topology[device].driver is not None or device == units[0].name:
+            return
+        at = topology[device].parent
+        while at is not None:
+            if topology[at].kind in CONVENTIONAL_BRIDGES:
+                return
+            at = topology[at].parent
+        from vfiolab.model.grouping import iommu_groups
+
+        formed = iommu_groups(topology, self.kernel).groups
+        mates = next((members for members in formed if device in members), ())
+        known = next((group for mate in mates if (group := self.core.group_of(mate)) is not None), None)
+        if known is not None:
+            self.core.join(known, device)
+            return
+        regions = merged_reserved(units[0].reserved(self.kernel), self.kernel)
+        self.core.add(IommuGroup(self._free_number(), [device], units[0], regions))
 
     def _recorded_regions(self, device: str) -> tuple[ReservedRegion, ...] | None:
         return next((group.regions for group in self.machine.groups if device in group.devices), None)
