@@ -199,6 +199,15 @@ def test_a_domain_that_does_not_mirror_the_user_is_shown_as_it_is():
     assert "D2 holds other ranges than the user's mappings." in scene.description
 
 
+@pytest.mark.parametrize("width", [500, 700, 900, 1400])
+def test_the_end_of_the_last_mapping_is_written_beside_the_end_of_the_axis(width):
+    bench = Bench(smmu())
+    bench.attach(bench.group(8)).map("1G", "1G", "guest RAM")
+    seen = [shape.text for shape in iova_map(bench, width=width).shapes if isinstance(shape, Text)]
+
+    assert {"0x8000_0000", "0x1_0000_0000_0000"} <= set(seen)
+
+
 def test_the_mark_under_the_pointer_is_found():
     scene = iova_map(arm_mixed())
     bell = next(m for m in scene.marks if m.kind == "doorbell")

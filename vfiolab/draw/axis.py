@@ -67,10 +67,11 @@ def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: t
     shelves = [Shelf() for _ in range(ROWS)]
     out: list[Shape] = []
     used = 0
-    for iova in sorted(weight, key=lambda i: (-weight[i], i)):
+    near = _near_the_end(weight, ruler, window[1])
+    for iova in sorted(weight, key=lambda i: (i != near, -weight[i], i)):
         x, words = ruler.x(iova), hexa(iova)
         half = text_width(words, SIZE, mono=True) / 2
-        place = _place(shelves, x, half, ruler.xs[0], right)
+        place = _place(shelves, x, half, ruler.xs[0], right - AIR if iova == near else right)
         if place is None:
             out.append(Line(x, bottom, x, bottom + 4, "rule"))
             continue
@@ -83,6 +84,13 @@ def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: t
         out.append(Line(x, bottom, x, round(y - 9, 1), "rule"))
         out.append(Text.plain(round(centre, 1), y, words, size=SIZE, anchor="middle", mono=True))
     return out, 12 + used * ROW
+
+
+def _near_the_end(weight: dict[int, int], ruler: Ruler, end: int) -> int | None:
+    """Return the weightiest address whose line stands where the label of the axis' end would: it goes first, and the end below it."""
+    reach = ruler.x(end) - text_width(hexa(end), SIZE, mono=True) - AIR
+    found = [iova for iova in weight if iova != end and reach <= ruler.x(iova) <= ruler.x(end) - AIR]
+    return max(found, key=lambda iova: (weight[iova], -iova), default=None)
 
 
 def _place(shelves: Sequence[Shelf], x: float, half: float, left: float, right: float) -> tuple[int, float] | None:
