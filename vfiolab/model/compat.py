@@ -19,9 +19,10 @@ from vfiolab.model.iommu import Domain, IommuUnit
 from vfiolab.model.native import DMA_CC, UNMAP_ALL_EXT
 from vfiolab.model.noiommu import NOIOMMU
 from vfiolab.model.process import CAP_IPC_LOCK, Process
+from vfiolab.model.requests import switched_on
 from vfiolab.model.server import System
+from vfiolab.model.type1 import TYPE1, TYPE1v2
 
-TYPE1, TYPE1v2 = 1, 3
 UNSAFE = "iommufd.allow_unsafe_interrupts"
 
 
@@ -30,6 +31,7 @@ class Compat:
 
     name = "iommufd-compat"
     pins_group = False
+    attaches_at_open = True
 
     def __init__(self, system: System, process: Process) -> None:
         self.system, self.process = system, process
@@ -163,7 +165,7 @@ class Compat:
             raise VfioError(
                 "EINVAL", rmrr_locked(group.group) or f"group {group.id} needs a direct region", source, "firmware settings only"
             )
-        if not unit.msi_is_isolated(core.kernel, group.group.devices) and self.system.params.get(UNSAFE, "N") not in ("Y", "1"):
+        if not unit.msi_is_isolated(core.kernel, group.group.devices) and not switched_on(self.system.params, UNSAFE):
             raise VfioError(
                 "EPERM",
                 f"group {group.id} is behind {unit.name}, whose interrupts are not isolated",

@@ -19,7 +19,7 @@ from vfiolab.model.native import Native
 from vfiolab.model.noiommu import PARAMETER as NOIOMMU_MODE
 from vfiolab.model.pci import Topology
 from vfiolab.model.process import Arena, Process
-from vfiolab.model.requests import word
+from vfiolab.model.requests import switched_on, word
 from vfiolab.model.server import Server, System
 from vfiolab.model.type1 import ENTRY_LIMIT
 from vfiolab.model.user import UserProcess
@@ -145,7 +145,7 @@ class Host:
             self.core.add(group)
         bound = {function.bdf: function.driver for function in machine.topology.values()}
         self.drivers = Drivers(kernel, machine.topology, self.core, machine.drivers, bound)
-        self.drivers.noiommu_mode = self.params.get(NOIOMMU_MODE, "N") in ("Y", "1")
+        self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
         self.drivers.before_probe = self._late_group
         for name in machine.emulated:
             self.drivers.add_emulated(IommuGroup(self._free_number(), [name], None, emulated=True))
@@ -238,7 +238,7 @@ class Host:
                 if text not in ("0", "1", "Y", "N", "y", "n", "on", "off"):
                     raise VfioError("EINVAL", f"{name} is a boolean, not {text!r}", "param_set_bool, kernel/params.c", "write Y or N")
                 self.params[name] = "Y" if text in ("1", "Y", "y", "on") else "N"
-                self.drivers.noiommu_mode = self.params.get(NOIOMMU_MODE, "N") == "Y"
+                self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
                 return
             if not text.isdecimal() or int(text) >= 1 << 32:
                 raise VfioError(

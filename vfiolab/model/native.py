@@ -18,6 +18,8 @@ DMA_CC, UNMAP_ALL_EXT, UPDATE_VADDR = 4, 9, 10
 class Native:
     """The VFIO container: groups, then (after SET_IOMMU) one backend until the last group leaves."""
 
+    attaches_at_open = False
+
     def __init__(self, system: System, process: Process) -> None:
         self.system, self.process = system, process
         self.kernel = system.kernel

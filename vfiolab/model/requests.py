@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,11 @@ def word(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} is a text, not {value!r}")
     return value
+
+
+def switched_on(params: Mapping[str, str], name: str) -> bool:
+    """Say whether a boolean module parameter is on; one that is not there is off."""
+    return params.get(name, "N") in ("Y", "1")
 
 
 def pointer(value: object) -> str:

@@ -26,9 +26,14 @@ class System(Protocol):
 
 
 class Server(Protocol):
-    """What stands behind a container descriptor."""
+    """What stands behind a container descriptor.
+
+    `pins_group`: an open device holds its group's file. `attaches_at_open`: a group is claimed and attached with its first open device, and
+    may leave while one is open; otherwise it is attached all the time that it is inside.
+    """
 
     pins_group: bool
+    attaches_at_open: bool
 
     @property
     def backend(self) -> object | None:

@@ -31,6 +31,7 @@ from vfiolab.model.requests import (
     EntryRequest,
     MapRequest,
     UnmapRequest,
+    switched_on,
 )
 
 TYPE1, TYPE1v2, NESTING = 1, 3, 6
@@ -82,7 +83,7 @@ class Type1:
 
     def allow_unsafe_interrupts(self) -> bool:
         """Say whether the module parameter lets groups in whose interrupts are not isolated."""
-        return self.params.get(ALLOW_UNSAFE, "N") in ("Y", "1")
+        return switched_on(self.params, ALLOW_UNSAFE)
 
     def region_at(self, span: Span) -> ReservedRegion | None:
         """Return a reserved region of an attached group that shares a byte with `span`."""

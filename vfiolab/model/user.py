@@ -8,7 +8,7 @@ from vfiolab.model.address import Span
 from vfiolab.model.drivers import VfioGroup
 from vfiolab.model.errors import VfioError, for_kernel
 from vfiolab.model.msi import IrqState
-from vfiolab.model.native import CORE, Native
+from vfiolab.model.native import CORE
 from vfiolab.model.process import CAP_IPC_LOCK, CAP_SYS_RAWIO, Arena, Process
 from vfiolab.model.requests import field
 from vfiolab.model.server import Server, System
@@ -84,7 +84,7 @@ class UserProcess(Process):
         """Drop one user of a VFIO group; the last takes it out of its container."""
         last = vfio.users == 1
         server = vfio.container
-        if server is not None and (last or not isinstance(server, Native)) and not vfio.opened:
+        if server is not None and (last or server.attaches_at_open) and not vfio.opened:
             server.leave(vfio)
         self.system.drivers.put(vfio)
 

@@ -14,7 +14,7 @@ from vfiolab.model.drivers import VfioGroup
 from vfiolab.model.errors import NotModelledError, VfioError, run_checks
 from vfiolab.model.info import Info
 from vfiolab.model.msi import DISABLE, TRIGGER_EVENTFD, IrqRequest, IrqState, set_irqs
-from vfiolab.model.native import CORE, Native
+from vfiolab.model.native import CORE
 from vfiolab.model.process import CAP_SYS_RAWIO, FIRST_FD, File
 from vfiolab.model.requests import field, pointer, word
 from vfiolab.model.server import Server
@@ -296,7 +296,7 @@ class Group(Descriptor):
             if server is None:
                 raise VfioError("EINVAL", f"group {self.id} is in no container", source, "GROUP_SET_CONTAINER first")
             busy = sorted(name for name, count in self.vfio.devices_open.items() if count)
-            if busy and isinstance(server, Native):
+            if busy and not server.attaches_at_open:
                 raise VfioError(
                     "EBUSY",
                     f"{', '.join(busy)} of group {self.id} {'is' if len(busy) == 1 else 'are'} open",
@@ -337,7 +337,7 @@ class Group(Descriptor):
         fix = "GROUP_SET_CONTAINER and SET_IOMMU first"
         if server is None:
             raise VfioError("EINVAL", f"group {self.id} is in no container", source, fix)
-        if isinstance(server, Native) and server.backend is None:
+        if not server.attaches_at_open and server.backend is None:
             raise VfioError("EINVAL", f"the container of group {self.id} has no backend", source, fix)
         if not owned and not self.process.system.drivers.viable(self.vfio.group):
             bad = ", ".join(sorted(self.vfio.group.native))
