@@ -9,7 +9,7 @@ from typing import Any
 from vfiolab.model import compat, core, dirty, drivers, iova, msi, native, process, type1_checks, user
 from vfiolab.model.core import IommuCore
 from vfiolab.model.dmatree import DmaTree
-from vfiolab.model.iommu import Domain
+from vfiolab.model.domain import Domain
 from vfiolab.model.type1 import Type1
 from vfiolab.model.vfio import Group
 

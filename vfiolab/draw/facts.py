@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from vfiolab.draw.refusals import Attempt, Newcomer, attempts_of, calls_on, conflicts_of, tried_for
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.core import IommuGroup
+from vfiolab.model.domain import Domain, Mapping
 from vfiolab.model.events import Call, EventLog
-from vfiolab.model.iommu import Domain, Mapping
 from vfiolab.model.noiommu import NoIommu
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from vfiolab.model.address import hexa, human_size
 from vfiolab.model.pagetable import PageRun, hardware_pages
 
 if TYPE_CHECKING:
-    from vfiolab.model.iommu import Domain
+    from vfiolab.model.domain import Domain
 
 HEIGHT = 44.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫"

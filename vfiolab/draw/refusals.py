@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from vfiolab.model.address import U64, Span
 from vfiolab.model.core import IommuGroup
+from vfiolab.model.domain import Domain
 from vfiolab.model.events import Call, EventLog
-from vfiolab.model.iommu import Domain
 
 if TYPE_CHECKING:
     from vfiolab.draw.facts import DomainFacts

@@ -10,10 +10,10 @@ from vfiolab.kit.journey import Journey
 from vfiolab.kit.table import Table
 from vfiolab.model import delivery
 from vfiolab.model.address import Span, hexa, human_size, parse_size
+from vfiolab.model.domain import Domain
 from vfiolab.model.drivers import VFIO_DRIVERS, VfioGroup
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import EventLog
-from vfiolab.model.iommu import Domain
 from vfiolab.model.machine import Host
 from vfiolab.model.msi import IrqState
 from vfiolab.model.noiommu import NoIommu

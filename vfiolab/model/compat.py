@@ -6,16 +6,19 @@ claimed and judged when a device is opened. Sources: drivers/iommu/iommufd/vfio_
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from vfiolab.model import iova as iova_list
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area, MapRequest
 from vfiolab.model.core import rmrr_locked
+from vfiolab.model.domain import Domain
 from vfiolab.model.drivers import VfioGroup
 from vfiolab.model.errors import NAMES, NotModelledError, VfioError, run_checks
 from vfiolab.model.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_struct, iova_part
-from vfiolab.model.iommu import Domain, IommuUnit
+from vfiolab.model.iommu import IommuUnit
 from vfiolab.model.native import DMA_CC, UNMAP_ALL_EXT
 from vfiolab.model.noiommu import NOIOMMU
 from vfiolab.model.process import CAP_IPC_LOCK, Process
@@ -24,6 +27,9 @@ from vfiolab.model.server import System
 from vfiolab.model.type1 import TYPE1, TYPE1v2
 
 UNSAFE = "iommufd.allow_unsafe_interrupts"
+
+
+_start = attrgetter("iova")
 
 
 class Compat:
@@ -117,7 +123,9 @@ class Compat:
 
     def areas_in(self, iova: int, size: int) -> Iterator[Area]:
         """Yield the areas that share a byte with a range, ascending."""
-        return (area for area in list(self.areas) if area.iova < iova + size and iova < area.end)
+        first = max(bisect_right(self.areas, iova, key=_start) - 1, 0)
+        found = self.areas[first : bisect_left(self.areas, iova + size, key=_start)]
+        return (area for area in found if iova < area.end)
 
     # groups and devices
 
@@ -330,8 +338,7 @@ class Compat:
         self._insert(area)
 
     def _insert(self, area: Area) -> None:
-        self.areas.append(area)
-        self.areas.sort(key=lambda a: a.iova)
+        insort(self.areas, area, key=_start)
 
     def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
         """UNMAP_DMA: whole areas only, unless SET_IOMMU(1) ran: then areas are cut at the range's edges.
@@ -373,8 +380,8 @@ class Compat:
         return self._remove(inside), None
 
     def _cut(self, at: int) -> None:
-        area = next((area for area in self.areas if area.iova < at < area.end), None)
-        if area is None:
+        area = next(self.areas_in(at, 1), None)
+        if area is None or area.iova == at:
             return
         if at & self.process.page_size - 1:
             raise VfioError(
@@ -402,12 +409,14 @@ class Compat:
 
     def _remove(self, areas: list[Area]) -> int:
         total = 0
-        for area in list(areas):
+        for area in areas:
             for domain in self._domains:
                 domain.unmap(area.iova, area.size)
             self._unpin(area)
-            self.areas.remove(area)
             total += area.size
+        if areas:
+            first = bisect_left(self.areas, areas[0].iova, key=_start)
+            self.areas = self.areas[:first] + self.areas[first + len(areas) :]  # what is removed stands side by side
         return total
 
     def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab.model.address import Span
+from vfiolab.model.domain import Domain, Doorbell
 from vfiolab.model.errors import ERRNO, Check, NotModelledError, for_kernel, run_checks
 from vfiolab.model.events import PROT_CACHE, PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, EventLog
-from vfiolab.model.iommu import Domain, Doorbell, IommuUnit, ReservedRegion
+from vfiolab.model.iommu import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
 
 IC = "drivers/iommu/iommu.c"

@@ -13,10 +13,11 @@ from typing import Protocol
 
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.core import IommuCore, IommuGroup
+from vfiolab.model.domain import Domain
 from vfiolab.model.drivers import Drivers
 from vfiolab.model.errors import NotModelledError
 from vfiolab.model.events import PROT_READ, PROT_WRITE, Event, EventLog
-from vfiolab.model.iommu import X86_MSI, Domain, IommuUnit
+from vfiolab.model.iommu import X86_MSI, IommuUnit
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.msi import FIRST_ARM_RECORDING, InterruptController, IrqState, Message
 from vfiolab.model.peers import turn

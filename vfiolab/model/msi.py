@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from vfiolab.model.address import hexa
 from vfiolab.model.core import IommuCore, IommuGroup
+from vfiolab.model.domain import Domain
 from vfiolab.model.errors import Check, NotModelledError, VfioError, run_checks
 from vfiolab.model.events import Event
-from vfiolab.model.iommu import X86_MSI, Domain, IommuUnit
+from vfiolab.model.iommu import X86_MSI, IommuUnit
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Function
 

@@ -10,7 +10,7 @@ from vfiolab.model.address import U64
 
 if TYPE_CHECKING:
     from vfiolab.model.core import IommuGroup
-    from vfiolab.model.iommu import Domain
+    from vfiolab.model.domain import Domain
     from vfiolab.model.iova import IovaList
     from vfiolab.model.type1 import Type1
 

@@ -13,10 +13,11 @@ from vfiolab.model import type1_checks as tests
 from vfiolab.model.address import U64, Span
 from vfiolab.model.core import IommuCore, IommuGroup
 from vfiolab.model.dmatree import Dma, DmaTree
+from vfiolab.model.domain import Domain
+from vfiolab.model.domain import Mapping as DomainRun
 from vfiolab.model.errors import NAMES, NotModelledError, VfioError, for_kernel, run_checks
 from vfiolab.model.info import Info, describe
-from vfiolab.model.iommu import Domain, ReservedRegion
-from vfiolab.model.iommu import Mapping as DomainRun
+from vfiolab.model.iommu import ReservedRegion
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.process import Process
 from vfiolab.model.requests import (
