@@ -59,9 +59,7 @@ def test_recorded_groups_are_never_used_to_compute(path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_listing_and_machine_file_give_the_same_groups(name):
-    assert partition(grouping(machine(name)).groups) == partition(
-        iommu_groups(from_lspci(name).topology, kernel(machine(name))).groups
-    )
+    assert partition(grouping(machine(name)).groups) == partition(iommu_groups(from_lspci(name).topology, kernel(machine(name))).groups)
 
 
 def wrong_with(quirks):
@@ -144,7 +142,5 @@ def test_devices_behind_the_vmd_controller_share_its_group():
 
 def test_the_2025_proposal_changes_none_of_these_machines():
     proposal = GroupingOptions(proposal_2025=True)
-    changed = [
-        name for name in NAMES if grouping(machine(name)).groups != grouping(machine(name), options=proposal).groups
-    ]
+    changed = [name for name in NAMES if grouping(machine(name)).groups != grouping(machine(name), options=proposal).groups]
     assert [] == changed  # their open switches hang below ports that do not isolate either

@@ -38,9 +38,7 @@ def test_a_port_without_acs_takes_everything_below_into_its_group():
 
 
 def test_functions_without_acs_below_a_good_port_share_a_group():
-    assert ["00:01.0", "01:00.0 01:00.1"] == groups(
-        rp("00:01.0", 1, ON), fn("01:00.0", multifunction=True), fn("01:00.1")
-    )
+    assert ["00:01.0", "01:00.0 01:00.1"] == groups(rp("00:01.0", 1, ON), fn("01:00.0", multifunction=True), fn("01:00.1"))
 
 
 def test_functions_with_an_empty_acs_capability_stand_alone():
@@ -101,9 +99,7 @@ def test_virtual_functions_have_a_group_each():
 
 def test_conventional_functions_of_the_root_bus_share_by_slot():
     multi = [fn(f"00:1f.{n}", CONVENTIONAL, multifunction=True) for n in (0, 2, 3)]
-    assert ["00:02.0", "00:19.0", "00:1f.0 00:1f.2 00:1f.3"] == groups(
-        fn("00:02.0", CONVENTIONAL), *multi, fn("00:19.0", CONVENTIONAL)
-    )
+    assert ["00:02.0", "00:19.0", "00:1f.0 00:1f.2 00:1f.3"] == groups(fn("00:02.0", CONVENTIONAL), *multi, fn("00:19.0", CONVENTIONAL))
 
 
 def test_isolated_ports_beside_a_dummy_host_bridge_stand_alone_as_does_it():
@@ -342,9 +338,7 @@ def test_the_override_pretends_isolation_of_ports_without_acs():
 
 
 def test_the_override_changes_nothing_where_acs_is_there_but_off():
-    assert ["00:01.0 01:00.0"] == groups(
-        rp("00:01.0", 1, OFF), fn("01:00.0"), pcie_acs_override="downstream,multifunction"
-    )
+    assert ["00:01.0 01:00.0"] == groups(rp("00:01.0", 1, OFF), fn("01:00.0"), pcie_acs_override="downstream,multifunction")
 
 
 def test_the_override_for_multifunction_separates_functions():
@@ -379,9 +373,7 @@ def test_disable_acs_redir_opens_a_port():
 
 
 def test_a_kernel_without_disable_acs_redir_ignores_it_and_says_so():
-    found = iommu_groups(
-        Topology([rp("00:01.0", 1, ON), fn("01:00.0")]), Kernel("4.17"), GroupingOptions(disable_acs_redir="00:01.0")
-    )
+    found = iommu_groups(Topology([rp("00:01.0", 1, ON), fn("01:00.0")]), Kernel("4.17"), GroupingOptions(disable_acs_redir="00:01.0"))
     assert 2 == len(found.groups)
     assert any("pci=disable_acs_redir= is ignored" in warning for warning in found.warnings)
 
@@ -416,9 +408,7 @@ def unknown(bdf, **more):
 
 def test_groups_that_hang_on_unknown_capabilities_are_refused_naming_both_sides():
     tree = Topology([unknown("00:01.0", class_code=0x060400, secondary=1), fn("01:00.0")])
-    with pytest.raises(
-        NotComputableError, match=r"capabilities of 00:01.0 are not in the input.*01:00.0.*1 groups.*2 if they do"
-    ):
+    with pytest.raises(NotComputableError, match=r"capabilities of 00:01.0 are not in the input.*01:00.0.*1 groups.*2 if they do"):
         iommu_groups(tree)
 
 
@@ -433,9 +423,7 @@ def test_unknown_capabilities_that_decide_nothing_are_only_a_warning():
 
 def test_a_reason_names_who_is_joined_and_the_failing_hop():
     found = iommu_groups(Topology([rp("00:01.0", 1), fn("01:00.0")]))
-    assert "01:00.0 joins 00:01.0 because the path to the root fails at 00:01.0: no ACS capability" == str(
-        found.reasons["0000:01:00.0"]
-    )
+    assert "01:00.0 joins 00:01.0 because the path to the root fails at 00:01.0: no ACS capability" == str(found.reasons["0000:01:00.0"])
 
 
 def test_the_chain_leads_to_the_device_that_began_the_group():

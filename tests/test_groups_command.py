@@ -60,10 +60,7 @@ def test_a_recorded_device_that_is_not_in_the_topology_is_a_difference(tmp_path,
 def test_nothing_to_compare_with_is_not_a_success(tmp_path, capsys):
     (tmp_path / "m.json").write_text(without_groups((data_dir() / "machines/radxa-orion-o6-arm64.json").read_text()))
     assert 2 == main(["groups", str(tmp_path / "m.json"), "--check"])
-    assert (
-        "records no groups, so there is nothing to compare with; give a record by --against FILE"
-        in capsys.readouterr().err
-    )
+    assert "records no groups, so there is nothing to compare with; give a record by --against FILE" in capsys.readouterr().err
 
 
 def test_a_listing_without_groups_is_compared_with_the_machine_file_beside_it(tmp_path, capsys):
@@ -189,9 +186,7 @@ def test_a_machine_without_an_iommu_is_told_so_and_how_to_turn_it_on(tmp_path, m
 
 
 def test_the_machine_at_hand_gives_an_answer_or_a_reason():
-    done = subprocess.run(
-        [sys.executable, "-m", "vfiolab", "groups"], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-m", "vfiolab", "groups"], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in {0, 2}
     assert "Traceback" not in done.stderr
     assert "this machine" in done.stdout or "vfiolab groups: " in done.stderr

@@ -74,9 +74,7 @@ def test_without_jupyterlab_the_user_is_told_what_to_install(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "find_spec", lambda _: None)
     assert launch.main([]) == 2
-    assert capsys.readouterr().err == (
-        "vfiolab lab: JupyterLab is not installed here; try: pip install 'vfiolab[lab]'\n"
-    )
+    assert capsys.readouterr().err == ("vfiolab lab: JupyterLab is not installed here; try: pip install 'vfiolab[lab]'\n")
     assert not (tmp_path / "vfiolab-notebooks").exists()
 
 

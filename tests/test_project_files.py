@@ -93,8 +93,11 @@ def project_files():
 
 def test_no_path_of_anyones_machine_is_in_the_project():
     home = re.compile(r"/(?:home|Users)/(?!me/)\w+/|/root/|/tmp/pytest")
-    found = [str(path.relative_to(ROOT)) for path in project_files() if path != Path(__file__) and home.search(
-        path.read_text(encoding="utf-8", errors="replace"))]
+    found = [
+        str(path.relative_to(ROOT))
+        for path in project_files()
+        if path != Path(__file__) and home.search(path.read_text(encoding="utf-8", errors="replace"))
+    ]
     assert [] == found
 
 

@@ -79,9 +79,7 @@ def complete(topology):
 
 def dump(topology, size=4096):
     """Print a machine as 'lspci -D -xxxx' does."""
-    return "\n".join(
-        f"{bdf} {f.name or 'Device: none'}\n{hex_dump(config_space(f, size))}" for bdf, f in topology.items()
-    )
+    return "\n".join(f"{bdf} {f.name or 'Device: none'}\n{hex_dump(config_space(f, size))}" for bdf, f in topology.items())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -55,15 +55,11 @@ def test_recorded_groups_are_kept_apart():
 
 
 def test_quoted_mail_reads_the_same():
-    assert dict(read_lspci(LISTING).topology) == dict(
-        read_lspci("".join(f"> {line}\n" for line in LISTING.splitlines())).topology
-    )
+    assert dict(read_lspci(LISTING).topology) == dict(read_lspci("".join(f"> {line}\n" for line in LISTING.splitlines())).topology)
 
 
 def test_indented_text_with_carriage_returns_reads_the_same():
-    assert dict(read_lspci(LISTING).topology) == dict(
-        read_lspci("".join(f"    {line}\r\n" for line in LISTING.splitlines())).topology
-    )
+    assert dict(read_lspci(LISTING).topology) == dict(read_lspci("".join(f"    {line}\r\n" for line in LISTING.splitlines())).topology)
 
 
 def test_tabs_turned_into_blanks_read_the_same():
@@ -71,9 +67,7 @@ def test_tabs_turned_into_blanks_read_the_same():
 
 
 def test_a_domain_in_front_reads_the_same():
-    assert dict(read_lspci(LISTING).topology) == dict(
-        read_lspci(re.sub(r"^(\d\d:)", r"0000:\1", LISTING, flags=re.MULTILINE)).topology
-    )
+    assert dict(read_lspci(LISTING).topology) == dict(read_lspci(re.sub(r"^(\d\d:)", r"0000:\1", LISTING, flags=re.MULTILINE)).topology)
 
 
 def test_text_around_the_listing_is_passed_over():
@@ -118,10 +112,7 @@ def test_ids_of_one_entry_fill_up_the_other():
 
 def test_two_entries_that_contradict_each_other_are_named_with_their_lines():
     other = CARD.replace("Express (v2) Endpoint", "Express (v2) Legacy Endpoint")
-    assert any(
-        "01:00.0 is listed twice, at lines 13 and 19, with different content" in w
-        for w in read_lspci(LISTING + other).warnings
-    )
+    assert any("01:00.0 is listed twice, at lines 13 and 19, with different content" in w for w in read_lspci(LISTING + other).warnings)
 
 
 def test_denied_capabilities_are_said_and_groups_that_hang_on_them_refused():
@@ -164,17 +155,11 @@ def test_a_bridge_without_bus_numbers_gets_the_bus_that_is_left_over():
 
 def test_extended_capabilities_without_an_express_line_are_an_incomplete_entry():
     text = LISTING.replace("\tCapabilities: [40] Express (v2) Root Port (Slot+), MSI 00\n", "")
-    assert any(
-        "0000:00:1c.0: it has extended capabilities but no Express line" in warning
-        for warning in read_lspci(text).warnings
-    )
+    assert any("0000:00:1c.0: it has extended capabilities but no Express line" in warning for warning in read_lspci(text).warnings)
 
 
 def test_a_device_that_sleeps_is_taken_as_an_endpoint_and_named():
-    text = (
-        PORT
-        + "\n01:00.0 VGA compatible controller: NVIDIA Corporation Device 1234 (rev ff)\n\t!!! Unknown header type 7f\n"
-    )
+    text = PORT + "\n01:00.0 VGA compatible controller: NVIDIA Corporation Device 1234 (rev ff)\n\t!!! Unknown header type 7f\n"
     found = read_lspci(text)
     assert "endpoint" == found.topology["0000:01:00.0"].kind
     assert any("0000:01:00.0: it did not answer" in warning for warning in found.warnings)

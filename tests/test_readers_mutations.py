@@ -70,9 +70,7 @@ def with_dump():
 
 def boot_messages():
     groups = machine("amd-renoir-laptop").recorded
-    return "".join(
-        f"[    0.5] pci {bdf}: Adding to iommu group {n}\n" for n, members in enumerate(groups) for bdf in members
-    )
+    return "".join(f"[    0.5] pci {bdf}: Adding to iommu group {n}\n" for n, members in enumerate(groups) for bdf in members)
 
 
 SOURCES = [

@@ -20,9 +20,7 @@ def _find(name: str, package: Path) -> Path:
     if candidates[1].is_dir():
         return candidates[1]
     tried = " nor ".join(str(path) for path in candidates)
-    raise FileNotFoundError(
-        f"vfiolab's {name} folder is at neither {tried}; reinstall vfiolab, or run from a complete checkout"
-    )
+    raise FileNotFoundError(f"vfiolab's {name} folder is at neither {tried}; reinstall vfiolab, or run from a complete checkout")
 
 
 def data_dir(package: Path = PACKAGE) -> Path:

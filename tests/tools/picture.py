@@ -1,6 +1,6 @@
 """Take the README's picture: notebook 00 in JupyterLab with two groups attached and two domains behind them.
 
-    python tests/tools/picture.py [FILE]        # default: notebooks/pictures/notebook-00.png
+python tests/tools/picture.py [FILE]        # default: notebooks/pictures/notebook-00.png
 """
 
 from __future__ import annotations

@@ -17,9 +17,7 @@ __all__ = ["GroupText", "looks_like_groups", "read_groups"]
 _BDF = r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])"
 _ADDING = re.compile(r"pci " + _BDF + r": Adding to iommu group (\d+)")
 _ADDING_OLD = re.compile(r"iommu: Adding device " + _BDF + r" to group (\d+)")
-_REMOVING = re.compile(
-    r"pci " + _BDF + r": Removing from iommu group (\d+)|iommu: Removing device " + _BDF + r" from group (\d+)"
-)
+_REMOVING = re.compile(r"pci " + _BDF + r": Removing from iommu group (\d+)|iommu: Removing device " + _BDF + r" from group (\d+)")
 _PATH = re.compile(r"iommu_groups/(\d+)/devices/" + _BDF)
 _HEAD = re.compile(r"\s*(?:[#*=>-]*\s*)?IOMMU[ _]?[Gg]roup:?\s*#?(\d+)\s*:?(.*)")
 _PLAIN_HEAD = re.compile(r"\s*[Gg]roup:?\s*#?(\d+)\s*:?(.*)")
@@ -59,10 +57,7 @@ def looks_like_groups(text: str) -> bool:
     """Return whether the text records groups in one of the shapes that are read here."""
     head = text[:400_000]
     return bool(
-        _ADDING.search(head)
-        or _ADDING_OLD.search(head)
-        or _PATH.search(head)
-        or any(_HEAD.match(line) for line in head.splitlines())
+        _ADDING.search(head) or _ADDING_OLD.search(head) or _PATH.search(head) or any(_HEAD.match(line) for line in head.splitlines())
     )
 
 
@@ -146,7 +141,5 @@ class _Reader:
             return
         before = self.groups.get(bdf)
         if before is not None and before != int(group):
-            self.warnings.append(
-                f"line {number}: {bdf} was in group {before} and is now in {group}; the later one is used"
-            )
+            self.warnings.append(f"line {number}: {bdf} was in group {before} and is now in {group}; the later one is used")
         self.groups[bdf] = int(group)

@@ -107,9 +107,7 @@ def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topol
         return Topology(draft.function() for draft in found)
     except TopologyError as error:
         line = next((d.line for d in found if d.line and d.bdf in str(error)), None)
-        raise InputError(
-            str(error), where=where, line=line, advice="no tree can be built from these bus numbers"
-        ) from error
+        raise InputError(str(error), where=where, line=line, advice="no tree can be built from these bus numbers") from error
 
 
 def _mark_virtual_functions(drafts: list[Draft]) -> None:
@@ -192,13 +190,9 @@ def _orphans(drafts: list[Draft]) -> dict[tuple[int, int], list[Draft]]:
 
 def _looks_like_root(on: list[Draft]) -> bool:
     """Return whether this is a root bus: root ports or the like are on it, or nothing that needs a link above."""
-    if any(
-        d.kind in {"root-port", "rc-endpoint", "rc-event-collector"} or (d.class_code or 0) >> 8 == 0x0600 for d in on
-    ):
+    if any(d.kind in {"root-port", "rc-endpoint", "rc-event-collector"} or (d.class_code or 0) >> 8 == 0x0600 for d in on):
         return True
-    return not any(
-        d.kind in {"endpoint", "legacy-endpoint", "upstream", "downstream", "pcie-to-pci", "vf", None} for d in on
-    )
+    return not any(d.kind in {"endpoint", "legacy-endpoint", "upstream", "downstream", "pcie-to-pci", "vf", None} for d in on)
 
 
 def _number_bridges(drafts: list[Draft], warnings: list[str]) -> None:
@@ -218,19 +212,14 @@ def _number_bridges(drafts: list[Draft], warnings: list[str]) -> None:
         elif buses:
             names = ", ".join(d.bdf for d in blind[:4]) + (f" and {len(blind) - 4} more" if len(blind) > 4 else "")
             listed = ", ".join(f"{bus:02x}" for bus in buses[:6]) + (" ..." if len(buses) > 6 else "")
-            warnings.append(
-                f"{names}: the input does not say which buses lie below; what is on bus {listed} may be below any of"
-                " them"
-            )
+            warnings.append(f"{names}: the input does not say which buses lie below; what is on bus {listed} may be below any of them")
 
 
 def _hang_orphans(drafts: list[Draft], warnings: list[str]) -> None:
     bridges = [(_bus(d), d.secondary, d.subordinate or 0, d) for d in drafts if d.secondary]
     for (segment, bus), on in sorted(_orphans(drafts).items()):
         covering = [
-            (low, bridge)
-            for (home, home_bus), low, high, bridge in bridges
-            if home == segment and home_bus != bus and low < bus <= high
+            (low, bridge) for (home, home_bus), low, high, bridge in bridges if home == segment and home_bus != bus and low < bus <= high
         ]
         if covering:
             nearest = max(covering, key=lambda pair: pair[0])[1]

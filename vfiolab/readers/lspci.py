@@ -104,15 +104,12 @@ class _Reader:
             entry.dump += data
         elif at == 0 or at > len(entry.dump):
             self.warnings.append(
-                f"line {number}: hex dump of {entry.draft.bdf} has a gap before {at:02x}; the bytes from there on are"
-                " not used"
+                f"line {number}: hex dump of {entry.draft.bdf} has a gap before {at:02x}; the bytes from there on are not used"
             )
 
     def finish(self) -> PciInput:
         if not self.entries:
-            raise InputError(
-                "no PCI device in it", where=self.source, advice="give the output of 'lspci -vvvnn', best run as root"
-            )
+            raise InputError("no PCI device in it", where=self.source, advice="give the output of 'lspci -vvvnn', best run as root")
         verbose = any(entry.capabilities for entry in self.entries)
         registers = any(entry.registers for entry in self.entries)
         for entry in self.entries:
@@ -149,22 +146,16 @@ class _Reader:
             shown = cap.keys() & ctrl.keys() & _NEEDED
             if shown:
                 draft.acs = Acs(
-                    *(
-                        sum(ACS_BITS[name] for name, on in word.items() if on and name in cap and name in ctrl)
-                        for word in (cap, ctrl)
-                    )
+                    *(sum(ACS_BITS[name] for name, on in word.items() if on and name in cap and name in ctrl) for word in (cap, ctrl))
                 )
                 if shown < _NEEDED:
                     cut = " ".join(sorted(_NEEDED - shown))
                     draft.notes.append(
-                        f"its ACS lines are cut off before {cut}; taken to be as Linux sets it: on where the hardware"
-                        " has it"
+                        f"its ACS lines are cut off before {cut}; taken to be as Linux sets it: on where the hardware has it"
                     )
             else:
                 draft.caps_known = False
-                draft.notes.append(
-                    "its ACS registers are not shown" + ("" if registers else " (lspci -vvv shows them)")
-                )
+                draft.notes.append("its ACS registers are not shown" + ("" if registers else " (lspci -vvv shows them)"))
         if entry.dump:
             self._decode(entry)
         if draft.kind is None and draft.caps_known:
@@ -213,9 +204,7 @@ class _Reader:
             for what in ("vendor", "device", "class_code")
             if None not in {getattr(a, what), getattr(b, what)} and getattr(a, what) != getattr(b, what)
         ]
-        if differ or (
-            best.capabilities and other.capabilities and (a.kind, a.acs, a.secondary) != (b.kind, b.acs, b.secondary)
-        ):
+        if differ or (best.capabilities and other.capabilities and (a.kind, a.acs, a.secondary) != (b.kind, b.acs, b.secondary)):
             self.warnings.append(
                 f"{a.bdf} is listed twice, at lines {min(a.line, b.line)} and {max(a.line, b.line)}, with different"
                 f" content; the entry at line {a.line} is used"
@@ -224,16 +213,13 @@ class _Reader:
     def _complain(self, drafts: list[Draft], *, verbose: bool) -> None:
         denied = [entry.draft.bdf for entry in self.entries if entry.denied]
         if denied:
-            self.warnings.append(
-                f"capabilities of {len(denied)} devices are denied ({denied[0]} first): lspci was not run as root"
-            )
+            self.warnings.append(f"capabilities of {len(denied)} devices are denied ({denied[0]} first): lspci was not run as root")
         if not verbose and not any(entry.dump for entry in self.entries):
             self.warnings.append("the listing shows no capabilities: made without -vvv, or not as root")
         self.warnings += [f"{draft.bdf}: {note}" for draft in drafts for note in draft.notes]
         if not pci_ids().vendors and any(draft.vendor is None for draft in drafts):
             self.warnings.append(
-                "no ids in the listing, and no pci.ids to look names up in (install pypci-ng): rules for particular"
-                " devices do not apply"
+                "no ids in the listing, and no pci.ids to look names up in (install pypci-ng): rules for particular devices do not apply"
             )
         dead = [draft.bdf for draft in drafts if draft.kind is None and draft.class_code is None and not draft.title]
         if dead:

@@ -80,9 +80,7 @@ def read_title(draft: Draft, text: str) -> None:
             int(numeric[3], 16),
         )
         ids = pci_ids()
-        draft.title = (
-            f"{ids.class_name(draft.class_code) or 'Class ' + numeric[1]}: {ids.name(draft.vendor, draft.device)}"
-        )
+        draft.title = f"{ids.class_name(draft.class_code) or 'Class ' + numeric[1]}: {ids.name(draft.vendor, draft.device)}"
         return
     text = _TAIL.sub("", text)
     draft.title = text

@@ -72,9 +72,7 @@ class _Reader:
         try:
             return Span.inclusive(first, last)
         except ValueError as error:
-            raise self.fail(
-                field, f"is {value!r}", "the first address comes before the last, both below 2^64"
-            ) from error
+            raise self.fail(field, f"is {value!r}", "the first address comes before the last, both below 2^64") from error
 
     def machine(self, topology: Topology) -> Machine:
         data = self.data
@@ -128,9 +126,7 @@ class _Reader:
     def with_intx(self, topology: Topology) -> Topology:
         """Where the file is silent, an ordinary function has an INTx pin and a virtual function has none."""
         silent = {normal_bdf(entry["bdf"]) for entry in self.data.get("devices", ()) if "intx" not in entry}
-        changed = [
-            replace(f, intx=1) for f in topology.values() if f.bdf in silent and f.kind != "vf" and not f.is_bridge
-        ]
+        changed = [replace(f, intx=1) for f in topology.values() if f.bdf in silent and f.kind != "vf" and not f.is_bridge]
         return topology.replace(*changed) if changed else topology
 
     def controller(self) -> InterruptController | None:
@@ -140,9 +136,7 @@ class _Reader:
         if not isinstance(value, dict) or value.get("controller") not in CONTROLLERS:
             raise self.fail("interrupts", f"is {value!r}", f"name a controller: {', '.join(CONTROLLERS)}")
         doorbell = value.get("doorbell")
-        return InterruptController(
-            value["controller"], None if doorbell is None else self.number(doorbell, "interrupts.doorbell")
-        )
+        return InterruptController(value["controller"], None if doorbell is None else self.number(doorbell, "interrupts.doorbell"))
 
     def units(self, kernel: str | None, controller: InterruptController | None) -> tuple[IommuUnit, ...]:
         return tuple(
@@ -151,9 +145,7 @@ class _Reader:
             if isinstance(entry, dict) and "kind" in entry
         )
 
-    def unit(
-        self, entry: Mapping[str, Any], field: str, kernel: str | None, controller: InterruptController | None
-    ) -> IommuUnit:
+    def unit(self, entry: Mapping[str, Any], field: str, kernel: str | None, controller: InterruptController | None) -> IommuUnit:
         kind = entry["kind"]
         if kind not in KINDS:
             raise self.fail(f"{field}.kind", f"is {kind!r}", f"use one of {', '.join(KINDS)}")
@@ -181,12 +173,8 @@ class _Reader:
             stage2_bits=aperture.last.bit_length()
             if aperture and stage == 2
             else self.number(entry.get("stage2_bits") or 44, f"{field}.stage2_bits"),
-            snoop_control=bool(
-                entry.get("snoop_control", kind == "intel-vtd" and entry.get("enforces_coherency", False))
-            ),
-            isolated_msi=bool(isolated)
-            if isolated is not None
-            else kind != "virtio-iommu" and (controller is None or controller.isolated),
+            snoop_control=bool(entry.get("snoop_control", kind == "intel-vtd" and entry.get("enforces_coherency", False))),
+            isolated_msi=bool(isolated) if isolated is not None else kind != "virtio-iommu" and (controller is None or controller.isolated),
             coherent=entry.get("coherent") is not False,
             hardware_msi=None if hardware_msi is None else self.span(hardware_msi, f"{field}.hardware_msi"),
             reported=MappingProxyType(reported),
@@ -240,9 +228,5 @@ class _Reader:
         if not isinstance(value, dict):
             raise self.fail("arena", f"is {value!r}", "write an object with base, size, ro_base, ro_size")
         return Arena(
-            **{
-                name: self.number(value[name], f"arena.{name}")
-                for name in ("base", "size", "ro_base", "ro_size")
-                if name in value
-            }
+            **{name: self.number(value[name], f"arena.{name}") for name in ("base", "size", "ro_base", "ro_size") if name in value}
         )

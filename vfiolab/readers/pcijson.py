@@ -14,10 +14,7 @@ from vfiolab.readers.listing import Draft, PciInput, Recorded, settle
 
 __all__ = ["device_record", "parse_json", "read_pci_json"]
 
-_NO_ACS = (
-    "its ACS registers were not recorded (groups_from: recorded), and without them the groups do not follow from the"
-    " topology"
-)
+_NO_ACS = "its ACS registers were not recorded (groups_from: recorded), and without them the groups do not follow from the topology"
 _QUOTED = re.compile(r'"([^"\\]{1,64})"')
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,8}")
 
@@ -27,15 +24,11 @@ def parse_json(text: str, *, source: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(
-            f"not JSON: {error.msg}", where=source, line=error.lineno, advice="a machine file is one JSON object"
-        ) from error
+        raise InputError(f"not JSON: {error.msg}", where=source, line=error.lineno, advice="a machine file is one JSON object") from error
     except RecursionError as error:
         raise InputError("nested too deeply", where=source, advice="a machine file is one JSON object") from error
     if not isinstance(data, dict):
-        raise InputError(
-            f"holds a {type(data).__name__}", where=source, line=1, advice="a machine file is one JSON object"
-        )
+        raise InputError(f"holds a {type(data).__name__}", where=source, line=1, advice="a machine file is one JSON object")
     return data
 
 
@@ -54,9 +47,7 @@ def read_pci_json(text: str, *, source: str = "machine.json") -> PciInput:
     entries = fields.sequence(data, "devices")
     drafts = [fields.device(entry, n) for n, entry in enumerate(entries)]
     if not drafts:
-        raise InputError(
-            "field 'devices' is missing or empty", where=source, line=1, advice="list the PCI functions there"
-        )
+        raise InputError("field 'devices' is missing or empty", where=source, line=1, advice="list the PCI functions there")
     doubles = [bdf for bdf, count in Counter(d.bdf for d in drafts).items() if count > 1]
     if doubles:
         raise InputError(
@@ -128,29 +119,21 @@ class _Fields:
             return int(value, 16)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32:
             return value
-        raise self.fail(
-            f"{field}.{name}", f"is {value!r}", "write a number, ids as hex strings such as '0x8086'", near=near
-        )
+        raise self.fail(f"{field}.{name}", f"is {value!r}", "write a number, ids as hex strings such as '0x8086'", near=near)
 
     def device(self, entry: object, n: int) -> Draft:
         field = f"devices[{n}]"
         if not isinstance(entry, dict):
-            raise self.fail(
-                field, f"is a {type(entry).__name__}", "each device is an object with at least 'bdf'", near="devices"
-            )
+            raise self.fail(field, f"is a {type(entry).__name__}", "each device is an object with at least 'bdf'", near="devices")
         bdf = self.address(entry.get("bdf"), f"{field}.bdf")
         near = str(entry["bdf"])
         kind = entry.get("kind")
         if kind is not None and kind not in KINDS:
             raise self.fail(f"{field}.kind", f"is {kind!r}", f"use one of {', '.join(sorted(KINDS))}", near=near)
         draft = Draft(bdf=bdf, line=self.line_of(near) or 0, kind=kind, caps_known=kind is not None)
-        draft.vendor, draft.device, draft.class_code = (
-            self.number(entry, name, field, near) for name in ("vendor", "device", "class")
-        )
+        draft.vendor, draft.device, draft.class_code = (self.number(entry, name, field, near) for name in ("vendor", "device", "class"))
         buses = self.mapping(entry, "buses", field, near)
-        draft.secondary, draft.subordinate = (
-            self.number(buses, name, f"{field}.buses", near) for name in ("secondary", "subordinate")
-        )
+        draft.secondary, draft.subordinate = (self.number(buses, name, f"{field}.buses", near) for name in ("secondary", "subordinate"))
         acs = self.mapping(entry, "acs", field, near)
         if acs:
             cap, ctrl, wide = (self.number(acs, name, f"{field}.acs", near) for name in ("cap", "ctrl", "wide_ctrl"))
@@ -192,9 +175,7 @@ class _Fields:
                     "each group is an object with 'id' and 'devices'",
                     near="groups",
                 )
-            members = [
-                self.address(one, f"groups[{n}].devices") for one in self.sequence(entry, "devices", f"groups[{n}].")
-            ]
+            members = [self.address(one, f"groups[{n}].devices") for one in self.sequence(entry, "devices", f"groups[{n}].")]
             found.append(tuple(members))
         return tuple(found)
 
@@ -209,9 +190,7 @@ class _Fields:
                     "each unit is an object with 'name' and 'devices'",
                     near="units",
                 )
-            found |= {
-                self.address(one, f"units[{n}].devices") for one in self.sequence(unit, "devices", f"units[{n}].")
-            }
+            found |= {self.address(one, f"units[{n}].devices") for one in self.sequence(unit, "devices", f"units[{n}].")}
         return frozenset(found) or None
 
 

@@ -302,4 +302,3 @@ _USES: dict[str, Callable[[TraceEvent], RamRange | MsiBinding | None]] = {
     "vfio_listener_region_skip": _ram("skip"),
     "vfio_register_msi_binding": _binding,
 }
-

@@ -58,9 +58,7 @@ def read_sysfs(path: Path = SYS) -> PciInput:
     drafts = [_read_device(tree, at, bdf) for bdf, at in sorted(places.items())]
     cut = [draft.bdf for draft in drafts if not draft.caps_known]
     if cut:
-        reason = (
-            "only 64 bytes may be read without root" if live and os.geteuid() != 0 else "the tree holds only part of it"
-        )
+        reason = "only 64 bytes may be read without root" if live and os.geteuid() != 0 else "the tree holds only part of it"
         warnings.append(f"configuration space of {len(cut)} functions is cut ({cut[0]} first): {reason}")
     warnings += [f"{draft.bdf}: {note}" for draft in drafts for note in draft.notes]
     topology = settle(drafts, warnings, where=str(path))
@@ -105,9 +103,7 @@ def _walk(tree: Tree) -> dict[str, str]:
 def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     draft = Draft(bdf=bdf)
     config = decode(tree.bytes(f"{at}/config") or b"")
-    draft.vendor, draft.device, draft.class_code = (
-        tree.number(f"{at}/{name}") for name in ("vendor", "device", "class")
-    )
+    draft.vendor, draft.device, draft.class_code = (tree.number(f"{at}/{name}") for name in ("vendor", "device", "class"))
     if config is None:
         draft.notes.append("its configuration space cannot be read, or no device answers")
     else:
@@ -131,9 +127,7 @@ def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     draft.group = int(group) if group.isdecimal() else None
     _place(draft, at)
     ids = pci_ids()
-    draft.title = ": ".join(
-        part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part
-    )
+    draft.title = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
     return draft
 
 
