@@ -229,12 +229,14 @@ class Domain:
         return f"Domain(D{self.number}, {units}, groups [{groups}], {len(self)} mappings)"
 
     def _check(self) -> None:
+        # Kernels up to 6.13 do not find a mapping that ends at 2^64, and let others overlap it.
+        blind = not self.kernel.has("inclusive_ends") and any(run.iova + run.size == U64 for run in self._table.values())
         end = 0
         for iova in self._in_order():
             run = self._table[iova]
             assert iova == run.iova, f"D{self.number}: key {iova:#x} holds {run}"
             assert run.size > 0, f"D{self.number}: empty run at {iova:#x}"
-            assert end <= iova, f"D{self.number}: runs overlap at {iova:#x}"
+            assert end <= iova or blind, f"D{self.number}: runs overlap at {iova:#x}"
             end = iova + run.size
         for bell in self.doorbells:
             assert not self.overlaps(bell.iova, bell.size), f"D{self.number}: doorbell page {bell.iova:#x} is under a user's mapping"
