@@ -13,7 +13,6 @@ from vfiolab.model.msi import InterruptController
 from vfiolab.model.pci import Acs, Function, Topology, bdf_key, normal_bdf
 
 ACS_ON = Acs(0x1D, 0x1D)
-ACS_EMPTY = Acs(0, 0)
 ITS = InterruptController("gicv3-its", 0x8090040)
 GICV2M = InterruptController("gicv2m", 0x8020040)
 
@@ -167,7 +166,7 @@ class MachineBuilder:
         if owner is None or owner not in self._units:
             raise ValueError(f"{name} is behind no IOMMU unit; name one of {', '.join(self._units) or 'none yet: add one with unit()'}")
         register = acs if isinstance(acs, Acs) else ACS_ON if acs else None
-        self._functions[name] = Function(bdf=name, kind=kind, parent=below, acs=register, multifunction=multifunction, **facts)  # type: ignore[arg-type]
+        self._functions[name] = Function(bdf=name, kind=kind, parent=below, acs=register, multifunction=multifunction, **facts)  # type: ignore[arg-type] # facts come from this class's own verbs
         self._behind[name] = owner
         return name
 

@@ -288,4 +288,8 @@ class Topology(Mapping[str, Function]):
 
 def _first_double(names: Iterable[str]) -> str:
     seen: set[str] = set()
-    return next(name for name in names if name in seen or seen.add(name) is not None)  # type: ignore[func-returns-value]
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    raise ValueError("no name stands twice")
