@@ -11,7 +11,7 @@ from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.process import Arena, Process
+from vfiolab.model.process import Arena, Memory, Process
 from vfiolab.model.type1 import Type1, TYPE1v2
 
 
@@ -25,7 +25,7 @@ class Bench:
         self.kernel, self.units, self.kind = Kernel(kernel), units, kind
         self.log = EventLog()
         self.core = IommuCore(self.kernel, units, 4096, self.log)
-        self.process = Process(self.log, Arena(), None, 4096)
+        self.process = Process(self.log, Memory(Arena()), None, 4096)
         self.params = {"vfio_iommu_type1.dma_entry_limit": str(limit)}
         self.backend: Type1 | None = None
         self.groups: list[IommuGroup] = []
@@ -40,7 +40,7 @@ class Bench:
         for group in groups:
             with self.log.call("set_container", f"G{group.id}"):
                 if self.backend is None:
-                    self.backend = Type1(self.core, self.process, self.params, self.kind)
+                    self.backend = Type1(self.core, self.params, self.kind)
                 self.backend.attach(group)
                 self.groups.append(group)
         return self
@@ -59,7 +59,7 @@ class Bench:
 
     def _map(self, iova, size, vaddr, flags, name):
         try:
-            self.backend.map(iova, size, vaddr, flags, name=name)
+            self.backend.map(self.process, iova, size, vaddr, flags, name=name)
         except VfioError as error:
             self.log.calls[-1].error = error
             raise
@@ -67,7 +67,7 @@ class Bench:
     def unmap(self, iova: int | str, size: int | str) -> None:
         iova, size = parse_size(iova), parse_size(size)
         with self.log.call("unmap", "A", iova=iova, size=size) as call:
-            call.output = {"unmapped": self.backend.unmap(iova, size)[0]}
+            call.output = {"unmapped": self.backend.unmap(self.process, iova, size)[0]}
 
     def doorbell(self, group: IommuGroup, physical: int = 0x8090040) -> None:
         with self.log.call("set_irqs", f"G{group.id}"):
@@ -115,7 +115,7 @@ def scattered(count: int, domains: int = 1, *, seed: int = 7) -> Bench:
     vaddr = bench.process.memory.mmap(1 << 20)
     for _ in range(count):
         size = dice.randint(1, 8) * 4096
-        bench.backend.map(at, size, vaddr)
+        bench.backend.map(bench.process, at, size, vaddr)
         at += size + dice.randint(0, 5) * 4096
     return bench.attach(*(bench.group(i, i) for i in range(1, domains)))
 

@@ -109,12 +109,12 @@ def servers(host: Host) -> list[Any]:
     found += [
         file.vfio.container for file in host.process.descriptors.values() if isinstance(file, (Group, Device)) and file.vfio.container
     ]
-    found += [file._server for file in host.process.descriptors.values() if isinstance(file, Device)]
+    found += [file.file.server for file in host.process.descriptors.values() if isinstance(file, Device)]
     return list({id(server): server for server in found}.values())
 
 
 def _file(file: Any, numbers: dict[int, int]) -> tuple[Any, ...]:
-    facts: tuple[Any, ...] = (type(file).__name__, file.references)
+    facts: tuple[Any, ...] = (type(file).__name__, file.file.references)
     if isinstance(file, Container):
         return (*facts, numbers[id(file.server)])
     return (*facts, file.vfio.id, file.vfio.dead, getattr(file, "name", ""))

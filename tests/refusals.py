@@ -693,14 +693,40 @@ def write_no_number() -> Call:
 # interrupts
 
 
-def device(index: int, start: int = 0, count: int = 1, *, first: int | None = None, flags: int | None = None) -> Call:
-    host, opened, member = fresh()
+def shared_bus() -> Any:
+    """Build a conventional bus with two functions, a port with two functions apart, and a function on the root bus."""
+    m = MachineBuilder("shared bus")
+    unit = m.unit("unit0", kind="intel-vtd")
+    bridge = m.pci_bridge("0c:00.0", below=m.root_port("00:01.0", unit=unit))
+    for slot in (1, 2):
+        m.endpoint(f"0d:{slot:02}.0", below=bridge, kind="pci")
+    m.endpoint("0e:00.0", below=m.root_port("00:02.0", unit=unit), functions=2, acs=True)
+    m.endpoint("00:1f.0", unit=unit, kind="pci")
+    return m.machine()
+
+
+def open_device(kernel: str = "6.12", name: str = A, machine: Any = None) -> Any:
+    host, opened, member = fresh(machine, kernel=kernel, device=name)
     member.set_container(opened)
     opened.set_iommu(3)
-    opened_device = member.get_device_fd(A)
+    return host, member, member.get_device_fd(name)
+
+
+def device(
+    index: int,
+    start: int = 0,
+    count: int = 1,
+    flags: int | None = None,
+    *,
+    first: int | None = None,
+    kernel: str = "6.12",
+    machine: Any = None,
+    **more: Any,
+) -> Call:
+    host, _, opened_device = open_device(kernel, machine=machine)
     if first is not None:
         opened_device.set_irqs(first, 0, 1)
-    return host, lambda: opened_device.set_irqs(index, start, count, flags)
+    return host, lambda: opened_device.set_irqs(index, start, count, flags, **more)
 
 
 @case("EINVAL", "index 5 is none of 0 INTx")
@@ -713,14 +739,222 @@ def more_vectors_than_there_are() -> Call:
     return device(2, 0, 9)
 
 
-@case("EINVAL", "flags 0x3 is not one data type")
+@case("EFAULT", "the pointer to the struct is bad")
+def an_irq_set_that_cannot_be_read() -> Call:
+    return device(1, ptr="bad")
+
+
+@case("EINVAL", "argsz 19 is below 20")
+def an_irq_set_that_is_too_short() -> Call:
+    return device(1, argsz=19)
+
+
+@case("EINVAL", "flags 0x64 holds 0x40, which no kernel knows")
+def unknown_interrupt_flags() -> Call:
+    return device(1, flags=0x64)
+
+
+@case("EINVAL", "flags 0x23 is not one data type")
 def senseless_interrupt_flags() -> Call:
-    return device(1, flags=3)
+    return device(1, flags=0x23)
 
 
-@case("EINVAL", "count is 0, but the data is not of type NONE")
+@case("EINVAL", "argsz 23 does not hold the data of 1 vectors: 24 bytes do")
+def eventfds_that_do_not_fit() -> Call:
+    return device(1, argsz=23)
+
+
+@case("ENOTTY", "flags 0x9 holds no action (8 mask, 16 unmask, 32 trigger), or one that MSI does not have")
+def masking_an_msi() -> Call:
+    return device(1, flags=9)
+
+
+@case("EINVAL", f"INTx of {A} is not enabled, or start 0 and count 1 are not 0 and 1")
+def masking_intx_that_is_not_enabled() -> Call:
+    return device(0, flags=9)
+
+
+@case("ENOTTY", "an eventfd that masks INTx is not implemented in Linux")
+def an_eventfd_that_masks() -> Call:
+    return device(0, flags=0xC, first=0)
+
+
+@case("EBADF", "descriptor 999 is not open")
+def a_closed_eventfd() -> Call:
+    return device(0, flags=0x14, first=0, evfd=999)
+
+
+@case("EINVAL", "descriptor 1 is no eventfd")
+def another_file_as_eventfd() -> Call:
+    return device(3, evfd=1)
+
+
+@case("EBUSY", f"INTx of {A} has an eventfd that unmasks it already")
+def a_second_eventfd_that_unmasks() -> Call:
+    host, _, opened_device = open_device()
+    opened_device.set_irqs(0)
+    opened_device.set_irqs(0, flags=0x14)
+    return host, lambda: opened_device.set_irqs(0, flags=0x14)
+
+
+@case("EINVAL", "INTx has one vector, 0; start 0 and count 0 are not 0 and 1")
+def intx_without_its_vector() -> Call:
+    return device(0, 0, 0, 0x24, first=0)
+
+
+@case("ERANGE", "MSI-X cannot be enabled with no vector at all")
 def no_vector_with_data() -> Call:
-    return device(1, 0, 0, flags=0x24)
+    return device(2, 0, 0, flags=0x24)
+
+
+@case("ENOSPC", "MSI-X cannot be enabled with no vector at all")
+def no_vector_with_data_on_5_4() -> Call:
+    return device(2, 0, 0, flags=0x24, kernel="5.4")
+
+
+@case("EINVAL", f"ERR of {A} has no eventfd")
+def an_error_signal_without_eventfd() -> Call:
+    return device(3, flags=0x21)
+
+
+@case("EINVAL", "count is 0: bools and eventfds need a vector")
+def an_error_eventfd_without_vector() -> Call:
+    return device(3, 0, 0, flags=0x24)
+
+
+@case("EINVAL", "1 MSI-X vectors were allocated when it was enabled, vector 1 is not among them", ("irqs",))
+def a_vector_of_a_block_that_was_not_allocated() -> Call:
+    return device(2, 0, 2, first=2, machine=arm())
+
+
+@case("EINVAL", f"{A} has no interrupt type 5")
+def the_info_of_an_unknown_interrupt() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.get_irq_info(5)
+
+
+@case("EINVAL", f"{A} has no region 9")
+def the_info_of_an_unknown_region() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.get_region_info(9)
+
+
+@case("EINVAL", f"region 0 of {A} has 0x20000 bytes to map, not 0x1000 from 0x20000")
+def past_the_end_of_a_bar() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.mmap(0, PAGE, 0x10_0000, 0x2_0000)
+
+
+@case("EINVAL", "0000:0d:01.0 has no reset of its own and shares its bus")
+def a_reset_that_a_function_does_not_have() -> Call:
+    host, _, opened_device = open_device(name="0000:0d:01.0", machine=shared_bus())
+    return host, opened_device.reset
+
+
+@case("ENODEV", "0000:00:1f.0 is on a root bus: there is no bridge that could reset it")
+def a_hot_reset_on_a_root_bus() -> Call:
+    host, _, opened_device = open_device(name="0000:00:1f.0", machine=shared_bus())
+    return host, opened_device.get_hot_reset_info
+
+
+@case("ENOSPC", "argsz 12 does not hold 2 devices: 36 bytes do")
+def a_hot_reset_that_takes_along_more_than_fits() -> Call:
+    host, _, opened_device = open_device(name="0000:0d:01.0", machine=shared_bus())
+    return host, lambda: opened_device.get_hot_reset_info(12)
+
+
+@case("EPERM", "0000:0e:00.1 would be reset too and is in no group")
+def a_hot_reset_of_what_is_in_no_group() -> Call:
+    host, _, opened_device = open_device(name="0000:0e:00.0", machine=shared_bus())
+    host.core.remove(host.group_of("0000:0e:00.1"))
+    return host, opened_device.get_hot_reset_info
+
+
+@case("EINVAL", "0 groups were given, 2 devices are affected")
+def a_hot_reset_without_groups() -> Call:
+    host, _, opened_device = open_device(name="0000:0d:01.0", machine=shared_bus())
+    return host, opened_device.hot_reset
+
+
+@case("EBADF", "is closed")
+def a_hot_reset_with_a_closed_group() -> Call:
+    host, member, opened_device = open_device(name="0000:0d:01.0", machine=shared_bus())
+    member.close()
+    return host, lambda: opened_device.hot_reset(member)
+
+
+@case("EINVAL", "0000:0d:02.0 would be reset too and is on no VFIO driver")
+def a_hot_reset_of_the_hosts_device() -> Call:
+    host, member, opened_device = open_device(name="0000:0d:01.0", machine=shared_bus())
+    host.unbind("0000:0d:02.0")
+    return host, lambda: opened_device.hot_reset(member)
+
+
+@case("EINVAL", "0000:0e:00.1 would be reset too, and its group")
+def a_hot_reset_of_another_users_group() -> Call:
+    host, member, opened_device = open_device(name="0000:0e:00.0", machine=shared_bus())
+    return host, lambda: opened_device.hot_reset(member)
+
+
+@case("EFAULT", "the pointer to the struct is bad")
+def a_device_ioctl_with_a_null_pointer() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.ioctl(0x3B6B)
+
+
+@case("EINVAL", "'colour=blue' is no option of a device")
+def an_unknown_option_behind_a_device() -> Call:
+    host, opened, member = fresh()
+    member.set_container(opened)
+    opened.set_iommu(3)
+    return host, lambda: member.get_device_fd(f"{A} colour=blue")
+
+
+@case("EINVAL", f"a VF token for {A}, neither a PF nor a VF")
+def a_token_for_a_plain_device() -> Call:
+    host, opened, member = fresh()
+    member.set_container(opened)
+    opened.set_iommu(3)
+    return host, lambda: member.get_device_fd(f"{A} vf_token=01234567-89ab-cdef-0123-456789abcdef")
+
+
+# several processes
+
+
+@case("EBADF", "belongs to process P")
+def a_container_of_another_process() -> Call:
+    host, _, member = fresh()
+    other = host.process.fork("P").open_container()
+    return host, lambda: member.set_container(other)
+
+
+@case("EBADF", "belongs to nobody: it is closed")
+def a_closed_container() -> Call:
+    host, opened, member = fresh()
+    opened.close()
+    return host, lambda: member.set_container(opened)
+
+
+@case("ENOMEM", "2 pages of 0x1000-0x2fff on top of 0 locked ones exceed RLIMIT_MEMLOCK of process P, 0x1000 bytes")
+def a_vaddr_taken_over_past_the_limit() -> Call:
+    host = intel().host("6.12")
+    opened = container(host, A)
+    fill(host, opened, 0x1000, 2 * PAGE)
+    opened.unmap_dma(0x1000, 2 * PAGE, 4)
+    child = host.process.fork("P")
+    child.drop_capability()
+    child.set_memlock(PAGE)
+    return host, lambda: child.descriptors[opened.fd].map_dma(0x1000, 2 * PAGE, vaddr(host), 4)
+
+
+@case("ENODEV", f"device {A} is being unbound")
+def a_device_that_is_being_unbound() -> Call:
+    host, member, _ = open_device()
+    child = host.process.fork("P")
+    for fd in list(child.descriptors):
+        child.close(fd)
+    assert not child.unbind(A).done
+    return host, lambda: member.get_device_fd(A)
 
 
 @case("EINVAL", f"MSI is not enabled on {A}")
@@ -733,16 +967,16 @@ def a_second_interrupt_type() -> Call:
     return device(1, first=2)
 
 
-@case("EINVAL", "1 MSI-X vectors were allocated when it was enabled, vector 1 is not among them", ("irqs",))
+@case("EINVAL", "1 MSI-X vectors were allocated when it was enabled, vector 1 is not among them")
 def a_vector_that_was_not_allocated() -> Call:
-    return device(2, 0, 2, first=2)
+    return device(2, 0, 2, first=2, kernel="6.1")
 
 
 # iommufd's compatibility layer
 
 
-def layer(machine: Any = None, device: str = A, *, opened: bool = False, kind: int = 3, maps: Any = ()) -> Any:
-    host, space, member = fresh(replace(machine or intel({"width": 39}), vfio="iommufd-compat"), device=device)
+def layer(machine: Any = None, device: str = A, *, opened: bool = False, kind: int = 3, maps: Any = (), kernel: str = "6.12") -> Any:
+    host, space, member = fresh(replace(machine or intel({"width": 39}), vfio="iommufd-compat"), kernel, device)
     member.set_container(space)
     space.set_iommu(kind)
     for iova, size in maps:
@@ -791,6 +1025,26 @@ layer_calls(
     ({"iova": 0x2000}, "ENOENT", "the mapping 0x1000-0x3fff sticks out of 0x2000-0x2fff"),
     maps=((0x1000, 3 * PAGE),),
 )  # fmt: skip
+layer_calls(
+    "unmap_dma",
+    ({"iova": 0x8000}, "ENOENT", "nothing is mapped in 0x8000-0x8fff"),
+    maps=((0x1000, PAGE),),
+    kernel="6.8",
+)
+
+
+@case("EFAULT", "the pointer to the struct is bad")
+def iommufd_an_ioctl_of_its_own_with_a_null_pointer() -> Call:
+    host, space, _ = layer()
+    return host, lambda: space.ioctl(0x3B81)
+
+
+@case("EADDRINUSE", "the mapping 0x1001-0x2000 of vaddr")
+def iommufd_version_1_with_an_odd_mapping() -> Call:
+    host, space, _ = layer(maps=((0x1001, PAGE),))
+    return host, lambda: space.set_iommu(1)
+
+
 layer_calls(
     "unmap_dma",
     ({"iova": 0x1800}, "EINVAL", "0x2800 would cut the mapping 0x1000-0x3fff inside a page"),

@@ -8,6 +8,7 @@ from vfiolab.model.bootparams import AcsOverride, BootParameterError
 from vfiolab.model.grouping import GroupingOptions, NotComputableError, iommu_groups
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Acs, Function, Topology
+from vfiolab.model.quirks import AcsQuirk, Quirks
 from vfiolab.model.reasons import between, chain
 
 ON = Acs(0x5F, 0x1D)
@@ -220,15 +221,18 @@ def test_event_collectors_in_one_slot_are_not_isolated():
 # Quirks
 
 
-def test_intel_root_complex_endpoints_are_isolated_from_5_7_on():
+def test_intel_root_complex_endpoints_are_isolated_from_5_8_on_and_in_older_stable_kernels():
     pair = [fn("00:0a.0", "rc-endpoint", vendor=INTEL), fn("00:0a.1", "rc-endpoint", vendor=INTEL)]
-    assert ["00:0a.0", "00:0a.1"] == groups(*pair, kernel="5.7")
-    assert ["00:0a.0 00:0a.1"] == groups(*pair, kernel="5.4")
+    for kernel in ("5.8", "5.7", "5.4", "5.4.48", "4.19.129", "4.14.185"):
+        assert ["00:0a.0", "00:0a.1"] == groups(*pair, kernel=kernel)
+    for kernel in ("5.7.4", "5.6", "5.4.47", "4.19.48", "4.14.177", "4.4"):
+        assert ["00:0a.0 00:0a.1"] == groups(*pair, kernel=kernel)
 
 
 def test_a_kernel_between_two_that_were_read_follows_the_older_and_says_so():
-    pair = Topology([fn("00:0a.0", "rc-endpoint", vendor=INTEL), fn("00:0a.1", "rc-endpoint", vendor=INTEL)])
-    found = iommu_groups(pair, Kernel("5.6"))
+    rows = (AcsQuirk("made-up", INTEL, (0x1234,), "pass", None, "5.7", "5.4"),)
+    pair = Topology([fn(f"00:0a.{n}", "rc-endpoint", vendor=INTEL, device=0x1234) for n in range(2)])
+    found = iommu_groups(pair, Kernel("5.6"), GroupingOptions(quirks=Quirks(rows)))
     assert 1 == len(found.groups)
     assert any("kernel 5.6 lies between" in warning for warning in found.warnings)
 
@@ -247,8 +251,9 @@ def test_intel_pch_ports_without_acs_are_isolated_by_linux(kernel):
     assert ["00:1c.0", "00:1c.1", "01:00.0", "02:00.0"] == groups(*pch(), kernel=kernel)
 
 
-def test_kernel_5_9_lost_the_isolation_of_intel_pch_ports():
-    assert ["00:1c.0 00:1c.1 01:00.0 02:00.0"] == groups(*pch(), kernel="5.9")
+def test_early_releases_of_5_9_lost_the_isolation_of_intel_pch_ports():
+    assert ["00:1c.0 00:1c.1 01:00.0 02:00.0"] == groups(*pch(), kernel="5.9.8")
+    assert groups(*pch(), kernel="5.8") == groups(*pch(), kernel="5.9") == groups(*pch(), kernel="5.10")
 
 
 def test_that_linux_could_program_the_pch_is_named_as_an_assumption():

@@ -135,4 +135,4 @@ def test_each_machine_that_comes_with_the_kit_loads_and_says_where_it_is_from(na
 
 
 def test_every_recorded_machine_file_is_read():
-    assert 36 == len([read_machine_file(path) for path in TRACES.glob("*/machine.json")])
+    assert 62 == len([read_machine_file(path) for path in TRACES.glob("*/machine.json")])

@@ -35,7 +35,7 @@ def test_a_folder_of_recordings_has_no_divergence(capsys):
     status, out = printed(capsys, TRACES)
     totals = re.findall(r"(\d+) scenarios, (\d+) operations, (\d+) divergences", out)
     assert 0 == status
-    assert 36 == len(totals)
+    assert 62 == len(totals)
     assert all(total[2] == "0" for total in totals)
 
 

@@ -20,15 +20,17 @@ def test_no_recorded_answer_differs_from_the_models(environment):
     report = compare(recorded, run(questions(recorded), machine(environment)), machine(environment))
     assert [] == [str(divergence) for divergence in report.divergences]
     assert len(recorded) == report.scenarios
-    assert report.operations > 100
+    assert report.operations > 90
 
 
 def test_the_selection_has_every_kind_of_iommu_and_kernel():
     machines = [machine(environment) for environment in ENVIRONMENTS]
     assert KINDS == {unit.kind for one in machines for unit in one.units}
-    assert {"4.4", "5.10", "6.1", "6.12", "7.3"} == {str(one.host().kernel) for one in machines}
+    assert {"4.4", "4.14.177", "4.19.48", "5.4", "5.10", "5.15", "6.1", "6.6.57", "6.8", "6.12", "7.3"} == {
+        str(one.host().kernel) for one in machines
+    }
     assert {"type1", "iommufd-compat"} == {one.vfio for one in machines}
-    assert 36 == len(ENVIRONMENTS)
+    assert 62 == len(ENVIRONMENTS)
 
 
 def test_each_recorded_machine_says_where_it_comes_from():
@@ -39,7 +41,7 @@ def test_each_recorded_machine_says_where_it_comes_from():
 
 def test_the_recordings_stay_small_and_readable():
     files = [path for path in TRACES.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 4_000_000
+    assert sum(path.stat().st_size for path in files) < 6_000_000
     assert max(len(line) for path in files if path.suffix == ".trace" for line in path.read_text().splitlines()) < 600
 
 
@@ -100,7 +102,7 @@ def test_the_hand_written_cases_agree_in_each_configuration(column):
     for scenario, answers in table_scenarios():
         for done, by_column in zip(run([scenario.operations], one)[0], answers, strict=True):
             expected = as_short(by_column[column])
-            if done.operation.verb in NOT_ANSWERED or expected == "skip":
+            if done.operation.verb in (*NOT_ANSWERED, "sysfs") or expected == "skip":
                 continue
             compared += 1
             if expected != short(done):

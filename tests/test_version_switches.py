@@ -1,5 +1,6 @@
 """Every switch of the version table changes what can be seen: each has a probe whose answer differs when only that switch is flipped."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -21,9 +22,11 @@ from recorded import ENVIRONMENTS, machine
 
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.errors import NotModelledError, VfioError, WouldBlockError
-from vfiolab.model.kernel import Kernel, show
+from vfiolab.model.grouping import iommu_groups
+from vfiolab.model.kernel import RECORDED, Kernel
 from vfiolab.model.msi import InterruptController
-from vfiolab.model.switches import SWITCHES
+from vfiolab.model.pci import Function, Topology
+from vfiolab.model.switches import SWITCHES, show
 
 PORT = "0000:00:01.0"
 TOP = (1 << 64) - PAGE
@@ -104,9 +107,10 @@ def copy_back_efault(kernel):
     return host.log.calls[-1].result
 
 
-probe("5.4", on=(1,), off=(), switch="info_iova_ranges")(ids)
+probe("5.4", on=(1, 3), off=(3,), switch="info_iova_ranges")(ids)
 probe("5.8", on=(2, 1), off=(1,), switch="info_migration")(ids)
 probe("5.10", on=(2, 3, 1), off=(2, 1), switch="info_dma_avail")(ids)
+probe("5.10", on=(2, 3, 1), off=(2, 1, 3), switch="info_avail_first")(ids)
 probe("6.6", on=((2, 24), (3, 56), (1, 72)), off=((2, 24), (3, 56), (1, 68)), switch="info_caps_padded")(capabilities)
 
 
@@ -145,8 +149,53 @@ def last_unbind(kernel):
     return answer(host.unbind, A)
 
 
-probe("6.1", on=0, off="blocks", switch="group_can_die")(last_unbind)
+probe("5.19", on=0, off="blocks", switch="no_container_wait")(last_unbind)
 probe("5.10", on="blocks", off=0, switch="last_unbind_blocks")(last_unbind)
+
+
+@probe("6.1", on="ENODEV", off=1)
+def group_can_die(kernel):
+    host = intel().host(kernel)
+    opened = group(host, A)
+    host.unbind(A)
+    return answer(opened.get_status)
+
+
+@probe("4.19", on="ENODEV", off=0)
+def pf_with_vfs_refused(kernel):
+    host = machine("intel-6.12-ir").host(kernel)
+    return answer(host.bind, "0000:10:00.0")
+
+
+def unbind_while_open(kernel):
+    """Return a host whose device is being unbound by a child while the first process has it open."""
+    host = intel().host(kernel)
+    opened = host.process.open_container()
+    member = group(host, A, opened)
+    opened.set_iommu(3)
+    opened_device = member.get_device_fd(A)
+    child = host.process.fork("P")
+    child.exit()
+    other = host.process.fork("Q")
+    for fd in list(other.descriptors):
+        other.close(fd)
+    assert not other.unbind(A).done
+    return member, opened_device
+
+
+@probe("6.6", on="ENODEV", off=True)
+def leaving_device_hidden(kernel):
+    member, _ = unbind_while_open(kernel)
+    opened = answer(member.get_device_fd, A)
+    return opened if isinstance(opened, str) else opened.is_open
+
+
+def close_while_unbound(kernel):
+    return answer(unbind_while_open(kernel)[1].close)
+
+
+probe("4.14", on="blocks", off=0, switch="bus_reset_takes_lock")(close_while_unbound)
+probe("5.4", on=0, off="blocks", switch="close_takes_no_device_lock")(close_while_unbound)
 
 
 @probe("6.1", on="EINVAL", off="ENODEV")
@@ -391,6 +440,99 @@ def dirty_tracking(kernel):
     return answer(vtd(kernel)[1].dirty_pages, 1)
 
 
+@probe("4.14", on=("EFAULT", "ENOMEM"), off=())
+def runs_are_charged(kernel):
+    host, opened = vtd(kernel)
+    host.process.drop_capability()
+    host.process.set_memlock(PAGE)
+    with pytest.raises(VfioError) as caught:
+        fill(host, opened, (1 << 48) - PAGE, 2 * PAGE)
+    return caught.value.either
+
+
+def unmapped_by_a_child(kernel):
+    host, opened = vtd(kernel)
+    fill(host, opened, 0, PAGE)
+    return host.process.fork("P").descriptors[opened.fd].unmap_dma(0, PAGE)
+
+
+probe("6.1", on=PAGE, off=0, switch="unmap_by_anyone")(unmapped_by_a_child)
+
+
+@probe("6.1", on=(0, 1), off=(1, 0))
+def vaddr_changes_owner(kernel):
+    host, opened = vtd(kernel)
+    fill(host, opened, 0, PAGE)
+    opened.unmap_dma(0, PAGE, 4)
+    child = host.process.fork("P")
+    child.descriptors[opened.fd].map_dma(0, PAGE, host.machine.arena.base, 4)
+    return host.process.locked_pages, child.locked_pages
+
+
+def read_of_fresh_memory(kernel):
+    host, opened = vtd(kernel)
+    host.process.remap(0x10_0000, PAGE)
+    opened.map_dma(0, PAGE, 0x10_0000, 1)
+    return host.process.locked_pages
+
+
+probe("5.8", on=1, off=0, switch="read_pin_breaks_cow")(read_of_fresh_memory)
+probe("5.9", on=0, off=1, switch="zero_page_pinned")(read_of_fresh_memory)
+probe("6.6", on=1, off=0, switch="long_term_cow")(read_of_fresh_memory)
+
+
+@probe("6.12", on="EFAULT", off=0)
+def bar_needs_memory_space(kernel):
+    _, opened, opened_device = device(kernel, intel())
+    opened_device.mmap(0, PAGE, 0x10_0000)
+    opened_device.write_config(4, 0)
+    return answer(opened.map_dma, 0, PAGE, 0x10_0000)
+
+
+@probe("6.12", on=0, off="ENOENT")
+def compat_unmap_nothing(kernel):
+    host = replace(intel({"width": 39}), vfio="iommufd-compat").host(kernel)
+    opened = host.process.open_container()
+    group(host, A, opened)
+    return answer(opened.unmap_dma, 0, PAGE)
+
+
+# groups
+
+
+def pch_port(kernel):
+    m = MachineBuilder("pch")
+    port = m.root_port("00:1c.0", unit=m.unit("dmar0", kind="intel-vtd"), acs=False)
+    m.endpoint("02:00.0", below=port)
+    built = m.machine()
+    changed = replace(built.topology["0000:00:1c.0"], vendor=0x8086, device=0x8C10)
+    return len(replace(built, topology=built.topology.replace(changed)).host(kernel).groups)
+
+
+probe("5.9.5", on=1, off=2, switch="pch_workaround_lost")(pch_port)
+probe("5.10", on=2, off=1, switch="pch_workaround_back")(pch_port)
+
+
+@probe("5.6", on=("0000:00:0e.0", "10000:00:02.0"), off=("0000:00:0e.0",))
+def vmd_real_dma(kernel):
+    m = MachineBuilder("vmd")
+    m.endpoint("00:0e.0", unit=m.unit("dmar0", kind="intel-vtd"))
+    built = m.machine()
+    behind = Function(bdf="10000:00:02.0", kind="pci", vendor=0x8086, device=1, class_code=0x020000, real_dma="0000:00:0e.0")
+    topology = Topology([*built.topology.values(), behind])
+    found = iommu_groups(topology, kernel).groups
+    return next(tuple(members) for members in found if "0000:00:0e.0" in members)
+
+
+@probe("7.3", on=None, off=0)
+def virtio_groups_at_boot(kernel):
+    host = machine("virtio-6.12").host(kernel)
+    assert host.group_of("0000:00:02.0") is None
+    answer(host.bind, "0000:00:02.0")
+    found = host.group_of("0000:00:02.0")
+    return None if found is None else 0
+
+
 # interrupts
 
 
@@ -407,6 +549,46 @@ def msi_two_phase(kernel):
     host, opened, opened_device = device(kernel)
     fill(host, opened, 0x8000000, PAGE)
     return answer(opened_device.set_irqs, 1)
+
+
+def no_vectors(kernel):
+    return answer(device(kernel, intel())[2].set_irqs, 2, 0, 0, 0x24)
+
+
+probe("5.4", on="ENOSPC", off="ERANGE", switch="no_vectors_enospc")(no_vectors)
+probe("5.10", on="ERANGE", off="ENOSPC", switch="no_vectors_erange")(no_vectors)
+
+
+@probe("4.16", on=(3,), off=())
+def msix_mappable(kernel):
+    m = MachineBuilder("nvme")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    built = m.machine()
+    nvme = replace(built.topology[A], class_code=0x010802)
+    return device(kernel, replace(built, topology=built.topology.replace(nvme)))[2].get_region_info(0).cap_ids
+
+
+@probe("5.7", on=True, off="ENODEV")
+def vf_token(kernel):
+    host = intel().host(kernel)
+    opened = host.process.open_container()
+    member = group(host, A, opened)
+    opened.set_iommu(3)
+    found = answer(member.get_device_fd, f"{A} ")
+    return found if isinstance(found, str) else found.is_open
+
+
+def null_pointer(number):
+    return lambda kernel: answer(device(kernel, intel())[2].ioctl, number)
+
+
+probe("5.7", on="EFAULT", off="ENOTTY", switch="device_feature")(null_pointer(0x3B75))
+probe("4.17", on="EFAULT", off="ENOTTY", switch="device_ioeventfd")(null_pointer(0x3B74))
+
+
+@probe("6.12", on=1, off=9)
+def dynamic_msix_x86(kernel):
+    return device(kernel, intel())[2].get_irq_info(2).flags
 
 
 @probe("6.12", on=[], off=[0])
@@ -442,11 +624,41 @@ def test_every_switch_has_its_probe():
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_is_on_from_where_it_was_first_seen_and_off_where_it_was_absent(name):
     switch = SWITCHES[name]
-    assert Kernel(show(switch.first_seen)).has(name)
+    assert Kernel(f"{show(switch.first_seen)}.0").has(name)
     assert switch.absent_in is not None
-    assert not Kernel(show(switch.absent_in)).has(name)
+    assert not Kernel(f"{show(switch.absent_in)}.0").has(name)
     assert Kernel("7.3").has(name)
     assert not Kernel("4.4").has(name)
+
+
+@pytest.mark.parametrize(("name", "taken"), [(name, taken) for name, switch in SWITCHES.items() for taken in switch.stable])
+def test_a_stable_series_has_a_change_from_the_release_that_took_it_over(name, taken):
+    series = show(taken.series)
+    assert Kernel(f"{series}.{taken.since}").has(name)
+    assert not Kernel(f"{series}.{taken.known_absent}").has(name)
+    assert taken.series == (4, 4) or Kernel(series).has(name)
+    between = [number for number in range(taken.known_absent + 1, taken.since) if not Kernel(f"{series}.{number}").in_gap(name)]
+    assert [] == between
+
+
+def test_the_stable_number_is_written_where_it_decides():
+    assert ("5.4", "5.4.50", "6.12", "4.4") == tuple(str(Kernel(one)) for one in ("5.4.302", "5.4.50", "6.12.107", "4.4.0"))
+
+
+def test_a_distributions_build_is_judged_by_its_number_and_said_to_be_one():
+    doubts = Kernel("5.4.302-generic").doubts
+    assert ("kernel 5.4.302-generic is a distribution's build: judged as 5.4.302; its own patches are not known",) == doubts
+    assert "judged as the last stable 6.8" in Kernel("6.8.0-31-generic").doubts[0]
+    assert Kernel("6.1.0-99-amd64") == Kernel("6.1")
+    assert () == Kernel("6.1.0-56-amd64").doubts
+    assert RECORDED >= {machine(one).kernel for one in ENVIRONMENTS if re.search("[^0-9.]", machine(one).kernel)}
+
+
+def test_4_4_is_4_4_0_and_says_so():
+    assert Kernel("4.4") == Kernel("4.4.0")
+    assert not Kernel("4.4").has("dma_entry_limit")
+    assert Kernel("4.4.302").has("dma_entry_limit")
+    assert "4.4.0" in Kernel("4.4").title
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -459,10 +671,10 @@ def test_a_switch_says_what_where_and_what_it_rests_on(name):
 
 
 def test_inside_a_gap_the_older_behaviour_holds_and_a_warning_names_it():
-    kernel = Kernel("5.0")
-    assert not kernel.has("dma_entry_limit")
-    doubt = next(doubt for doubt in kernel.doubts if "ENOSPC" in doubt)
-    assert "landed between 4.19 and 5.3" in doubt
+    kernel = Kernel("6.14")
+    assert not kernel.has("dynamic_msix_its")
+    doubt = next(doubt for doubt in kernel.doubts if "behind an ITS" in doubt)
+    assert "after 6.12, by 7.3" in doubt
     assert () == Kernel("7.3").doubts
 
 
@@ -502,12 +714,12 @@ def test_flipping_twice_is_no_flip():
     assert replace(kernel, release="6.12.107") == kernel
 
 
-RECORDED = {machine(environment).host().kernel.version for environment in ENVIRONMENTS}
+VERSIONS = {machine(environment).host().kernel.version for environment in ENVIRONMENTS}
 
 
 @pytest.mark.parametrize(
     "switch", [switch for switch in SWITCHES.values() if switch.evidence == "recording"], ids=lambda switch: switch.name
 )
 def test_a_switch_that_claims_recordings_has_them_on_both_sides(switch):
-    assert any(version >= switch.first_seen for version in RECORDED)
-    assert switch.absent_in is None or any(version <= switch.absent_in for version in RECORDED)
+    assert any(version >= switch.first_seen for version in VERSIONS)
+    assert switch.absent_in is None or any(version <= switch.absent_in for version in VERSIONS)

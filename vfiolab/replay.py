@@ -6,25 +6,29 @@ Two functions: `run` carries operations out and never sees an answer; `compare` 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from vfiolab.model.address import U64
+from vfiolab.model.descriptors import Descriptor
+from vfiolab.model.drivers import Waiting
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import Event, canonical
 from vfiolab.model.machine import Host, Machine
-from vfiolab.model.vfio import Container, Descriptor, Device, Group
+from vfiolab.model.user import UserProcess
+from vfiolab.model.vfio import Container, Group
+from vfiolab.model.vfio_device import Device
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.trace import Answer, Operation, Scenario
+from vfiolab.readers.trace import BLOCKS, SKIPPED, Answer, Operation, Scenario
 
 __all__ = ["Divergence", "Report", "compare", "format_results", "run"]
 
-NOT_ANSWERED = frozenset(
-    {"device_info", "region_info", "irq_info", "device_reset", "host_msi", "pread", "pwrite", "trace", "sysfs", "env", "groups"}
-)
-SKIPPED, CRASH, UNANSWERED = "skipped", "crash", "?"
+NOT_ANSWERED = frozenset({"host_msi", "pread", "trace", "env", "groups", "sleep", "peek", "poke"})
+NOT_COMPARED = NOT_ANSWERED | {"device_info", "pwrite"}
+CRASH, UNANSWERED = "crash", "?"
 COMPARED = {
     "open_group": ("group",),
     "group_status": ("flags",),
@@ -35,12 +39,18 @@ COMPARED = {
     "unbind": ("driver",),
     "status": ("VmLck_kB",),
     "param": ("value",),
+    "irq_info": ("flags", "count"),
+    "wait": ("answered",),
 }
-ONLY_ON_SUCCESS = frozenset({"unmap", "dirty", "get_info", "open_group", "group_status"})
+ONLY_ON_SUCCESS = frozenset({"unmap", "dirty", "get_info", "open_group", "group_status", "irq_info"})
 CAPABILITY_FIELDS = ("id", "version", "off", "ranges", "flags", "pgsize_bitmap", "max_dirty_bitmap_size", "avail")
 CONTAINER_NODE = "/dev/vfio/vfio"
 UNKNOWN_IOCTL = 0x3BFF
-U32 = 1 << 32
+U32, I32 = 1 << 32, 1 << 31
+CONFIG = 7
+IRQ_DATA, IRQ_ACTION = {"none": 1, "bool": 2, "eventfd": 4}, {"mask": 8, "unmask": 16, "trigger": 32}
+#: A write to sysfs that is carried out: a device's driver/unbind and remove, a driver's unbind, and the bus's rescan.
+SYSFS_WRITE = re.compile(r"/sys/bus/pci/(?:devices/([0-9a-f:.]+)/(?:driver/)?|drivers/[\w-]+/)?(unbind|remove|rescan)")
 FIELDS_OF_32_BITS = frozenset({"argsz", "flags", "index", "start", "count"})
 MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
 
@@ -55,6 +65,8 @@ class Done:
     events: list[Event] = field(default_factory=list)
     exit_events: list[Event] = field(default_factory=list)
     why: str = ""
+    write: Waiting | None = None
+    either: tuple[str, ...] = ()
 
 
 class _Skip(Exception):  # noqa: N818 # a jump to "skipped", no error
@@ -62,12 +74,14 @@ class _Skip(Exception):  # noqa: N818 # a jump to "skipped", no error
 
 
 class _Client:
-    """Carries out one scenario's operations on a fresh host."""
+    """Carries out one scenario's operations on a fresh host: `handles` are each process's names for its descriptors."""
 
     def __init__(self, machine: Machine) -> None:
         self.host: Host = machine.host()
         self.process = self.host.process
-        self.handles: dict[str, Descriptor] = {}
+        self.processes: dict[str, UserProcess] = {"": self.process}
+        self._handles: dict[str, dict[str, Descriptor]] = {"": {}}
+        self.handles = self._handles[""]
 
     def run(self, operations: Iterable[Operation]) -> list[Done]:
         done = []
@@ -76,7 +90,10 @@ class _Client:
             done.append(answer)
             if answer.result == CRASH:
                 return done
-        self.process.exit()
+        for name, process in self.processes.items():
+            if name and not process.exited:
+                process.exit()
+        self.processes[""].exit()
         if done:
             done[-1].exit_events = self._events_since(len(self.host.log.calls) - 1)
         return done
@@ -88,17 +105,26 @@ class _Client:
         carry_out: Callable[[Operation], int | None] | None = getattr(self, f"_do_{verb}", None)
         if carry_out is None:
             return Done(operation, SKIPPED, why=f"unknown operation {verb}: data/README.md lists the words")
+        if operation.process not in self.processes:
+            return Done(operation, SKIPPED, why=f"no process {operation.process}: fork it first")
+        self.process, self.handles = self.processes[operation.process], self._handles[operation.process]
+        if self.process.asleep():
+            return Done(operation, SKIPPED, why=f"the process is busy: {self.process.asleep()}")
         mark = len(self.host.log.calls)
         self.output: dict[str, Any] = {}
         done = Done(operation, "0")
         try:
             done.result = str(carry_out(operation) or 0)
+            if self.process.asleep():
+                done.result, done.why, done.write = BLOCKS, self.process.asleep(), self.process.write
         except VfioError as error:
-            done.result, done.why = error.name, error.why
+            done.result, done.why, done.either = error.name, error.why, error.either
         except KernelCrashError as error:
-            done.result, done.why = CRASH, str(error)
-        except (_Skip, WouldBlockError) as error:
+            done.result, done.why, done.either = CRASH, str(error), error.either
+        except _Skip as error:
             done.result, done.why = SKIPPED, str(error)
+        except WouldBlockError as error:
+            done.result, done.why = BLOCKS if self.process.asleep() else SKIPPED, str(error)
         except NotModelledError as error:
             done.result, done.why = UNANSWERED, str(error)
         except (KeyError, ValueError, IndexError) as error:
@@ -167,7 +193,7 @@ class _Client:
             self.output["group"] = group.id
         opened = self.process.open_group(o.args["dev"] if "dev" in o.args else o.args["grp"])
         self.handles[name] = opened
-        self.output["group"] = opened.id
+        self.output["group"] = f"noiommu-{opened.id}" if opened.vfio.noiommu else opened.id
 
     def _do_close(self, o: Operation) -> None:
         handle = self._handle(o)
@@ -242,21 +268,114 @@ class _Client:
         group = self._group(o, 1)
         self.handles[name] = group.get_device_fd(o.args["name"])
 
+    def _do_device_info(self, o: Operation) -> None:
+        info = self._device(o).get_info()
+        self.output.update(info._asdict())
+
+    def _do_region_info(self, o: Operation) -> None:
+        info = self._device(o).get_region_info(self._number(o.args.get("index", "0")) % U32)
+        self.output.update(info._asdict())
+
+    def _do_irq_info(self, o: Operation) -> None:
+        info = self._device(o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
+        self.output.update(flags=info.flags, count=info.count)
+
+    def _do_device_reset(self, o: Operation) -> None:
+        self._device(o).reset()
+
+    def _do_mmapdev(self, o: Operation) -> None:
+        device = self._device(o)
+        args = {"region": 0, "size": 4096, "vaddr": self.host.machine.arena.base} | self._args(o, "region", "size", "vaddr")
+        device.mmap(**args, offset=self._number(o.args.get("off", "0")))
+
+    def _do_pwrite(self, o: Operation) -> int:
+        device = self._device(o)
+        args = {name: self._number(o.args.get(name, "0")) for name in ("region", "off", "len", "val")}
+        if args["region"] == CONFIG:
+            device.write_config(args["off"], args["val"], args["len"])
+        return args["len"]
+
+    def _do_set_irqs2(self, o: Operation) -> None:
+        device = self._device(o)
+        args = {"index": 1, "start": 0, "count": 1} | self._args(o, "index", "start", "count", "flags", "argsz")
+        data, action = IRQ_DATA[o.args.get("data", "none")], IRQ_ACTION[o.args.get("action", "trigger")]
+        args.setdefault("flags", data | action)
+        evfd = self._number(o.args["evfd"]) if "evfd" in o.args else None
+        value = self._number(o.args.get("vals", "1"))
+        device.set_irqs(**args, evfd=None if evfd is None else _signed(evfd), value=value, ptr=o.args.get("ptr", "good"))
+
+    # processes
+
+    def _do_fork(self, o: Operation) -> None:
+        name = o.names[0]
+        if name in self.processes:
+            raise _Skip("the name of the process is in use")
+        child = self.processes[name] = self.process.fork(name)
+        self._handles[name] = {handle: child.descriptors[one.fd] for handle, one in self.handles.items()}  # type: ignore[misc] # handles are descriptors
+
+    def _child(self, o: Operation) -> UserProcess:
+        if o.names[0] not in self.processes:
+            raise _Skip("no such process")
+        return self.processes[o.names[0]]
+
+    def _do_kill(self, o: Operation) -> None:
+        child = self._child(o)
+        if child.asleep():
+            why = f"process {child} does not die: {child.asleep()}"
+            raise VfioError("EBUSY", why, "vfio_unregister_group_dev", "end what it waits for")
+        child.exit()
+        del self.processes[o.names[0]]
+
+    def _do_wait(self, o: Operation) -> None:
+        self.output["answered"] = not self._child(o).asleep()
+
+    def _do_sysfs(self, o: Operation) -> None:
+        match = SYSFS_WRITE.fullmatch(o.args.get("path", ""))
+        if match is None or "value" not in o.args:
+            raise NotModelledError(f"only unbind, remove and rescan of PCI devices are carried out, not {o.args.get('path')}")
+        device = match[1] or o.args["value"]
+        if match[2] == "rescan":
+            self.process.rescan()
+        elif device not in self.host.drivers:
+            raise VfioError(
+                "ENOENT" if match[1] else "ENODEV", f"there is no device {device}", "sysfs: /sys/bus/pci/devices", "list the devices"
+            )
+        elif match[2] == "remove":
+            self.process.remove(device)
+        else:
+            self.process.unbind(device)
+
     def _do_set_irqs(self, o: Operation) -> None:
         device = self._device(o)
         args = {"index": 1} | self._args(o, "index", "start", "count", "flags")
-        device.set_irqs(**args)
+        evfd = _signed(self._number(o.args["evfd"])) if "evfd" in o.args else None
+        device.set_irqs(**args, evfd=evfd)
+
+    def _need_own_fd_closed(self, device: str) -> None:
+        """Leave out what would wait for the process's own descriptor, as the recorder did."""
+        if any(isinstance(handle, Device) and handle.name == device for handle in self.handles.values()):
+            raise _Skip("would block: the process's own descriptor of the device is open")
 
     def _do_bind(self, o: Operation) -> None:
+        device, driver = o.args["dev"], o.args.get("drv", "vfio-pci")
+        if device in self.host.drivers and self.host.drivers.driver_of(device) != driver:
+            self._need_own_fd_closed(device)
         try:
-            self.host.bind(o.args["dev"], o.args.get("drv", "vfio-pci"))
+            if o.process:
+                self.process.bind(device, driver)
+            else:
+                self.host.bind(device, driver)
         finally:
-            self.output = dict(self.host.log.calls[-1].output)
+            self.output["driver"] = self.host.drivers.driver_of(device) if device in self.host.drivers else None
 
     def _do_unbind(self, o: Operation) -> None:
         self.output["driver"] = None
         if o.args["dev"] in self.host.drivers:
-            self.host.unbind(o.args["dev"])
+            self._need_own_fd_closed(o.args["dev"])
+            if o.process:
+                self.process.unbind(o.args["dev"])
+            else:
+                self.host.unbind(o.args["dev"])
 
     def _do_rlimit_memlock(self, o: Operation) -> None:
         limit = -1 if o.names[0].startswith("-") else self._number(o.names[0])
@@ -361,7 +480,7 @@ def compare(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machin
         lost = False
         for index, answer in enumerate(scenario.answers):
             mine = done[index] if index < len(done) else Done(scenario.operations[index], "nothing: the model's kernel died above")
-            if lost or answer is None or answer.result == SKIPPED or mine.operation.verb in NOT_ANSWERED:
+            if lost or answer is None or answer.result == SKIPPED or mine.operation.verb in NOT_COMPARED or _not_compared(mine, machine):
                 continue
             report.compared[mine.operation.verb] += 1
             kernel_says, model_says = _sides(answer, mine, events=events, ordered=kernel.has("unmap_in_iova_order"))
@@ -369,7 +488,9 @@ def compare(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machin
                 report.divergences.append(
                     Divergence(scenario.name, index, mine.operation.line, mine.operation.text, *_differing(kernel_says, model_says))
                 )
-            lost = not kernel.has("inclusive_ends") and _ends_at_top(mine.operation, answer, machine.arena.base)
+            lost = (not kernel.has("inclusive_ends") and _ends_at_top(mine.operation, answer, machine.arena.base)) or (
+                mine.result == CRASH and answer.result != CRASH
+            )
     return report
 
 
@@ -377,12 +498,17 @@ def _sides(answer: Answer, mine: Done, *, events: bool, ordered: bool) -> tuple[
     verb = mine.operation.verb
     kernel: dict[str, Any] = {"result": answer.result}
     model: dict[str, Any] = {"result": mine.result}
-    if answer.result == CRASH:
+    if verb == "map" and mine.either and {answer.result, mine.result} <= set(mine.either):
+        kernel["result"] = model["result"] = " or ".join(mine.either)
+    if CRASH in {answer.result, mine.result}:
         return kernel, model
+    if answer.late:
+        kernel["late"], model["late"] = answer.late, _late(mine.write)
     if answer.result == "0" or verb not in ONLY_ON_SUCCESS:
+        unnamed = str(answer.output.get("group", "")).startswith("noiommu-")  # the names of no-IOMMU groups count up over a boot
         for key in COMPARED.get(verb, ()):
-            if key in answer.output and (key != "dirty_bits" or key in mine.output):
-                kernel[key], model[key] = _plain(answer.output[key]), _plain(mine.output.get(key))
+            if key in answer.output and not unnamed and (key != "dirty_bits" or key in mine.output):
+                kernel[key], model[key] = _plain(answer.output[key], key), _plain(mine.output.get(key), key)
     if events and not (verb == "map" and answer.result != "0") and verb not in ("bind", "unbind"):
         theirs = [line for line in answer.events if not line.startswith(("prep_msi", "attach_dev"))]
         ours = [str(event) for part in (mine.events, mine.exit_events) for event in canonical(part) if event.kind != "prep_msi"]
@@ -392,7 +518,29 @@ def _sides(answer: Answer, mine: Done, *, events: bool, ordered: bool) -> tuple[
     return kernel, model
 
 
-def _plain(value: Any) -> Any:
+def _late(write: Waiting | None) -> str:
+    """Return what a call that blocked answered in the end; nothing if it never did."""
+    if write is None or not write.done:
+        return ""
+    return write.error.name if write.error is not None else "0"
+
+
+def _not_compared(done: Done, machine: Machine) -> bool:
+    """Say whether an answer depends on how the recorded kernel was built, not on a rule."""
+    operation = done.operation
+    if operation.verb == "check_extension":  # CONFIG_VFIO_NOIOMMU decides whether iommufd's layer offers no-IOMMU
+        return machine.vfio == "iommufd-compat" and operation.args.get("ext") == "8"
+    return operation.verb == "sysfs" and (done.result == UNANSWERED or not operation.process)
+
+
+def _signed(number: int) -> int:
+    """Return the C int in the low 32 bits."""
+    return (number % U32 + I32) % U32 - I32
+
+
+def _plain(value: Any, key: str) -> Any:
+    if key == "group":
+        return str(value)  # recorders wrote a number, or its text
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return [{key: entry[key] for key in CAPABILITY_FIELDS if key in entry} for entry in value]
     return value

@@ -28,7 +28,8 @@ def table(traces: Path = TRACES) -> str:
         machine = read_machine_file(trace.with_name("machine.json"))
         scenarios = read_trace_file(trace)
         report = compare(scenarios, run(questions(scenarios), machine), machine)
-        units = f"{len(machine.units)} × {KINDS[machine.units[0].kind]}" + (", iommufd" if machine.vfio != "type1" else "")
+        kind = f"{len(machine.units)} × {KINDS[machine.units[0].kind]}" if machine.units else "none (no-IOMMU)"
+        units = kind + (", iommufd" if machine.vfio != "type1" else "")
         numbers = [report.scenarios, report.operations, len(report.divergences)]
         total = [a + b for a, b in zip(total, numbers, strict=True)]
         rows.append(

@@ -2,10 +2,11 @@
 
     python tests/tools/select_traces.py RECORDINGS data/traces
 
-RECORDINGS holds a folder for each environment: `machine.json` and `NAME.trace`. The rule, for each environment by itself: a scenario is
-kept if it shows an answer that no kept one shows (the word, which arguments, the errno or value, the kinds of events below); then more are
-added in their order until BUDGET bytes are reached. JSON that no comparison looks at is left out, and so is the JSON of refused calls that
-hold nothing; operations and answers stay as they were.
+RECORDINGS holds a folder for each environment: `machine.json` and `NAME.trace`; and in `more/` a file for each kernel, `multi-V.txt`, with
+scenarios of several processes on the machine of `intel-V-hand` (kept whole, in place of that environment's own trace). The rule, for each
+environment by itself: a scenario is kept if it shows an answer that no kept one shows (the word, which arguments, the errno or value, the
+kinds of events below); then more are added in their order until BUDGET bytes are reached. JSON that no comparison looks at is left out,
+and so is the JSON of refused calls that hold nothing; operations and answers stay as they were.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from vfiolab.replay import CAPABILITY_FIELDS, COMPARED, ONLY_ON_SUCCESS
 
 BUDGET = 60_000
+DIED = re.compile(r"   DIED here: \['(.*?)'(?:,|\])")
+PROCESS = re.compile(r"^\w+: ")
 ANSWER = re.compile(r" -> (\S+)(?: (.*))?$")
 
 
@@ -26,9 +30,12 @@ def shortened(line: str) -> str:
     match = ANSWER.search(line)
     if line.startswith((" ", "#")) or match is None or not match[2]:
         return line
-    verb, result, output = line.split(maxsplit=1)[0], match[1], json.loads(match[2])
+    verb, result = PROCESS.sub("", line).split(maxsplit=1)[0], match[1]
+    if not match[2].startswith("{"):
+        return line if result != "skipped" else line[: match.start()] + " -> skipped"
     if result in ("skipped", "crash"):
         return line
+    output = json.loads(match[2])
     keep = COMPARED.get(verb, ()) if result == "0" or verb not in ONLY_ON_SUCCESS else ()
     output = {key: output[key] for key in keep if key in output}
     if "caps" in output:
@@ -61,7 +68,8 @@ def scenarios(text: str) -> list[list[str]]:
         if line.startswith("## "):
             out.append([])
         if line.strip() and out:
-            out[-1].append(shortened(line.rstrip()))
+            died = DIED.match(line)
+            out[-1].append(f"# the recorded kernel stopped here: {died[1]}" if died else shortened(line.rstrip()))
     return out
 
 
@@ -100,15 +108,27 @@ def machine(text: str, name: str) -> str:
     return text[:at] + f'{source},\n "notes": {json.dumps(notes)},\n ' + text[at:]
 
 
+def environments(recordings: Path) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield the name, the machine file and the trace of each environment, and whether all of it is kept."""
+    several = {path.stem.removeprefix("multi-"): path for path in sorted((recordings / "more").glob("multi-*.txt"))}
+    for file in sorted(recordings.glob("*/machine.json")):
+        name = file.parent.name
+        if name.removeprefix("intel-").removesuffix("-hand") not in several:
+            yield name, file.read_text(), file.with_name(f"{name}.trace").read_text(), False
+    for version, path in several.items():
+        text = (recordings / f"intel-{version}-hand" / "machine.json").read_text()
+        yield f"multi-{version}", text.replace(f'"intel-{version}-hand"', f'"multi-{version}"'), path.read_text(), True
+
+
 def main(recordings: Path, target: Path) -> None:
     """Write the selection."""
     total = 0
-    for file in sorted(recordings.glob("*/machine.json")):
-        name = file.parent.name
-        kept = chosen(scenarios(file.with_name(f"{name}.trace").read_text()))
+    for name, one, trace, whole in environments(recordings):
+        every = scenarios(trace)
+        kept = every if whole else chosen(every)
         folder = target / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "machine.json").write_text(machine(file.read_text(), name))
+        (folder / "machine.json").write_text(machine(one, name))
         (folder / f"{name}.trace").write_text("\n\n".join("\n".join(lines) for lines in kept) + "\n")
         size = sum(path.stat().st_size for path in folder.iterdir())
         total += size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from vfiolab._paths import data_dir
@@ -85,7 +86,7 @@ def _one(trace: Path, machine_file: Path, *, results: bool) -> int:
 def known_reasons(environment: str) -> dict[tuple[str, int], str]:
     """Return why some operations of an environment are known to diverge, by scenario and index."""
     known = json.loads((data_dir() / "known-divergences.json").read_text(encoding="utf-8"))["divergences"]
-    return {(one["scenario"], one["index"]): one["reason"] for one in known if one["environment"] == environment}
+    return {(one["scenario"], one["index"]): one["reason"] for one in known if fnmatchcase(environment, one["environment"])}
 
 
 def _folder(folder: Path) -> int:

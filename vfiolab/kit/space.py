@@ -19,7 +19,8 @@ from vfiolab.model.msi import IrqState
 from vfiolab.model.noiommu import NoIommu
 from vfiolab.model.requests import word
 from vfiolab.model.type1 import Type1
-from vfiolab.model.vfio import Container, Device, Group
+from vfiolab.model.vfio import Container, Group
+from vfiolab.model.vfio_device import Device
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -150,7 +150,7 @@ class AcsTester:
         return replace(verdict, assumption=unknown)
 
     def _has_landed(self, row: AcsQuirk, f: Function) -> bool:
-        landed = self.kernel.landed(row.first_seen, row.absent_in) if row.first_seen else True
+        landed = self.kernel.landed(row.first_seen, row.absent_in, row.stable) if row.first_seen else True
         if landed is None:
             self.doubts[f.bdf] = (
                 f"{f.bdf}: Linux has a rule for this device ({row.family}) from {row.first_seen} on and none in"
@@ -173,7 +173,7 @@ class AcsTester:
                 return Verdict(True, "Linux's table says that this AMD south bridge sends nothing from function to function", rule)
             return None
         if row.rule == "intel-pch":
-            if self.kernel.version[:2] == (5, 9):
+            if self.kernel.has("pch_workaround_lost") and not self.kernel.has("pch_workaround_back"):
                 return Verdict(False, "kernel 5.9 lost the workaround for Intel PCH root ports", rule)
             return Verdict(
                 True, "Linux programs this Intel PCH root port to isolate, without an ACS capability", rule,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Function, Topology
-from vfiolab.model.quirks import QUIRKS, UNREADABLE_ALIASES, Quirks
+from vfiolab.model.quirks import QUIRKS, UNREADABLE_ALIASES, AliasQuirk, Quirks
 
 __all__ = ["Alias", "AliasFinder"]
 
@@ -46,6 +46,8 @@ class AliasFinder:
         self._vmd = _vmd_controllers(topology)
         self._masks: dict[str, frozenset[int]] = {}
         self._masked_on_bus: dict[tuple[int, int], list[Function]] = {}
+        if self._vmd and self.kernel.in_gap("vmd_real_dma"):
+            self.doubts.update((bdf, f"{bdf}: {self.kernel.doubt('vmd_real_dma')}") for bdf in self._vmd.values())
         for f in topology.values():
             mask = self._quirk_devfns(f)
             if mask:
@@ -59,7 +61,7 @@ class AliasFinder:
         named = f.real_dma or self._vmd.get(f.segment)
         if named is None or named not in self.topology or (f.bdf, named) in self.dropped:
             return None
-        return named if self.kernel.landed(first_seen="5.7", absent_in="5.4") else None
+        return named if self.kernel.has("vmd_real_dma") else None
 
     def vmd(self, f: Function) -> str | None:
         """Return the VMD controller in front of this function, whatever the kernel makes of it."""
@@ -140,7 +142,7 @@ class AliasFinder:
         return is_express and self._rewrites("bridge-without-pcie", bridge)
 
     def _rewrites(self, family: str, f: Function) -> bool:
-        return any(row.family == family and self._landed(row.first_seen, row.absent_in, f) for row in self.quirks.alias_rows(f))
+        return any(row.family == family and self._landed(row, f) for row in self.quirks.alias_rows(f))
 
     def _quirk_devfns(self, f: Function) -> frozenset[int]:
         found: set[int] = set()
@@ -150,17 +152,17 @@ class AliasFinder:
                 self.doubts[f.bdf] = (
                     f"{f.bdf}: taken to be an Adaptec 3405 or 3805, whose DMA carries slot 01.0 too; other cards with this id do not"
                 )
-            if devfns and self._landed(row.first_seen, row.absent_in, f):
+            if devfns and self._landed(row, f):
                 found |= devfns
         if self.quirks.aliases and UNREADABLE_ALIASES.matches(f):
             self.doubts[f.bdf] = f"{f.bdf}: a Switchtec NTB's proxy ids stand in its device memory, not in any listing; taken to have none"
         return frozenset(found)
 
-    def _landed(self, first_seen: str | None, absent_in: str | None, f: Function) -> bool:
-        landed = True if first_seen is None else self.kernel.landed(first_seen=first_seen, absent_in=absent_in)
+    def _landed(self, row: AliasQuirk, f: Function) -> bool:
+        landed = True if row.first_seen is None else self.kernel.landed(row.first_seen, row.absent_in, row.stable)
         if landed is None:
             self.doubts[f.bdf] = (
-                f"{f.bdf}: Linux knows an alias of this device from {first_seen} on and not in {absent_in};"
+                f"{f.bdf}: Linux knows an alias of this device from {row.first_seen} on and not in {row.absent_in};"
                 f" kernel {self.kernel} lies between and is taken not to know it"
             )
         return bool(landed)

@@ -1,7 +1,7 @@
 """Boot parameters that reshape IOMMU groups, read in the syntax of the kernel's command line.
 
 Source: Documentation/admin-guide/kernel-parameters.txt (``pci=disable_acs_redir=`` from 4.19,
-``pci=config_acs=`` from 6.12) and the out-of-tree ``pcie_acs_override=`` patch.
+``pci=config_acs=`` from 6.11) and the out-of-tree ``pcie_acs_override=`` patch.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def apply_acs_parameters(
     """
     warnings: list[str] = []
     changes: list[tuple[str, int, int]] = [(device, REDIRECT, 0) for device in _items(disable_acs_redir)]
-    if changes and not _known(kernel, "disable_acs_redir", "4.19", "4.17", warnings):
+    if changes and not _known(kernel, "disable_acs_redir", "4.19", "4.18", warnings):
         changes = []
     configured = [_parse_config(item) for item in _items(config_acs)]
-    if configured and _known(kernel, "config_acs", "6.12", "6.6", warnings):
+    if configured and _known(kernel, "config_acs", "6.11", "6.10", warnings):
         changes += configured
     for device, mask, bits in changes:
         changed = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from operator import attrgetter
 
 from vfiolab.model import iova as iova_list
@@ -26,6 +27,7 @@ from vfiolab.model.requests import switched_on
 from vfiolab.model.server import System
 from vfiolab.model.type1 import TYPE1, TYPE1v2
 
+IOMMUFD_BASE = 0x3B80  # number of iommufd's first ioctl
 UNSAFE = "iommufd.allow_unsafe_interrupts"
 
 
@@ -39,8 +41,8 @@ class Compat:
     pins_group = False
     attaches_at_open = True
 
-    def __init__(self, system: System, process: Process) -> None:
-        self.system, self.process = system, process
+    def __init__(self, system: System) -> None:
+        self.system, self.page_size = system, system.core.page_size
         self.groups: list[VfioGroup] = []
         self.areas: list[Area] = []
         self.exists = False
@@ -76,7 +78,7 @@ class Compat:
     @property
     def page_sizes(self) -> int:
         """Bitmap that GET_INFO reports: the units' with a device open, else whole pages of any size."""
-        bitmap, page = self._shared_page_sizes(), self.process.page_size
+        bitmap, page = self._shared_page_sizes(), self.page_size
         return bitmap & -page | page if bitmap & page - 1 else bitmap
 
     def _shared_page_sizes(self) -> int:
@@ -91,7 +93,7 @@ class Compat:
         if self._domains:
             bitmap = self._shared_page_sizes()
             return bitmap & -bitmap
-        return self.process.page_size if self.v1 else 1
+        return self.page_size if self.v1 else 1
 
     def _check_page_sizes(self, unit: IommuUnit) -> None:
         core = self.system.core
@@ -115,6 +117,13 @@ class Compat:
     def no_space(self) -> str | None:
         """Say that no group has come through this descriptor yet."""
         return None if self.exists else "the descriptor has no address space: no group came through it yet"
+
+    def _need_aligned(self, source: str) -> None:
+        """Refuse what needs whole pages while a mapping is not made of them (iopt_calculate_iova_alignment; recorded)."""
+        for area in self.areas:
+            if (area.iova | area.size | area.vaddr) & self.page_size - 1:
+                why = f"the mapping {area.span} of vaddr {hexa(area.vaddr)} is not made of whole pages"
+                raise VfioError("EADDRINUSE", why, source, "unmap it, and map whole pages")
 
     def _need_space(self) -> None:
         why = self.no_space()
@@ -194,6 +203,7 @@ class Compat:
                 )
         self._check_page_sizes(unit)
         if not self._open:
+            self._need_aligned(f"iopt_table_add_domain, {IP}")
             self._check_pin(self.areas)
 
     def _attach(self, group: VfioGroup) -> None:
@@ -234,10 +244,11 @@ class Compat:
     # pinning
 
     def _check_pin(self, areas: Iterable[Area]) -> None:
-        process, source = self.process, f"iopt_area_fill_domains, {PAGES}"
-        charged = process.locked_pages
-        limit = process.limit_pages
+        source = f"iopt_area_fill_domains, {PAGES}"
+        more: dict[Process, int] = {}
         for area in areas:
+            process = area.process
+            charged, limit = process.locked_pages + more.get(process, 0), process.limit_pages
             if not area.prot:
                 raise VfioError(
                     "EINVAL",
@@ -245,12 +256,12 @@ class Compat:
                     source,
                     "map it with READ or WRITE",
                 )
-            bad = process.memory.first_bad(area.vaddr, area.size, write=bool(area.prot & 2), page_size=process.page_size)
+            bad = process.memory.first_bad(area.vaddr, area.size, write=bool(area.prot & 2), page_size=self.page_size, bars="never")
             room = None if limit is None or not area.account else max(limit - charged, 0)
             if bad is not None and (room is None or bad <= room):
                 raise VfioError(
                     "EFAULT",
-                    f"the page at vaddr {hexa(area.vaddr + bad * process.page_size)} of {area.span} cannot be pinned",
+                    f"the page at vaddr {hexa(area.vaddr + bad * self.page_size)} of {area.span} cannot be pinned",
                     source,
                     "map the memory first",
                 )
@@ -262,23 +273,25 @@ class Compat:
                     source,
                     "raise the limit, or map with CAP_IPC_LOCK",
                 )
-            charged += pages if area.account else 0
+            more[process] = more.get(process, 0) + (pages if area.account else 0)
 
     def _pages(self, area: Area) -> int:
-        page = self.process.page_size
+        page = self.page_size
         return (area.vaddr + area.size - 1) // page - area.vaddr // page + 1
 
     def _pin(self, area: Area) -> None:
         area.pinned = True
-        self.process.locked_pages += self._pages(area) if area.account else 0
+        area.process.locked_pages += self._pages(area) if area.account else 0
+        if area.prot & 2:
+            area.process.memory.written(Span.sized(area.vaddr, area.size))
 
     def _unpin(self, area: Area) -> None:
-        self.process.locked_pages -= self._pages(area) if area.account and area.pinned else 0
+        area.process.locked_pages -= self._pages(area) if area.account and area.pinned else 0
         area.pinned = False
 
     def _map_in(self, domain: Domain, area: Area, first: Domain | None = None) -> None:
         """Map an area; `first` has it already: its pages stay what they were, whatever the process has mapped there since."""
-        runs = self.process.memory.physical_runs(area.vaddr, area.size) if first is None else first.physical_runs(area.iova, area.size)
+        runs = area.process.memory.physical_runs(area.vaddr, area.size) if first is None else first.physical_runs(area.iova, area.size)
         self._map_runs(domain, area, runs)
 
     @staticmethod
@@ -309,6 +322,8 @@ class Compat:
                 "EINVAL", f"the compatibility layer offers types 1 and 3, not {kind}", f"iommufd_vfio_set_iommu, {VX}", "type 3 is type1 v2"
             )
         self._need_space()
+        if kind == TYPE1:
+            self._need_aligned(f"iopt_disable_large_pages, {IP}")
         self.v1 = self.v1 or kind == TYPE1
 
     def check_extension(self, number: int) -> int:
@@ -323,12 +338,12 @@ class Compat:
         check_struct(argsz, ptr)
         self._need_space()
         caps, total = chain([(DMA_AVAIL, 12, [("avail", self.dma_avail)]), iova_part(self.valid_iova)], padded=True)
-        return answer(argsz, FLAG_PGSIZES, self.page_sizes, caps, total)
+        return replace(answer(argsz, FLAG_PGSIZES, self.page_sizes, caps, total), argsz=total)  # also down (recorded on 6.8)
 
-    def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
         """MAP_DMA; pinned at once if a device is open, else when one is opened."""
-        run_checks(MAP_CHECKS, MapRequest(self, iova, size, vaddr, flags, argsz, ptr))
-        area = Area(iova, size, vaddr, flags, CAP_IPC_LOCK not in self.process.capabilities, name)
+        run_checks(MAP_CHECKS, MapRequest(self, caller, iova, size, vaddr, flags, argsz, ptr))
+        area = Area(iova, size, vaddr, flags, caller, CAP_IPC_LOCK not in caller.capabilities, name)
         if self._open:
             self._check_pin([area])
             self._check_fits(area)
@@ -340,7 +355,9 @@ class Compat:
     def _insert(self, area: Area) -> None:
         insort(self.areas, area, key=_start)
 
-    def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
+    def unmap(
+        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
+    ) -> tuple[int, int | None]:
         """UNMAP_DMA: whole areas only, unless SET_IOMMU(1) ran: then areas are cut at the range's edges.
 
         What the kernel has removed before it meets an area that sticks out stays removed (ENOENT).
@@ -377,18 +394,22 @@ class Compat:
                     "unmap whole mappings",
                 )
             inside.append(area)
+        if not inside and not self.system.kernel.has("compat_unmap_nothing"):
+            raise VfioError(
+                "ENOENT", f"nothing is mapped in {Span.sized(iova, size)}", f"iopt_unmap_iova_range, {IP}", "unmap what is mapped"
+            )
         return self._remove(inside), None
 
     def _cut(self, at: int) -> None:
         area = next(self.areas_in(at, 1), None)
         if area is None or area.iova == at:
             return
-        if at & self.process.page_size - 1:
+        if at & self.page_size - 1:
             raise VfioError(
                 "EINVAL", f"{hexa(at)} would cut the mapping {area.span} inside a page", f"iopt_cut_iova, {IP}", "cut at whole pages"
             )
         offset = at - area.iova
-        rest = Area(at, area.size - offset, area.vaddr + offset, area.prot, area.account, area.name, area.pinned)
+        rest = Area(at, area.size - offset, area.vaddr + offset, area.prot, area.process, area.account, area.name, area.pinned)
         for domain in self._domains:
             self._split(domain, area, at)
         area.size = offset
@@ -423,8 +444,15 @@ class Compat:
         """DIRTY_PAGES is not there: ENOTTY."""
         raise self.unknown()
 
-    def unknown(self) -> VfioError:
-        """ENOTTY."""
+    def unknown(self, cmd: int = 0) -> VfioError:
+        """ENOTTY; EFAULT for iommufd's own ioctls, which this descriptor has too: they take a struct."""
+        if IOMMUFD_BASE <= cmd < IOMMUFD_BASE + self.system.kernel.iommufd_ioctls:
+            return VfioError(
+                "EFAULT",
+                "the pointer to the struct is bad",
+                "iommufd_fops_ioctl, drivers/iommu/iommufd/main.c",
+                "pass a pointer to the struct",
+            )
         return VfioError(
             "ENOTTY",
             "iommufd's compatibility layer does not have this ioctl",

@@ -11,6 +11,7 @@ from vfiolab.model.errors import Check
 
 if TYPE_CHECKING:
     from vfiolab.model.compat import Compat
+    from vfiolab.model.process import Process
 
 VX = "drivers/iommu/iommufd/vfio_compat.c"
 IP = "drivers/iommu/iommufd/io_pagetable.c"
@@ -19,12 +20,13 @@ PAGES = "drivers/iommu/iommufd/pages.c"
 
 @dataclass(slots=True)
 class Area:
-    """One mapped range (iommufd's iopt_area). `account`: mapped without CAP_IPC_LOCK, so its pages count as locked memory."""
+    """One mapped range (iommufd's iopt_area) of the memory of `process`. `account`: mapped without CAP_IPC_LOCK, so its pages count as locked memory."""
 
     iova: int
     size: int
     vaddr: int
     prot: int
+    process: Process
     account: bool
     name: str = ""
     pinned: bool = False
@@ -45,6 +47,7 @@ class MapRequest:
     """VFIO_IOMMU_MAP_DMA, as the compatibility layer takes it."""
 
     compat: Compat
+    caller: Process
     iova: int
     size: int
     vaddr: int
@@ -83,7 +86,7 @@ MAP_CHECKS = (
           "VADDR updates need the native container"),
     Check("the descriptor has an address space", "ENODEV", VX, lambda r: r.compat.no_space(), "GROUP_SET_CONTAINER with this descriptor first"),
     Check("the size is not 0", "EINVAL", IP, lambda r: "size 0 maps nothing" if not r.size else None, "give a size"),
-    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", lambda r: f"size {r.size:#x} is within a page of 2^64" if r.size > U64 - 1 - r.compat.process.page_size else None,
+    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", lambda r: f"size {r.size:#x} is within a page of 2^64" if r.size > U64 - 1 - r.caller.page_size else None,
           "give a smaller size"),
     Check("vaddr + size does not wrap", "EOVERFLOW", IP, lambda r: _wrap("vaddr", r.vaddr, r.size, U64 - 1), "keep vaddr + size below 2^64"),
     Check("size and iova are multiples of the granule", "EINVAL", IP, _unaligned, "align them (the granule is 1 byte until a device is open)"),

@@ -135,6 +135,12 @@ class IommuCore:
         group.devices = (*group.devices, device)
         self._of[device] = group
 
+    def leave(self, group: IommuGroup, device: str) -> None:
+        """Take a device out of a group that keeps others."""
+        group.devices = tuple(other for other in group.devices if other != device)
+        group.native.discard(device)
+        del self._of[device]
+
     def remove(self, group: IommuGroup) -> None:
         """Take a group away: its devices are gone."""
         del self.groups[group.id]

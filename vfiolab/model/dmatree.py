@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfiolab.model.address import U64, Span, hexa
+from vfiolab.model.process import Process
 
 _MASK = U64 - 1
 
@@ -17,7 +18,8 @@ _MASK = U64 - 1
 class Dma:
     """One successful MAP_DMA (the kernel's vfio_dma): `size` bytes of iova onto the process's memory at `vaddr`.
 
-    `prot`: 1 the device may read, 2 it may write. `name` is a label for pictures only. `charged`: pages counted as locked memory.
+    `prot`: 1 the device may read, 2 it may write. `name` is a label for pictures only. `charged`: pages counted as locked memory of
+    `process`, whose memory it is.
     """
 
     __slots__ = (
@@ -31,14 +33,15 @@ class Dma:
         "iova",
         "name",
         "pinned",
+        "process",
         "prot",
         "size",
         "vaddr",
         "vaddr_invalid",
     )
 
-    def __init__(self, iova: int, size: int, vaddr: int, prot: int, name: str = "") -> None:
-        self.iova, self.size, self.vaddr, self.prot, self.name = iova, size, vaddr, prot, name
+    def __init__(self, iova: int, size: int, vaddr: int, prot: int, process: Process, name: str = "") -> None:
+        self.iova, self.size, self.vaddr, self.prot, self.process, self.name = iova, size, vaddr, prot, process, name
         self.vaddr_invalid = False
         self.pinned = False
         self.charged = 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vfiolab.model.core import IommuCore, IommuGroup
 from vfiolab.model.errors import Check, KernelCrashError, VfioError, WouldBlockError, for_kernel, run_checks
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.msi import IrqState
 from vfiolab.model.pci import Function, Topology
 from vfiolab.model.requests import word
 
@@ -48,6 +50,40 @@ class VfioGroup:
         return f"VfioGroup({self.id}, bound {sorted(self.bound)})"
 
 
+@dataclass(slots=True)
+class DeviceState:
+    """What an open device holds, whoever has it open: its interrupts, and whether it answers at its BARs."""
+
+    irqs: IrqState = field(default_factory=IrqState)
+    memory_space: bool = True
+
+
+class Waiting:
+    """Somebody's write to sysfs (unbind, bind, remove) that sleeps: `why` says until what, `done` whether it has returned.
+
+    `error`: what it answered in the end, None for success. `removes`: it holds the lock of remove and rescan meanwhile.
+    """
+
+    __slots__ = ("_steps", "done", "error", "removes", "why")
+
+    def __init__(self, steps: Iterator[str], *, removes: bool = False) -> None:
+        self._steps, self.removes = steps, removes
+        self.done, self.why = False, ""
+        self.error: VfioError | None = None
+
+    def go_on(self) -> None:
+        """Run until it has to wait again, or to its end."""
+        try:
+            self.why = next(self._steps)
+        except StopIteration:
+            self.done, self.why = True, ""
+        except VfioError as error:
+            self.done, self.why, self.error = True, "", error
+
+    def __repr__(self) -> str:
+        return f"Waiting({self.why!r})" if not self.done else "Waiting(done)"
+
+
 class _Probe:
     """A driver about to be bound to a device: what its probe looks at."""
 
@@ -76,7 +112,7 @@ VFIO_PROBE_CHECKS = (
           "leave the bridge to pcieport or without a driver: neither makes its group non-viable"),
     Check("no virtual functions are enabled on it", "EBUSY", f"vfio_pci_core_register_device, {VFIO_CORE}",
           lambda p: f"{p.function.bdf} has {p.drivers.enabled_vfs(p.function.bdf)} virtual functions enabled" if p.drivers.enabled_vfs(p.function.bdf) else None,
-          "write 0 to its sriov_numvfs first, or bind the virtual functions instead"),
+          "write 0 to its sriov_numvfs first, or bind the virtual functions instead", lambda k: k.has("pf_with_vfs_refused")),
     Check("the device has an IOMMU group", "EINVAL", "vfio_group_find_or_alloc, drivers/vfio/group.c", _no_group,
           "turn the IOMMU on (intel_iommu=on and the firmware's setting), or use no-IOMMU mode"),
     Check("its IOMMU can do cache-coherent mappings", "EINVAL", "__vfio_register_dev, drivers/vfio/vfio_main.c", _incoherent, "", lambda k: k.has("needs_coherent_iommu")),
@@ -96,7 +132,11 @@ class Drivers:
         self.kernel, self.topology, self.core = kernel, topology, core
         self.loaded = frozenset(loaded) | {driver for driver in bound.values() if driver}
         self.groups: dict[int, VfioGroup] = {}
+        self.states: dict[str, DeviceState] = {}
+        self.waiting: list[Waiting] = []
         self.noiommu_mode = False
+        self._leaving: set[str] = set()
+        self._waking = False
         self.before_probe: Callable[[str], None] = lambda _: None
         self.noiommu: dict[str, VfioGroup] = {}
         self._bound: dict[str, str | None] = {function.bdf: None for function in topology.values()}
@@ -133,16 +173,22 @@ class Drivers:
     def bind(self, bdf: str, driver: str = "vfio-pci") -> None:
         """Bind a device through driver_override. The present driver goes first; after a failure the device has none.
 
-        ENOENT (no such device or driver), EINVAL, EBUSY or ENODEV (the probe's errno, up to 5.10 always ENODEV).
+        ENOENT (no such device or driver), EINVAL, EBUSY or ENODEV (the probe's errno, before 5.15 always ENODEV).
         """
         if self.driver_of(bdf) == driver:
             return
+        self._need_driver(bdf, driver)
+        self.unbind(bdf)
+        self._probe(bdf, driver)
+
+    def _need_driver(self, bdf: str, driver: str) -> None:
         word("driver", driver)
         if bdf not in self.topology:
             raise VfioError(
                 "ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it"
             )
-        self.unbind(bdf)
+
+    def _probe(self, bdf: str, driver: str) -> None:
         if driver not in self.loaded:
             raise VfioError(
                 "ENOENT",
@@ -197,6 +243,9 @@ class Drivers:
             self._need_free(name, {bdf, *going})
         if driver in VFIO_DRIVERS:
             self._leave_vfio(bdf)
+        self._released(bdf, going)
+
+    def _released(self, bdf: str, going: Iterable[str]) -> None:
         group = self.core.group_of(bdf)
         if group is not None:
             group.native.discard(bdf)
@@ -209,6 +258,106 @@ class Drivers:
             group = self.core.group_of(name)
             if group is not None and group.devices == (name,):
                 self.core.remove(group)
+
+    # what may have to wait for others
+
+    def start(self, steps: Iterator[str], *, removes: bool = False) -> Waiting:
+        """Begin a write to sysfs that may sleep; `wake` lets it go on when what it waits for has happened."""
+        write = Waiting(steps, removes=removes)
+        write.go_on()
+        if not write.done:
+            self.waiting.append(write)
+        return write
+
+    def wake(self) -> None:
+        """Let every sleeping write go on as far as it can."""
+        if self._waking:
+            return
+        self._waking = True
+        try:
+            for write in list(self.waiting):
+                write.go_on()
+            self.waiting = [write for write in self.waiting if not write.done]
+        finally:
+            self._waking = False
+
+    def binding(self, bdf: str, driver: str) -> Iterator[str]:
+        """Bind a device as `bind` does; yield each time that the writer sleeps."""
+        if self.driver_of(bdf) == driver:
+            return
+        self._need_driver(bdf, driver)
+        yield from self.unbinding(bdf)
+        self._probe(bdf, driver)
+
+    def unbinding(self, bdf: str) -> Iterator[str]:
+        """Unbind a device as `unbind` does; yield each time that the writer sleeps, with what it waits for.
+
+        Sources: vfio_unregister_group_dev (it waits for the last user of the device; up to 5.18 also until the group leaves its container).
+        Recorded on 4.19 to 6.12.
+        """
+        if self.driver_of(bdf) not in VFIO_DRIVERS:
+            self.unbind(bdf)
+            return
+        vfio_group = self._holder(bdf)
+        self._leaving.add(bdf)
+        while vfio_group.devices_open.get(bdf):
+            yield f"unbinding {bdf} waits until its last descriptor is closed (vfio_unregister_group_dev)"
+        self._leaving.discard(bdf)
+        last = vfio_group.bound <= {bdf}
+        blocks = self.kernel.has("last_unbind_blocks") and not self.kernel.has("no_container_wait")
+        if last and blocks:
+            vfio_group.bound.discard(bdf)
+            while vfio_group.container is not None:
+                yield f"unbinding {bdf} waits until group {vfio_group.id} leaves its container (vfio_unregister_group_dev)"
+        self._leave_vfio(bdf, vfio_group)
+        self._released(bdf, ())
+
+    def removing(self, bdf: str) -> Iterator[str]:
+        """Take a device off its bus (sysfs `remove`), unbound first; yield each time that the writer sleeps."""
+        yield from self.unbinding(bdf)
+        del self._bound[bdf]
+        group = self.core.group_of(bdf)
+        if group is not None:
+            if group.devices == (bdf,):
+                self.core.remove(group)
+            else:
+                self.core.leave(group, bdf)
+
+    def appear(self, bdf: str, driver: str | None) -> None:
+        """Let a device come to its bus, and its driver probe it; a driver that refuses leaves it without one."""
+        self._bound[bdf] = None
+        if driver is not None and driver not in VFIO_DRIVERS:
+            try:
+                self._probe(bdf, driver)
+            except VfioError:
+                self._bound[bdf] = None
+
+    def hides(self, bdf: str) -> bool:
+        """Say whether a device that is being unbound cannot be opened any more (6.6+; before, an open prolongs the wait)."""
+        return bdf in self._leaving and self.kernel.has("leaving_device_hidden")
+
+    def close_sleeps(self, bdf: str) -> str:
+        """Say why closing the last descriptor of a device never returns: it is being unbound, and a bus reset waits for the unbinder's lock."""
+        kernel, below = self.kernel, bdf in self.topology and self.topology.parent(bdf) is not None
+        stuck = bdf in self._leaving and below and kernel.has("bus_reset_takes_lock") and not kernel.has("close_takes_no_device_lock")
+        return f"closing {bdf} waits in pci_reset_bus for the device lock of who unbinds it, who waits for this close" if stuck else ""
+
+    # what an open device holds
+
+    def device_state(self, bdf: str) -> DeviceState:
+        """Return what an open device holds."""
+        return self.states.setdefault(bdf, DeviceState())
+
+    def forget_device_state(self, bdf: str) -> None:
+        """Drop what a device held: its last descriptor is closed."""
+        state = self.states.pop(bdf, None)
+        if state is not None:
+            state.irqs.disable()
+            state.irqs.singles.clear()
+
+    def on_vfio(self, bdf: str) -> bool:
+        """Say whether a device is on a VFIO driver."""
+        return self._bound.get(bdf) in VFIO_DRIVERS
 
     def _virtual_functions(self, physfn: str) -> list[str]:
         return [function.bdf for function in self.topology.values() if function.physfn == physfn and function.bdf in self._bound]
@@ -226,14 +375,14 @@ class Drivers:
         if vfio_group.devices_open.get(bdf):
             raise WouldBlockError(f"unbinding {bdf} waits until its device descriptor is closed (vfio_unregister_group_dev)")
         last = vfio_group.bound <= going
-        if last and vfio_group.container is not None and self.kernel.has("last_unbind_blocks") and not self.kernel.has("group_can_die"):
+        if last and vfio_group.container is not None and self.kernel.has("last_unbind_blocks") and not self.kernel.has("no_container_wait"):
             raise WouldBlockError(
                 f"unbinding {bdf}, the last VFIO device of group {vfio_group.id}, sleeps in vfio_unregister_group_dev until the group leaves its container (recorded on 5.10)"
             )
 
-    def _leave_vfio(self, bdf: str) -> None:
-        vfio_group = self._holder(bdf)
-        last = vfio_group.bound == {bdf}
+    def _leave_vfio(self, bdf: str, vfio_group: VfioGroup | None = None) -> None:
+        vfio_group = vfio_group or self._holder(bdf)
+        last = vfio_group.bound <= {bdf}
         vfio_group.bound.discard(bdf)
         if last:
             self._last_left(vfio_group)
@@ -253,9 +402,13 @@ class Drivers:
         for bdf in [bdf for bdf, other in self.noiommu.items() if other is vfio_group]:
             del self.noiommu[bdf]
 
-    def put(self, vfio_group: VfioGroup) -> None:
-        """Drop one user of a VFIO group; without users and devices the node goes."""
+    def drop_user(self, vfio_group: VfioGroup) -> None:
+        """Drop one user of a VFIO group: the last takes it out of its container; without users and devices the node goes."""
+        server = vfio_group.container
+        if server is not None and (vfio_group.users == 1 or server.attaches_at_open) and not vfio_group.opened:
+            server.leave(vfio_group)
         vfio_group.users -= 1
+        self.wake()
         if not vfio_group.users and not vfio_group.bound:
             self._forget(vfio_group)
 

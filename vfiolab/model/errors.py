@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 ERRNO = {
     "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EIO": 5, "ENXIO": 6, "E2BIG": 7, "EBADF": 9, "EAGAIN": 11, "ENOMEM": 12, "EACCES": 13,
-    "EFAULT": 14, "EBUSY": 16, "EEXIST": 17, "EXDEV": 18, "ENODEV": 19, "EINVAL": 22, "EMFILE": 24, "ENOTTY": 25, "ENOSPC": 28,
-    "EOVERFLOW": 75, "EBADFD": 77, "EOPNOTSUPP": 95, "EADDRINUSE": 98,
+    "EFAULT": 14, "EBUSY": 16, "EEXIST": 17, "EXDEV": 18, "ENODEV": 19, "EINVAL": 22, "EMFILE": 24, "ENOTTY": 25,
+    "ENOSPC": 28, "ERANGE": 34, "EOVERFLOW": 75, "EBADFD": 77, "EOPNOTSUPP": 95, "EADDRINUSE": 98,
 }  # fmt: skip
 NAMES = {number: name for name, number in ERRNO.items()}
 STRERROR = {
@@ -24,7 +24,7 @@ STRERROR = {
     "EAGAIN": "Resource temporarily unavailable", "ENOMEM": "Cannot allocate memory", "EACCES": "Permission denied",
     "EFAULT": "Bad address", "EBUSY": "Device or resource busy", "EEXIST": "File exists", "EXDEV": "Invalid cross-device link",
     "ENODEV": "No such device", "EINVAL": "Invalid argument", "EMFILE": "Too many open files",
-    "ENOTTY": "Inappropriate ioctl for device", "ENOSPC": "No space left on device",
+    "ENOTTY": "Inappropriate ioctl for device", "ENOSPC": "No space left on device", "ERANGE": "Numerical result out of range",
     "EOVERFLOW": "Value too large for defined data type", "EBADFD": "File descriptor in bad state",
     "EOPNOTSUPP": "Operation not supported", "EADDRINUSE": "Address already in use",
 }  # fmt: skip
@@ -34,7 +34,8 @@ class VfioError(OSError):
     """What the kernel answers when it refuses: an `OSError` with Linux's errno, and the reason.
 
     `name` is the errno's name, `why` one sentence with the offending number and the limit it broke, `source` the kernel function,
-    `fix` what to try, `checks` every check of the call in order, as `(text, "passed" | "failed" | "not reached")`.
+    `fix` what to try, `checks` every check of the call in order, as `(text, "passed" | "failed" | "not reached")`. `either`: the answers
+    among which something decides that the model does not know, such as how contiguous the memory is.
 
     >>> error = VfioError("EINVAL", "size 0 maps nothing", "vfio_dma_do_map (vfio_iommu_type1.c)", "give a size")
     >>> error.errno, str(error)
@@ -45,6 +46,7 @@ class VfioError(OSError):
         super().__init__(ERRNO[name], STRERROR[name])
         self.name, self.why, self.source, self.fix = name, why, source, fix
         self.checks = tuple(checks)
+        self.either: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}: {self.why}"
@@ -69,6 +71,8 @@ class VfioError(OSError):
 
 class KernelCrashError(RuntimeError):
     """The real kernel of this version dies here (a recorded BUG); the model says so instead of answering."""
+
+    either: tuple[str, ...] = ()
 
 
 class WouldBlockError(RuntimeError):

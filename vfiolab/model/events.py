@@ -65,7 +65,10 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 
 @dataclass(slots=True)
 class Call:
-    """One system call of the user's process (or something outside it that changes its world, such as a bind)."""
+    """One system call of the user's process (or something outside it that changes its world, such as a bind).
+
+    `process` is the name of the process that made it, "" for the first one.
+    """
 
     verb: str
     target: str = ""
@@ -75,6 +78,7 @@ class Call:
     output: Mapping[str, object] = field(default_factory=lambda: NOTHING)
     events: list[Event] = field(default_factory=list)
     died: str = ""
+    process: str = ""
 
     @property
     def result(self) -> str:
@@ -83,10 +87,10 @@ class Call:
 
     def __str__(self) -> str:
         words = [self.verb, self.target, *(f"{key}={_word(key, value)}" for key, value in self.args.items() if value is not None)]
-        return " ".join(word for word in words if word) + f" -> {self.result}"
+        return f"{self.process}: " * bool(self.process) + " ".join(word for word in words if word) + f" -> {self.result}"
 
 
-class _Running:
+class Running:
     """A call while it runs. A call made inside another one is not listed, but its events are the outer one's too.
 
     Arguments that are no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either.
@@ -96,6 +100,11 @@ class _Running:
 
     def __init__(self, log: EventLog, record: Call) -> None:
         self._log, self._record = log, record
+
+    def by(self, process: str) -> Running:
+        """Say which process makes the call."""
+        self._record.process = process
+        return self
 
     def __enter__(self) -> Call:
         log = self._log
@@ -138,9 +147,9 @@ class EventLog:
         """Record many events under the call that is running."""
         (self.running[-1] if self.running else self._outside).events.extend(events)
 
-    def call(self, verb: str, target: str = "", **args: object) -> _Running:
+    def call(self, verb: str, target: str = "", **args: object) -> Running:
         """Record a call for the length of a `with` block; a refusal that leaves the block is kept with it and goes on to the caller."""
-        return _Running(self, Call(verb, target, args))
+        return Running(self, Call(verb, target, args))
 
     @property
     def events(self) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vfiolab.model.dirty import MAX_BYTES
 from vfiolab.model.errors import VfioError
@@ -16,6 +16,8 @@ HEADER = 24
 IOVA_RANGE, MIGRATION, DMA_AVAIL = 1, 2, 3
 CAPABILITY_NAMES = {IOVA_RANGE: "IOVA_RANGE", MIGRATION: "MIGRATION", DMA_AVAIL: "DMA_AVAIL"}
 FLAG_PGSIZES, FLAG_CAPS = 1, 2
+#: A capability before it has its place: id, size in bytes, fields.
+Part: TypeAlias = tuple[int, int, list[tuple[str, object]]]
 GET_INFO = "vfio_iommu_type1_get_info, drivers/vfio/vfio_iommu_type1.c"
 
 
@@ -80,7 +82,7 @@ def check_struct(argsz: int, ptr: str) -> None:
         )
 
 
-def chain(parts: list[tuple[int, int, list[tuple[str, object]]]], *, padded: bool) -> tuple[tuple[Capability, ...], int]:
+def chain(parts: list[Part], *, padded: bool) -> tuple[tuple[Capability, ...], int]:
     """Lay capabilities out one behind the other; return them and the total size of struct and chain."""
     offset, out = HEADER, []
     for number, size, fields in parts:
@@ -90,7 +92,7 @@ def chain(parts: list[tuple[int, int, list[tuple[str, object]]]], *, padded: boo
     return tuple(out), offset
 
 
-def iova_part(iovas: IovaList) -> tuple[int, int, list[tuple[str, object]]]:
+def iova_part(iovas: IovaList) -> Part:
     """Return capability 1: the usable ranges, inclusive."""
     return IOVA_RANGE, 16 + 16 * len(iovas), [("ranges", [[span.start, span.last] for span in iovas])]
 
@@ -105,16 +107,15 @@ def answer(argsz: int, flags: int, pgsizes: int, caps: tuple[Capability, ...], t
 
 
 def describe(backend: Type1, argsz: int, ptr: str) -> Info:
-    """Answer GET_INFO for type1. Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 added to the chain)."""
+    """Answer GET_INFO for type1. Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 and stable 5.4 added to the chain)."""
     kernel = backend.kernel
     check_struct(argsz, ptr)
-    parts = []
+    parts: list[Part] = []
     if kernel.has("info_migration"):
         fields: list[tuple[str, object]] = [("flags", 0), ("pgsize_bitmap", backend.granule), ("max_dirty_bitmap_size", MAX_BYTES)]
         parts.append((MIGRATION, 32, fields))
-    if kernel.has("info_dma_avail"):
-        parts.append((DMA_AVAIL, 12, [("avail", backend.dma_avail)]))
-    if kernel.has("info_iova_ranges") and backend.valid_iova:
-        parts.append(iova_part(backend.valid_iova))
+    ranges = [iova_part(backend.valid_iova)] if kernel.has("info_iova_ranges") and backend.valid_iova else []
+    avail: list[Part] = [(DMA_AVAIL, 12, [("avail", backend.dma_avail)])] if kernel.has("info_dma_avail") else []
+    parts += avail + ranges if kernel.has("info_avail_first") else ranges + avail
     caps, total = chain(parts, padded=kernel.has("info_caps_padded"))
     return answer(argsz, FLAG_PGSIZES if kernel.has("info_pgsizes_flag") else 0, backend.page_sizes, caps, total)

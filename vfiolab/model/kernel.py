@@ -1,19 +1,30 @@
 """Which Linux: one record of behaviour switches.
 
-Each switch says what changed, where, between which two kernels that were looked at, and whether a recording shows it. A version between
-the two is in a gap: it gets the older behaviour, and `Kernel.doubts` says so.
+Each switch says what changed, where, between which two kernels, and whether a recording shows it. A version between the two is in a gap:
+it gets the older behaviour, and `Kernel.doubts` says so. Stable kernels take fixes from later ones: `6.1` means the last stable release of
+that series, the one people run, and `6.1.20` is judged as such. Only `4.4` is 4.4.0, the kernel of December 2015 as it was recorded.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from vfiolab.model.switches import SWITCHES, Switch, Version
+from vfiolab.model.switches import IOMMUFD_IOCTLS, SWITCHES, StableFrom, Switch, Version
 
 OLDEST: Version = (4, 4)
 NEWEST = "7.3"
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?!\d)")
+_VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])(.*)", re.ASCII | re.DOTALL)
+#: A distribution's own number: Debian's and Ubuntu's 6.1.0-56-amd64 is a later 6.1 than 6.1.0.
+_DISTRIBUTION = re.compile(r"-[0-9]")
+#: Builds whose answers were recorded: what they add to the plain kernel is in the recordings.
+RECORDED = frozenset(
+    {
+        "4.4.0.osta", "5.10.0-32-amd64", "5.10.0-32-arm64", "6.1.0-50-amd64", "6.1.0-50-arm64", "6.1.0-56-amd64",
+        "6.12.107+deb12-amd64", "6.12.107+deb13-amd64", "6.12.107+deb13-arm64", "7.3.4+deb13-amd64", "7.3.4+deb13-arm64",
+    }
+)  # fmt: skip
 
 
 def parse_version(release: str) -> Version:
@@ -30,20 +41,38 @@ def parse_version(release: str) -> Version:
     return int(match[1]), int(match[2])
 
 
+def _stable_number(release: str) -> tuple[int | None, str]:
+    """Return the stable number that a release is judged by, None for the last of its series; and what stands behind the number."""
+    match = _VERSION.match(release.strip())
+    assert match is not None, "parse_version has read it"
+    if match[3] is None:
+        return (0 if (int(match[1]), int(match[2])) == OLDEST else None), match[4]
+    number = int(match[3])
+    return (None if number == 0 and _DISTRIBUTION.match(match[4]) else number), match[4]
+
+
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """The rules of one Linux version, from 4.4 on.
+
+    `stable`: the stable number that decides what was taken from later kernels, None for the last of the series; `build`: the release as it
+    was given, with what a distribution put behind the number.
 
     >>> Kernel("6.1.0-56-amd64")
     Kernel('6.1')
     >>> Kernel("4.4").has("valid_iova"), Kernel("6.12").has("valid_iova")
     (False, True)
+    >>> Kernel("5.4").has("info_dma_avail"), Kernel("5.4.80").has("info_dma_avail"), Kernel("5.4.80")
+    (True, False, Kernel('5.4.80'))
     """
 
     release: str = NEWEST
     flips: frozenset[str] = frozenset()
     version: Version = field(init=False, compare=False)
+    stable: int | None = field(init=False, compare=False)
+    build: str = field(init=False, compare=False, repr=False)
     _on: frozenset[str] = field(init=False, compare=False, repr=False)
+    _gaps: tuple[str, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         version = parse_version(self.release)
@@ -52,10 +81,16 @@ class Kernel:
         unknown = self.flips - SWITCHES.keys()
         if unknown:
             raise ValueError(f"no such switch: {', '.join(sorted(unknown))}")
-        object.__setattr__(self, "release", f"{version[0]}.{version[1]}")
+        stable, _ = _stable_number(self.release)
+        landed = {name: switch.landed_in(version, stable) for name, switch in SWITCHES.items()}
+        last = {name: switch.landed_in(version, 0 if version == OLDEST else None) for name, switch in SWITCHES.items()}
+        short = f"{version[0]}.{version[1]}"
+        object.__setattr__(self, "build", self.release)
+        object.__setattr__(self, "release", short if landed == last else f"{short}.{stable}")
         object.__setattr__(self, "version", version)
-        on = {name for name, switch in SWITCHES.items() if bool(_landed(version, switch)) != (name in self.flips)}
-        object.__setattr__(self, "_on", frozenset(on))
+        object.__setattr__(self, "stable", stable)
+        object.__setattr__(self, "_on", frozenset(name for name, state in landed.items() if bool(state) != (name in self.flips)))
+        object.__setattr__(self, "_gaps", tuple(name for name, state in landed.items() if state is None))
 
     def has(self, switch: str) -> bool:
         """Say whether this kernel behaves in the newer way that the switch names; KeyError if there is no such switch."""
@@ -64,30 +99,54 @@ class Kernel:
         SWITCHES[switch]
         return False
 
-    def landed(self, first_seen: str, absent_in: str | None = None) -> bool | None:
+    def landed(self, first_seen: str, absent_in: str | None = None, stable: Iterable[StableFrom] = ()) -> bool | None:
         """Say whether something first seen in one tree, and absent from an older one, is in this kernel; None inside the gap.
+
+        `stable`: the stable releases of older series that took it over.
 
         >>> Kernel("4.6").landed("4.7", "4.6"), Kernel("5.0").landed("5.3", "4.19"), Kernel("5.3").landed("5.3", "4.19")
         (False, None, True)
         """
-        return _landed(
-            self.version,
-            Switch("", "", "", first_seen=parse_version(first_seen), absent_in=parse_version(absent_in) if absent_in else None),
-        )
+        absent = parse_version(absent_in) if absent_in else None
+        return Switch("", "", "", parse_version(first_seen), absent, stable=tuple(stable)).landed_in(self.version, self.stable)
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """One warning for each switch whose change lies in a gap that holds this version, and one for a version that nobody has looked at."""
+        """What is uncertain about this version: each switch in whose gap it lies, a version or a build that nobody has looked at."""
         unseen = (f"kernel {self} is newer than {NEWEST}, the newest that was looked at: taken as {NEWEST}",)
-        return (unseen if self.version > parse_version(NEWEST) else ()) + tuple(
-            f"kernel {self}: {switch.what} (landed between {show(switch.absent_in)} and {show(switch.first_seen)}): taken as before"
-            for switch in SWITCHES.values()
-            if _landed(self.version, switch) is None
+        judged = f"{self.version[0]}.{self.version[1]}.{self.stable}" if self.stable is not None else f"the last stable {self.release}"
+        own = (f"kernel {self.build} is a distribution's build: judged as {judged}; its own patches are not known",)
+        return (
+            (unseen if self.version > parse_version(NEWEST) else ())
+            + (own if _stable_number(self.build)[1] and self.build not in RECORDED else ())
+            + tuple(map(self.doubt, self._gaps))
         )
+
+    def in_gap(self, switch: str) -> bool:
+        """Say whether the change landed somewhere around this version: nobody looked closely enough to tell."""
+        return switch in self._gaps
+
+    def doubt(self, switch: str) -> str:
+        """Say in a sentence what is uncertain about a switch in whose gap this version lies."""
+        return f"kernel {self}: {SWITCHES[switch].what} ({SWITCHES[switch].landed}): taken as before"
+
+    @property
+    def title(self) -> str:
+        """The version as a heading says it: 4.4 means 4.4.0, every other the last stable release of its series.
+
+        >>> Kernel("4.4").title, Kernel("6.12").title
+        ('Linux 4.4 (4.4.0)', 'Linux 6.12')
+        """
+        return f"Linux {self}" + (" (4.4.0)" if self.release == "4.4" else "")
+
+    @property
+    def iommufd_ioctls(self) -> int:
+        """How many ioctls of its own an iommufd has; 0 before 6.2."""
+        return max((count for version, count in IOMMUFD_IOCTLS if self.version >= version), default=0)
 
     def flipped(self, *switches: str) -> Kernel:
         """Return this kernel with some switches the other way round: for what-ifs and tests."""
-        return replace(self, flips=self.flips ^ frozenset(switches))
+        return replace(self, release=self.build, flips=self.flips ^ frozenset(switches))
 
     def diff(self, other: Kernel | str) -> list[dict[str, str]]:
         """List what differs from another kernel: one row a switch, as a notebook shows it."""
@@ -115,14 +174,3 @@ class Kernel:
             if not self.flips
             else f"Kernel({self.release!r}).flipped({', '.join(map(repr, sorted(self.flips)))})"
         )
-
-
-def show(version: Version | None) -> str:
-    """Return a version as people write it."""
-    return "the beginning" if version is None else f"{version[0]}.{version[1]}"
-
-
-def _landed(version: Version, switch: Switch) -> bool | None:
-    if version >= switch.first_seen:
-        return True
-    return False if switch.absent_in is None or version <= switch.absent_in else None

@@ -18,7 +18,7 @@ from vfiolab.model.msi import InterruptController
 from vfiolab.model.native import Native
 from vfiolab.model.noiommu import PARAMETER as NOIOMMU_MODE
 from vfiolab.model.pci import Topology
-from vfiolab.model.process import Arena, Process
+from vfiolab.model.process import Arena, Memory
 from vfiolab.model.requests import switched_on, word
 from vfiolab.model.server import Server, System
 from vfiolab.model.type1 import ENTRY_LIMIT
@@ -143,6 +143,7 @@ class Host:
         self.grouping: Grouping | None = None
         for group in self._form_groups(options):
             self.core.add(group)
+        self._boot_groups = tuple(group.devices for group in self.core.groups.values())
         bound = {function.bdf: function.driver for function in machine.topology.values()}
         self.drivers = Drivers(kernel, machine.topology, self.core, machine.drivers, bound)
         self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
@@ -164,12 +165,12 @@ class Host:
 
     def new_process(self) -> UserProcess:
         """Start a fresh user process, with all capabilities and no descriptors."""
-        serve: Callable[[System, Process], Server] = Native
+        serve: Callable[[System], Server] = Native
         if self.machine.vfio == "iommufd-compat":
             from vfiolab.model.compat import Compat
 
             serve = Compat
-        return UserProcess(self, serve, self.machine.arena, self.machine.memlock)
+        return UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock)
 
     @property
     def groups(self) -> list[IommuGroup]:
@@ -279,6 +280,20 @@ class Host:
             number, devices, unit, shown, firmware=[region for region in (*known, *firmware) if region.kind.startswith("direct")]
         )
 
+    def add_removed(self) -> None:
+        """Bring back every device that was taken off its bus, with the group and the driver that it had at boot (a rescan)."""
+        for function in self.machine.topology.values():
+            bdf = function.bdf
+            if bdf in self.drivers or (function.physfn is not None and not self.drivers.enabled_vfs(function.physfn)):
+                continue
+            members = next((members for members in self._boot_groups if bdf in members), ())
+            known = next((group for mate in members if (group := self.core.group_of(mate)) is not None), None)
+            if known is not None:
+                self.core.join(known, bdf)
+            elif members:
+                self.core.add(self._group(self._free_number(), (bdf,)))
+            self.drivers.appear(bdf, function.driver)
+
     def _late_group(self, device: str) -> None:
         """Give a device that had no driver at boot its group, as kernels before 7.3 do at its first bind behind a virtio-iommu.
 
@@ -287,7 +302,7 @@ class Host:
         """
         machine, topology = self.machine, self.machine.topology
         units = [unit for unit in machine.units if unit.kind == "virtio-iommu"]
-        if not machine.groups or len(units) != 1 or self.kernel.landed("7.3", "6.12"):
+        if not machine.groups or len(units) != 1 or self.kernel.has("virtio_groups_at_boot"):
             return
         if self.core.group_of(device) is not None or topology[device].driver is not None or device == units[0].name:
             return

@@ -20,8 +20,8 @@ class Native:
 
     attaches_at_open = False
 
-    def __init__(self, system: System, process: Process) -> None:
-        self.system, self.process = system, process
+    def __init__(self, system: System) -> None:
+        self.system = system
         self.kernel = system.kernel
         self.pins_group = system.kernel.has("dma_ownership")
         self.groups: list[VfioGroup] = []
@@ -88,7 +88,7 @@ class Native:
     def check_extension(self, number: int) -> int:
         """Ask the backend, or before SET_IOMMU every backend that may serve the container's groups. Unknown numbers are 0."""
         if isinstance(self.backend, NoIommu):
-            return int(number == NOIOMMU)
+            return int(number == NOIOMMU and self.system.drivers.noiommu_mode)
         answer = self._type1_extension(number) if self._type1_offered else 0
         if self.backend is None and not answer and self._noiommu_offered:
             answer = int(number == NOIOMMU)
@@ -114,7 +114,7 @@ class Native:
         if kind not in (TYPE1, TYPE1v2, NESTING):
             why = f"{kind} is an extension that type1 answers, but no type of a container"
             raise VfioError("EINVAL", why, "vfio_iommu_type1_open, drivers/vfio/vfio_iommu_type1.c", "type 3 is type1 v2, 1 is type1")
-        backend = Type1(self.system.core, self.process, self.system.params, kind)
+        backend = Type1(self.system.core, self.system.params, kind)
         try:
             for group in reversed(self.groups):
                 backend.attach(group.group)
@@ -144,13 +144,15 @@ class Native:
         """GET_INFO; EINVAL without a backend."""
         return self._type1("GET_INFO").info(argsz, ptr)
 
-    def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
         """MAP_DMA; EINVAL without a backend."""
-        self._type1("MAP_DMA").map(iova, size, vaddr, flags, argsz, ptr, name)
+        self._type1("MAP_DMA").map(caller, iova, size, vaddr, flags, argsz, ptr, name)
 
-    def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
+    def unmap(
+        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
+    ) -> tuple[int, int | None]:
         """UNMAP_DMA; EINVAL without a backend."""
-        return self._type1("UNMAP_DMA").unmap(iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
+        return self._type1("UNMAP_DMA").unmap(caller, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
 
     def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
         """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
@@ -159,7 +161,7 @@ class Native:
             raise self.unknown()
         return backend.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
 
-    def unknown(self) -> VfioError:
+    def unknown(self, _: int = 0) -> VfioError:
         """EINVAL before SET_IOMMU, ENOTTY after."""
         if self.backend is None:
             return VfioError("EINVAL", "an ioctl that needs a backend, before SET_IOMMU", f"vfio_fops_unl_ioctl, {CORE}", "SET_IOMMU first")

@@ -49,6 +49,6 @@ def leaves_out(f: Function, aliases: AliasFinder, participants: Collection[str] 
         iommu = next((o for o in aliases.topology.siblings(f.bdf) if (o.class_code or 0) >> 8 == 0x0806), None)
         if iommu is not None:
             return f"AMD's firmware tables leave the root complex beside the IOMMU {short(iommu.bdf)} out"
-    if f.segment >= FIRST_VMD_SEGMENT and aliases.vmd(f) and not aliases.kernel.landed("5.7", "5.4"):
+    if f.segment >= FIRST_VMD_SEGMENT and aliases.vmd(f) and not aliases.kernel.has("vmd_real_dma"):
         return f"kernel {aliases.kernel} gives no group to what is behind a VMD controller"
     return ""

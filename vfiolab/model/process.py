@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from vfiolab.model.address import U64, Span, SpanMap
@@ -19,10 +19,16 @@ FIRST_FD = 3
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A stretch of the process's memory: `prot` holds r and w, `physical` is where its first byte lies in the model's RAM."""
+    """A stretch of the process's memory: `prot` holds r and w, `physical` is where its first byte lies.
+
+    `fresh`: private memory that nobody has written yet, read as the kernel's one page of zeros. `bar`: the file of the device whose BAR
+    appears here; it stays open as long as the memory does.
+    """
 
     prot: str
     physical: int
+    fresh: bool = False
+    bar: DeviceMemory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,14 @@ class File(Protocol):
         """Let go at the last reference; return the files that lose a reference by it."""
 
 
+class DeviceMemory(File, Protocol):
+    """An open device whose BARs can be mapped into a process."""
+
+    @property
+    def memory_space(self) -> bool:
+        """Whether the device answers at its BARs at present."""
+
+
 class Memory:
     """What is mapped where in the process. Physical addresses are the model's own choice: each region is one contiguous piece of RAM."""
 
@@ -53,21 +67,65 @@ class Memory:
         self.regions: SpanMap[Region] = SpanMap()
         self._next_physical = self.RAM
         self._next_vaddr = 0x7F00_0000_0000
+        self._plain = True  # no fresh memory and no BAR was ever placed
+        self._undo: list[Callable[[], object]] | None = None  # how to take back what a trial did, oldest first
         self.place(Span.sized(arena.base, arena.size), "rw")
         if arena.ro_size:
             self.place(Span.sized(arena.ro_base, arena.ro_size), "r")
 
-    def place(self, span: Span, prot: str) -> None:
-        """Put memory at `span` (half-open), in place of what was there. prot: rw, r, none, or hole."""
+    def copied(self) -> Memory:
+        """Return a child's memory after a fork: the same places, the same pages."""
+        child = Memory.__new__(Memory)
+        child.regions, child._undo, child._plain = SpanMap(self.regions), None, self._plain
+        child._next_physical, child._next_vaddr = self._next_physical, self._next_vaddr
+        return child
+
+    def place(self, span: Span, prot: str, *, fresh: bool = False, bar: DeviceMemory | None = None, physical: int | None = None) -> None:
+        """Put memory at `span` (half-open), in place of what was there. prot: rw, r, none, or hole; `fresh`, `bar` as in `Region`."""
+        self._plain = self._plain and not fresh and bar is None
         for old, region in self.regions.overlapping(span):
-            self.regions.pop(old.start)
+            self._take(old)
             if old.start < span.start:
-                self.regions.add(Span(old.start, span.start), region)
+                self._add(Span(old.start, span.start), region)
             if span.end < old.end:
-                self.regions.add(Span(span.end, old.end), Region(region.prot, region.physical + span.end - old.start))
-        if prot != "hole":
-            self.regions.add(span, Region("" if prot == "none" else prot, self._next_physical))
+                self._add(Span(span.end, old.end), replace(region, physical=region.physical + span.end - old.start))
+        if physical is not None:
+            self._add(span, Region(prot, physical, fresh, bar))
+        elif prot != "hole":
+            self._add(span, Region("" if prot == "none" else prot, self._next_physical, fresh))
             self._next_physical += -(-span.size // 0x4000_0000) * 0x4000_0000
+
+    def written(self, span: Span) -> None:
+        """Note that every byte of `span` gets written: none of it is fresh any more."""
+        for old, region in () if self._plain else self.regions.overlapping(span):
+            if region.fresh:
+                part = old.intersection(span)
+                assert part is not None
+                self.place(part, region.prot, physical=region.physical + part.start - old.start)
+
+    def bars(self) -> list[DeviceMemory]:
+        """List the devices whose BARs are mapped, once for each region."""
+        return [region.bar for _, region in self.regions if region.bar is not None]
+
+    def uncharged(self, vaddr: int, size: int, *, zeros: bool, page_size: int) -> int:
+        """Return how many pages of a range are never counted as locked: BARs, and (`zeros`) fresh memory."""
+        if self._plain or not size:
+            return 0
+        bytes_free = 0
+        for span, region in self.regions.overlapping(Span(vaddr, vaddr + size)):
+            if region.bar is not None or (zeros and region.fresh):
+                bytes_free += min(span.end, vaddr + size) - max(span.start, vaddr)
+        return bytes_free // page_size
+
+    def _add(self, span: Span, region: Region) -> None:
+        self.regions.add(span, region)
+        if self._undo is not None:
+            self._undo.append(lambda: self.regions.pop(span.start))
+
+    def _take(self, span: Span) -> None:
+        _, region = self.regions.pop(span.start)
+        if self._undo is not None:
+            self._undo.append(lambda: self.regions.add(span, region))
 
     def mmap(self, size: int) -> int:
         """Allocate anonymous memory of `size` bytes; return its address (aligned to 2 MiB, so that big pages are possible)."""
@@ -79,20 +137,32 @@ class Memory:
     @contextmanager
     def trial(self) -> Iterator[Memory]:
         """Give the memory back as it was if the block ends in an error: what it allocated is gone."""
-        before = (list(self.regions), self._next_physical, self._next_vaddr)
+        undo: list[Callable[[], object]] = []
+        outer = self._undo
+        self._undo, before = undo, (self._next_physical, self._next_vaddr)
         try:
             yield self
         except BaseException:
-            self.regions, self._next_physical, self._next_vaddr = SpanMap(before[0]), before[1], before[2]
+            for step in reversed(undo):
+                step()
+            self._next_physical, self._next_vaddr = before
             raise
+        else:
+            if outer is not None:
+                outer.extend(undo)
+        finally:
+            self._undo = outer
 
-    def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int) -> int | None:
-        """Return the index of the first page that cannot be pinned, None if all can."""
+    def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int, bars: str = "always") -> int | None:
+        """Return the index of the first page that cannot be pinned, None if all can.
+
+        `bars`: whether a BAR can be pinned: "always", "on" (while its memory space is) or "never".
+        """
         need = "w" if write else "r"
         address, end = vaddr, vaddr + size
         while address < end:
             hit = self.regions.at(address) if address < U64 else None
-            if hit is None or need not in hit[1].prot:
+            if hit is None or need not in hit[1].prot or not _answers(hit[1].bar, bars):
                 return (address - vaddr) // page_size
             address = hit[0].end
         return None
@@ -114,20 +184,33 @@ class Memory:
         return runs
 
 
+def _answers(bar: DeviceMemory | None, bars: str) -> bool:
+    return bar is None or bars == "always" or (bars == "on" and bar.memory_space)
+
+
+class Handle(Protocol):
+    """A descriptor of one process: what it leads to is the open file, which others may hold too."""
+
+    @property
+    def file(self) -> File:
+        """The open file."""
+
+
 class Process:
     """A process with descriptors. A new descriptor takes the lowest free number from 3 on (0-2 are ordinary files).
 
     `memlock` is the soft RLIMIT_MEMLOCK in bytes, None for unlimited; `locked_pages` what is charged against it.
     """
 
-    def __init__(self, log: EventLog, arena: Arena, memlock: int | None, page_size: int) -> None:
-        self.log, self.page_size = log, page_size
-        self.memory = Memory(arena)
+    def __init__(self, log: EventLog, memory: Memory, memlock: int | None, page_size: int, name: str = "") -> None:
+        self.log, self.page_size, self.name = log, page_size, name
+        self.memory = memory
         self.memlock = memlock
         self.locked_pages = 0
         self.capabilities = {CAP_IPC_LOCK, CAP_SYS_RAWIO}
         self.permitted = set(range(64))
-        self.descriptors: dict[int, File] = {}
+        self.descriptors: dict[int, Handle] = {}
+        self._all_taken_below = FIRST_FD
         self.exited = False
 
     @property
@@ -140,24 +223,39 @@ class Process:
         limit = self.limit_pages
         return None if limit is None or CAP_IPC_LOCK in self.capabilities else limit - self.locked_pages
 
-    def install(self, file: File) -> int:
-        """Give a file the lowest free descriptor."""
-        number = FIRST_FD
+    def install(self, handle: Handle) -> int:
+        """Give an open file the lowest free descriptor."""
+        number = self._all_taken_below
         while number in self.descriptors:
             number += 1
-        self.descriptors[number] = file
-        file.references += 1
+        self.descriptors[number] = handle
+        self._all_taken_below = number + 1
+        handle.file.references += 1
         return number
 
     def close(self, number: int) -> None:
         """Close one descriptor; the file goes with its last reference. KeyError if it is not open."""
-        self._put([self.descriptors.pop(number)])
+        file = self.descriptors.pop(number).file
+        self._all_taken_below = min(self._all_taken_below, number)
+        self._put([file])
+
+    def place(self, span: Span, prot: str, *, fresh: bool = False, bar: DeviceMemory | None = None, physical: int | None = None) -> None:
+        """Put memory at `span`, as `Memory.place`; a device is let go with the last of its BARs' memory."""
+        covered = [region.bar for _, region in self.memory.regions.overlapping(span) if region.bar is not None]
+        if bar is not None and bar not in self.memory.bars():
+            bar.references += 1
+        self.memory.place(span, prot, fresh=fresh, bar=bar, physical=physical)
+        if covered:
+            left = self.memory.bars()
+            self._put([file for file in {id(file): file for file in covered}.values() if file not in left])
 
     def exit(self) -> None:
-        """End: close every descriptor, ascending; files whose last reference goes are queued, and the queue runs newest first."""
-        files = [self.descriptors.pop(number) for number in sorted(self.descriptors)]
-        self._put(files)
+        """End: the memory goes, then every descriptor, ascending; files whose last reference goes are queued, and the queue runs newest first."""
+        files: list[File] = [*{id(file): file for file in self.memory.bars()}.values()]
+        files += [self.descriptors.pop(number).file for number in sorted(self.descriptors)]
+        self._all_taken_below = FIRST_FD
         self.exited = True
+        self._put(files)
 
     def _put(self, files: Iterable[File]) -> None:
         queue = []

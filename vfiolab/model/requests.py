@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from vfiolab.model.core import IommuGroup
     from vfiolab.model.domain import Domain
     from vfiolab.model.iova import IovaList
+    from vfiolab.model.process import Process
     from vfiolab.model.type1 import Type1
 
 MAP_READ, MAP_WRITE, MAP_VADDR = 1, 2, 4
@@ -29,6 +30,11 @@ def field(name: str, value: object, bits: int = 64) -> int:
     if not -(1 << bits - 1) <= value < 1 << bits:
         raise ValueError(f"{name} = {value:#x} does not fit a field of {bits} bits")
     return value & (1 << bits) - 1
+
+
+def signed(name: str, value: object) -> int:
+    """Return a number as a C int holds it; TypeError and ValueError name the argument."""
+    return (field(name, value, 32) ^ 1 << 31) - (1 << 31)
 
 
 def word(name: str, value: object) -> str:
@@ -52,9 +58,10 @@ def pointer(value: object) -> str:
 
 @dataclass(slots=True)
 class MapRequest:
-    """VFIO_IOMMU_MAP_DMA."""
+    """VFIO_IOMMU_MAP_DMA by the process `caller`, whose memory is mapped and whose account is charged."""
 
     backend: Type1
+    caller: Process
     iova: int
     size: int
     vaddr: int

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from vfiolab.model.address import Span
     from vfiolab.model.core import IommuCore
     from vfiolab.model.drivers import Drivers, VfioGroup
     from vfiolab.model.errors import VfioError
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from vfiolab.model.info import Info
     from vfiolab.model.kernel import Kernel
     from vfiolab.model.msi import InterruptController
+    from vfiolab.model.process import Process
 
 
 class System(Protocol):
@@ -23,6 +26,13 @@ class System(Protocol):
     params: dict[str, str]
     log: EventLog
     interrupts: InterruptController | None
+
+    @property
+    def bars(self) -> Mapping[str, tuple[Span, ...]]:
+        """The bus addresses that devices answer at, where they are known."""
+
+    def add_removed(self) -> None:
+        """Bring back every device that was taken off its bus."""
 
 
 class Server(Protocol):
@@ -64,17 +74,19 @@ class Server(Protocol):
     def info(self, argsz: int, ptr: str) -> Info:
         """GET_INFO."""
 
-    def map(self, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
         """MAP_DMA."""
 
-    def unmap(self, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str) -> tuple[int, int | None]:
+    def unmap(
+        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
+    ) -> tuple[int, int | None]:
         """UNMAP_DMA."""
 
     def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
         """DIRTY_PAGES."""
 
-    def unknown(self) -> VfioError:
-        """Return the refusal of an unknown ioctl."""
+    def unknown(self, cmd: int) -> VfioError:
+        """Return the refusal of an ioctl that is none of the container's."""
 
     def open_device(self, group: VfioGroup, name: str) -> None:
         """Open a device of a group: what has to happen first."""

@@ -49,8 +49,8 @@ class Type1:
 
     name = "type1"
 
-    def __init__(self, core: IommuCore, process: Process, params: Mapping[str, str], kind: int) -> None:
-        self.core, self.process, self.params = core, process, params
+    def __init__(self, core: IommuCore, params: Mapping[str, str], kind: int) -> None:
+        self.core, self.params = core, params
         self.kernel: Kernel = core.kernel
         self.page_size = core.page_size
         self.v2 = kind != TYPE1
@@ -63,6 +63,8 @@ class Type1:
         self.valid_iova: iova.IovaList = ()
         self.dirty_tracking = False
         self.invalid_vaddrs = 0
+        own_page = self.kernel.has("read_pin_breaks_cow") and not self.kernel.has("zero_page_pinned")
+        self._pins_zeros = not own_page and not self.kernel.has("long_term_cow")
         self._lost = 0
         self._set_page_sizes()
         self._map_checks = for_kernel(tests.MAP_CHECKS, self.kernel)
@@ -96,7 +98,15 @@ class Type1:
 
     def bad_page(self, request: MapRequest) -> int | None:
         """Return the index of the first page of a map request that cannot be pinned."""
-        return self.process.memory.first_bad(request.vaddr, request.size, write=bool(request.flags & 2), page_size=self.page_size)
+        bars = "on" if self.kernel.has("bar_needs_memory_space") else "always"
+        write = bool(request.flags & 2)
+        return request.caller.memory.first_bad(request.vaddr, request.size, write=write, page_size=self.page_size, bars=bars)
+
+    def charged_pages(self, request: MapRequest, pages: int | None = None) -> int:
+        """Return how many of a request's pages (of the first `pages`) count as locked memory: BARs do not, nor does the page of zeros."""
+        pages = -(-request.size // self.page_size) if pages is None else pages
+        zeros = not request.flags & 2 and self._pins_zeros
+        return pages - request.caller.memory.uncharged(request.vaddr, pages * self.page_size, zeros=zeros, page_size=self.page_size)
 
     def untranslatable_page(self, request: MapRequest) -> int:
         """Return the index of the first page past the width of a domain's unit (mapping goes page by page), or one past the last page."""
@@ -204,7 +214,7 @@ class Type1:
     def _runs_for(self, domain: Domain, dma: Dma) -> list[DomainRun]:
         """Choose a mapping's runs: pages pinned before are asked of the newest domain, for the process may have remapped its memory since."""
         runs, at, prot = [], dma.iova, dma.prot | domain.prot
-        known = self.domains[0].physical_runs(at, dma.size) if self.domains else self.process.memory.physical_runs(dma.vaddr, dma.size)
+        known = self.domains[0].physical_runs(at, dma.size) if self.domains else dma.process.memory.physical_runs(dma.vaddr, dma.size)
         for physical, size in known:
             errno = domain.map_errno(at, size)
             if errno:
@@ -267,48 +277,71 @@ class Type1:
 
     # map and unmap
 
-    def map(self, iova: int, size: int, vaddr: int, flags: int = 3, argsz: int = 32, ptr: str = "good", name: str = "") -> None:
-        """Map `size` bytes of the process's memory at `vaddr` to `iova`, in every domain. All arguments are numbers of 64 (32) bits.
+    def map(
+        self, caller: Process, iova: int, size: int, vaddr: int, flags: int = 3, argsz: int = 32, ptr: str = "good", name: str = ""
+    ) -> None:
+        """Map `size` bytes of the caller's memory at `vaddr` to `iova`, in every domain. All arguments are numbers of 64 (32) bits.
 
         EFAULT, EINVAL, EOVERFLOW (6.19+), EEXIST, ENOSPC, ENOMEM, ENOENT (VADDR flag): see `type1_checks`. Source: vfio_dma_do_map.
         """
         granule = self.granule
-        request = MapRequest(self, iova, size, vaddr, flags, argsz, ptr, granule)
+        request = MapRequest(self, caller, iova, size, vaddr, flags, argsz, ptr, granule)
         run_checks(self._map_checks, request, self.map_checks)
         if flags & MAP_VADDR:
             self._update_vaddr(request)
             return
         run_checks(self._new_mapping_checks, request, self.map_checks)
-        dma = Dma(iova, size, vaddr, flags & 3, name)
+        dma = Dma(iova, size, vaddr, flags & 3, caller, name)
         self.dmas.insert(dma)
         if self.domains:
             try:
                 run_checks(self._pin_checks, request, self.map_checks)
-            except BaseException:
+            except BaseException as refused:
                 self.dmas.remove(dma)
+                if isinstance(refused, VfioError):
+                    refused.either = self._either(request)
                 raise
-            self._pin(dma, checked=True)
+            self._charge(dma, request)
             self._map_in_domains(dma)
         if self.dma_avail is not None:
             self.dma_avail -= 1
 
+    def _either(self, r: MapRequest) -> tuple[str, ...]:
+        """Return the answers among which the contiguity of the memory decides, on VT-d before 5.10; none where a rule does.
+
+        A contiguous run is charged, and tested against the width, as a whole (recorded on 4.14, 4.19 and 5.4).
+        """
+        reach = min((domain.reach for domain in self.domains), default=U64)
+        if r.iova + r.size <= reach or not self.kernel.has("runs_are_charged") or self.kernel.has("intel_aperture_by_width"):
+            return ()
+        if r.iova + r.size == U64 and r.size > self.page_size and not self.kernel.has("valid_iova"):
+            return ("EFAULT", "ENOMEM", "crash")
+        room = r.caller.room()
+        return ("EFAULT", "ENOMEM") if room is not None and self.charged_pages(r) > room else ()
+
     def _map_in_domains(self, dma: Dma) -> None:
         at = dma.iova
-        for physical, size in self.process.memory.physical_runs(dma.vaddr, dma.size):
+        for physical, size in dma.process.memory.physical_runs(dma.vaddr, dma.size):
             for domain in self.domains:
                 errno = domain.map(at, size, physical, dma.prot | domain.prot)
                 assert not errno, "the checks ask every domain first"
             at += size
 
-    def _pin(self, dma: Dma, *, checked: bool = False) -> None:
-        if not checked:
-            run_checks(self._pin_checks[:2], MapRequest(self, dma.iova, dma.size, dma.vaddr, dma.prot, 32, "good", self.granule))
-        dma.pinned = True
-        dma.charged = -(-dma.size // self.page_size)
-        self.process.locked_pages += dma.charged
+    def _pin(self, dma: Dma) -> None:
+        request = MapRequest(self, dma.process, dma.iova, dma.size, dma.vaddr, dma.prot, 32, "good", self.granule)
+        run_checks(self._pin_checks[:2], request)
+        self._charge(dma, request)
 
-    def _uncharge(self, dma: Dma) -> None:
-        self.process.locked_pages -= dma.charged
+    def _charge(self, dma: Dma, request: MapRequest) -> None:
+        dma.pinned = True
+        dma.charged = self.charged_pages(request)
+        dma.process.locked_pages += dma.charged
+        if dma.prot & 2:
+            dma.process.memory.written(Span.sized(dma.vaddr, dma.size))
+
+    @staticmethod
+    def _uncharge(dma: Dma) -> None:
+        dma.process.locked_pages -= dma.charged
         dma.charged = 0
 
     def _update_vaddr(self, r: MapRequest) -> None:
@@ -323,11 +356,31 @@ class Type1:
                 else f"the vaddr of {dma.span} was not invalidated"
             )
             raise VfioError("EINVAL", what, tests.DO_MAP, fix)
+        if dma.process is not r.caller and self.kernel.has("vaddr_changes_owner"):
+            self._change_owner(dma, r.caller)
         dma.vaddr, dma.vaddr_invalid = r.vaddr, False
         self.invalid_vaddrs -= 1
 
+    def _change_owner(self, dma: Dma, caller: Process) -> None:
+        """Move a mapping's pages to the account of who updates its vaddr (vfio_change_dma_owner); ENOMEM leaves it invalid."""
+        room = caller.room()
+        if room is not None and dma.charged > room:
+            why = f"{dma.charged} pages of {dma.span} on top of {caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {caller}, {caller.memlock:#x} bytes"
+            raise VfioError("ENOMEM", why, f"vfio_change_dma_owner, {tests.T1}", "raise the limit of the process that updates the vaddr")
+        dma.process.locked_pages -= dma.charged
+        caller.locked_pages += dma.charged
+        dma.process = caller
+
     def unmap(
-        self, iova: int = 0, size: int = 0, flags: int = 0, argsz: int = 24, bm_pgsize: int = 0, bm_size: int = 0, ptr: str = "good"
+        self,
+        caller: Process,
+        iova: int = 0,
+        size: int = 0,
+        flags: int = 0,
+        argsz: int = 24,
+        bm_pgsize: int = 0,
+        bm_size: int = 0,
+        ptr: str = "good",
     ) -> tuple[int, int | None]:
         """Unmap; return (bytes unmapped, dirty bitmap or None). v2 removes what lies wholly inside the range; v1 whole mappings from its start.
 
@@ -336,14 +389,21 @@ class Type1:
         r = UnmapRequest(self, iova, size, flags, argsz, bm_pgsize, bm_size, ptr, self.granule)
         run_checks(self._unmap_checks, r)
         if flags & UNMAP_VADDR:
-            return self._invalidate(list(self._in_range(r))), None
+            return self._invalidate(list(self._takes(r, caller))), None
         removed, user = 0, 0
-        for dma in self._in_range(r):
+        for dma in self._takes(r, caller):
             if flags & UNMAP_DIRTY:
                 user = dirty.report(user, dma, iova, self.granule, all_dirty=dma.pinned)
             self._remove(dma)
             removed += dma.size
         return removed, user if flags & UNMAP_DIRTY else None
+
+    def _takes(self, r: UnmapRequest, caller: Process) -> Iterator[Dma]:
+        """Yield what UNMAP takes of the mappings in its range: up to 5.18 it ends at the first that another process made (recorded)."""
+        for dma in self._in_range(r):
+            if dma.process is not caller and not self.kernel.has("unmap_by_anyone"):
+                return
+            yield dma
 
     def _in_range(self, r: UnmapRequest) -> Iterator[Dma]:
         """Yield the mappings that UNMAP takes, in the kernel's order; the consumer may remove each."""

@@ -143,16 +143,16 @@ NEW_MAPPING_CHECKS = (
 
 
 def _bad_memory(r: MapRequest) -> str | None:
-    bad, room = r.backend.bad_page(r), r.backend.process.room()
-    if bad is None or (room is not None and bad > max(room, 0)):
+    bad, room = r.backend.bad_page(r), r.caller.room()
+    if bad is None or (room is not None and r.backend.charged_pages(r, bad) > max(room, 0)):
         return None
     how = "written" if r.flags & MAP_WRITE else "read"
     return f"the page at vaddr {hexa(r.vaddr + bad * r.backend.page_size)} cannot be pinned: it is not mapped so that it can be {how}"
 
 
 def _too_much_locked(r: MapRequest) -> str | None:
-    process = r.backend.process
-    room, pages = process.room(), -(-r.size // r.backend.page_size)
+    process = r.caller
+    room, pages = process.room(), r.backend.charged_pages(r)
     if room is None or pages <= room or r.backend.untranslatable_page(r) < max(room, 0):
         return None
     limit = process.memlock

@@ -1,90 +1,36 @@
-"""The user's descriptors: container, group and device, and their ioctls.
+"""The user's descriptors of containers and groups, and their ioctls.
 
 A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
-type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). The process that opens them is in `user`.
+type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `vfio_device`, the process that opens them in `user`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
 
+from vfiolab.model.descriptors import ContainerFile, Descriptor, DeviceFile, GroupFile
+from vfiolab.model.device import check_token
 from vfiolab.model.drivers import VfioGroup
-from vfiolab.model.errors import NotModelledError, VfioError, run_checks
+from vfiolab.model.errors import VfioError, run_checks
 from vfiolab.model.info import Info
-from vfiolab.model.msi import DISABLE, TRIGGER_EVENTFD, IrqRequest, IrqState, set_irqs
 from vfiolab.model.native import CORE
-from vfiolab.model.process import CAP_SYS_RAWIO, FIRST_FD, File
+from vfiolab.model.process import CAP_SYS_RAWIO
 from vfiolab.model.requests import field, pointer, word
 from vfiolab.model.server import Server
 from vfiolab.model.type1 import TYPE1v2
 from vfiolab.model.vfio_checks import SetContainer
-
-if TYPE_CHECKING:
-    from vfiolab.model.user import UserProcess
-
-
-class Descriptor:
-    """An open file of the user's process."""
-
-    def __init__(self, process: UserProcess) -> None:
-        self.process = process
-        self.references = 0
-        self.fd = process.install(self)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the user still holds the descriptor."""
-        return self.process.descriptors.get(self.fd) is self
-
-    def _need_open(self) -> None:
-        if self.process.descriptors.get(self.fd) is not self:
-            raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
-
-    by_number: ClassVar[Mapping[int, Callable[[Any, int], int | None]]] = MappingProxyType({})
-    with_pointer: ClassVar[Mapping[int, Callable[[Any], object]]] = MappingProxyType({})
-
-    def ioctl(self, cmd: int, arg: int = 0) -> int:
-        """Call by number. What takes a pointer is EFAULT, for none can be given this way; ENOTTY for what this kind of descriptor does not have.
-
-        Unknown numbers on a container: EINVAL before SET_IOMMU, ENOTTY after.
-        """
-        self._need_open()
-        cmd, arg = field("cmd", cmd), field("arg", arg)
-        if cmd in self.by_number:
-            return self.by_number[cmd](self, arg) or 0
-        with self.process.log.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=arg):
-            if cmd in self.with_pointer:
-                self.with_pointer[cmd](self)
-            raise self._unknown(cmd)
-
-    def _unknown(self, cmd: int) -> VfioError:
-        kind = type(self).__name__.lower()
-        return VfioError(
-            "ENOTTY", f"ioctl {cmd:#x} is none of a {kind}'s", f"ioctl of a {kind} descriptor, {CORE}", f"see the {kind}'s ioctls"
-        )
-
-    def _bad_pointer(self, what: str) -> None:
-        raise VfioError("EFAULT", f"the pointer to {what} is bad", f"ioctl of a descriptor, {CORE}", f"pass a pointer to {what}")
-
-    def release(self) -> Iterable[File]:
-        """Let go at the last reference."""
-        return ()
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        self._need_open()
-        with self.process.log.call(f"close_{type(self).__name__.lower()}", f"fd{self.fd}"):
-            self.process.close(self.fd)
+from vfiolab.model.vfio_device import Device
 
 
 class Container(Descriptor):
-    """An open /dev/vfio/vfio: one user's I/O address space. It lives on, closed, while groups are in it."""
+    """A descriptor of /dev/vfio/vfio: one user's I/O address space. It lives on, closed, while groups are in it."""
 
-    def __init__(self, process: UserProcess, server: Server) -> None:
-        super().__init__(process)
-        self.server = server
+    file: ContainerFile
+
+    @property
+    def server(self) -> Server:
+        """What stands behind the descriptor: the native container, or iommufd's compatibility layer."""
+        return self.file.server
 
     @property
     def backend(self) -> object | None:
@@ -99,14 +45,14 @@ class Container(Descriptor):
     def get_api_version(self) -> int:
         """GET_API_VERSION: 0."""
         self._need_open()
-        with self.process.log.call("get_api_version", f"fd{self.fd}"):
+        with self.process.call("get_api_version", f"fd{self.fd}"):
             return 0
 
     def check_extension(self, number: int) -> int:
         """CHECK_EXTENSION: 0 or 1, never an error for unknown numbers."""
         self._need_open()
         number = field("extension", number, 64)
-        with self.process.log.call("check_extension", f"fd{self.fd}", ext=number) as call:
+        with self.process.call("check_extension", f"fd{self.fd}", ext=number) as call:
             call.value = self.server.check_extension(number)
             return call.value
 
@@ -114,14 +60,14 @@ class Container(Descriptor):
         """SET_IOMMU: 1 type1, 3 type1 v2, 6 nesting, 8 no-IOMMU."""
         self._need_open()
         kind = field("type", kind, 64)
-        with self.process.log.call("set_iommu", f"fd{self.fd}", type=kind):
+        with self.process.call("set_iommu", f"fd{self.fd}", type=kind):
             self.server.set_iommu(kind)
 
     def get_info(self, argsz: int = 256, *, writable: bool = True) -> Info:
         """IOMMU_GET_INFO with a struct of `argsz` bytes; an unwritable one is EFAULT (on 4.4 the ioctl returns the bytes not copied)."""
         self._need_open()
         argsz = field("argsz", argsz, 32)
-        with self.process.log.call("get_info", f"fd{self.fd}", argsz=argsz) as call:
+        with self.process.call("get_info", f"fd{self.fd}", argsz=argsz) as call:
             info = self.server.info(argsz, "good")
             if not writable:
                 if self.process.system.kernel.has("copy_back_efault"):
@@ -135,13 +81,13 @@ class Container(Descriptor):
     def map_dma(self, iova: int, size: int, vaddr: int, flags: int = 3, *, argsz: int = 32, ptr: str = "good", name: str = "") -> None:
         """IOMMU_MAP_DMA: `size` bytes at `vaddr` become `iova` for every device. flags: 1 the device may read, 2 write, 4 update the vaddr.
 
-        `name` is a label for pictures. Errors as `type1_checks.MAP_CHECKS` lists them.
+        The memory is the calling process's, and so are the account and the limit of locked memory. `name` is a label for pictures. Errors as `type1_checks.MAP_CHECKS` lists them.
         """
         self._need_open()
         iova, size, vaddr = field("iova", iova), field("size", size), field("vaddr", vaddr)
         flags, argsz, ptr = field("flags", flags, 32), field("argsz", argsz, 32), pointer(ptr)
-        with self.process.log.call("map", f"fd{self.fd}", iova=iova, size=size, vaddr=vaddr, flags=flags, name=name or None):
-            self.server.map(iova, size, vaddr, flags, argsz, ptr, str(name))
+        with self.process.call("map", f"fd{self.fd}", iova=iova, size=size, vaddr=vaddr, flags=flags, name=name or None):
+            self.server.map(self.process, iova, size, vaddr, flags, argsz, ptr, str(name))
 
     def unmap_dma(
         self,
@@ -173,8 +119,8 @@ class Container(Descriptor):
         iova, size, flags = field("iova", iova), field("size", size), field("flags", flags, 32)
         bm_pgsize, bm_size, ptr = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size), pointer(ptr)
         argsz = (48 if bm_pgsize else 24) if argsz is None else field("argsz", argsz, 32)
-        with self.process.log.call("unmap", f"fd{self.fd}", iova=iova, size=size, flags=flags or None) as call:
-            unmapped, bitmap = self.server.unmap(iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
+        with self.process.call("unmap", f"fd{self.fd}", iova=iova, size=size, flags=flags or None) as call:
+            unmapped, bitmap = self.server.unmap(self.process, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
             dirty = {} if bitmap is None else {"dirty_bits": bitmap.bit_count()}
             call.output = {"unmapped": unmapped, **dirty}
             return unmapped, bitmap
@@ -195,7 +141,7 @@ class Container(Descriptor):
         flags, iova, size = field("flags", flags, 32), field("iova", iova), field("size", size)
         bm_pgsize, bm_size, ptr = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size), pointer(ptr)
         argsz = (48 if flags & 4 else 8) if argsz is None else field("argsz", argsz, 32)
-        with self.process.log.call("dirty", f"fd{self.fd}", flags=flags) as call:
+        with self.process.call("dirty", f"fd{self.fd}", flags=flags) as call:
             bitmap = self.server.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
             if bitmap is not None:
                 call.output = {"dirty_bits": bitmap.bit_count()}
@@ -211,21 +157,23 @@ class Container(Descriptor):
     with_pointer = MappingProxyType(
         {
             0x3B70: lambda it: it.server.info(0, "bad"),
-            0x3B71: lambda it: it.server.map(0, 0, 0, 0, 0, "bad", ""),
-            0x3B72: lambda it: it.server.unmap(0, 0, 0, 0, 0, 0, "bad"),
+            0x3B71: lambda it: it.server.map(it.process, 0, 0, 0, 0, 0, "bad", ""),
+            0x3B72: lambda it: it.server.unmap(it.process, 0, 0, 0, 0, 0, 0, "bad"),
             0x3B75: lambda it: it.server.dirty(0, 0, 0, 0, 0, 0, "bad"),
         }
     )
 
-    def _unknown(self, _: int) -> VfioError:
-        return self.server.unknown()
+    def _unknown(self, cmd: int) -> VfioError:
+        return self.server.unknown(cmd)
 
     def __repr__(self) -> str:
         return f"Container(fd {self.fd}, groups {[group.id for group in self.groups]}, {self.backend!r})"
 
 
 class Group(Descriptor):
-    """An open /dev/vfio/N. A group can be open once; closed, it leaves its container when no device of it is open any more."""
+    """A descriptor of /dev/vfio/N. A group can be open once; closed, it leaves its container when no device of it is open any more."""
+
+    file: GroupFile
 
     by_number = MappingProxyType({0x3B67: lambda it, _: it.get_status(ptr="bad"), 0x3B69: lambda it, _: it.unset_container()})
     with_pointer = MappingProxyType(
@@ -235,11 +183,10 @@ class Group(Descriptor):
         }
     )
 
-    def __init__(self, process: UserProcess, vfio: VfioGroup) -> None:
-        super().__init__(process)
-        self.vfio = vfio
-        vfio.opened = True
-        vfio.users += 1
+    @property
+    def vfio(self) -> VfioGroup:
+        """The kernel's VFIO object of the group."""
+        return self.file.vfio
 
     @property
     def id(self) -> int:
@@ -251,7 +198,7 @@ class Group(Descriptor):
         self._need_open()
         argsz, ptr = field("argsz", argsz, 32), pointer(ptr)
         source = f"vfio_group_ioctl_get_status, {CORE}"
-        with self.process.log.call("group_status", f"fd{self.fd}") as call:
+        with self.process.call("group_status", f"fd{self.fd}") as call:
             if ptr != "good":
                 raise VfioError("EFAULT", f"the pointer to the struct is {ptr}", source, "pass a pointer to a struct vfio_group_status")
             if argsz < 8:
@@ -273,13 +220,21 @@ class Group(Descriptor):
             )
 
     def set_container(self, container: Container | int) -> None:
-        """GROUP_SET_CONTAINER: join a container, and its backend if it has one. The checks by version are `SET_CONTAINER_CHECKS`."""
+        """GROUP_SET_CONTAINER: join a container, and its backend if it has one. The checks by version are `SET_CONTAINER_CHECKS`.
+
+        A number is looked up among the calling process's descriptors. EBADF for a container that this process does not hold, or closed.
+        """
         self._need_open()
+        if isinstance(container, Container) and self.process.descriptors.get(container.fd) is not container:
+            whose = f"process {container.process}" if container.process is not self.process else "nobody: it is closed"
+            raise VfioError(
+                "EBADF", f"descriptor {container.fd} belongs to {whose}", "fdget, fs/file.c", "pass a container that this process has open"
+            )
         fd = container.fd if isinstance(container, Container) else field("fd", container, 32)
         fd = fd - (1 << 32) if fd >= 1 << 31 else fd
-        with self.process.log.call("set_container", f"fd{self.fd}", container=f"fd{fd}"):
+        with self.process.call("set_container", f"fd{self.fd}", container=f"fd{fd}"):
             file = self.process.descriptors.get(fd)
-            is_open = file is not None or 0 <= fd < FIRST_FD
+            is_open = self.process.holds(fd)
             denied = self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities
             run_checks(self.process.set_container_checks, SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
             assert isinstance(file, Container)
@@ -291,7 +246,7 @@ class Group(Descriptor):
         """GROUP_UNSET_CONTAINER: leave. EINVAL (in none), EBUSY (a device is open)."""
         self._need_open()
         source = f"vfio_group_ioctl_unset_container, {CORE}"
-        with self.process.log.call("unset_container", f"fd{self.fd}"):
+        with self.process.call("unset_container", f"fd{self.fd}"):
             server = self.vfio.container
             if server is None:
                 raise VfioError("EINVAL", f"group {self.id} is in no container", source, "GROUP_SET_CONTAINER first")
@@ -303,34 +258,55 @@ class Group(Descriptor):
                     source,
                     "close the device descriptors first",
                 )
-            self._leave()
-
-    def _leave(self) -> None:
-        server = self.vfio.container
-        if server is not None:
             server.leave(self.vfio)
+            self.process.system.drivers.wake()
 
     def get_device_fd(self, name: str) -> Device:
-        """GROUP_GET_DEVICE_FD: open a device of the group. ENODEV, EINVAL and their order changed in 5.19; see the checks' sources."""
+        """GROUP_GET_DEVICE_FD: open a device of the group by its address; from 5.7 on, behind a blank, `vf_token=UUID` may follow.
+
+        ENODEV, EINVAL and their order changed in 5.19; EACCES (the token is missing). See the checks' sources.
+        """
         self._need_open()
-        with self.process.log.call("get_device_fd", f"fd{self.fd}", name=name) as call:
+        with self.process.call("get_device_fd", f"fd{self.fd}", name=name) as call:
             source = f"vfio_group_get_device_fd, {CORE}"
+            device, options = self._matched(word("device", name))
             unknown = None
-            if word("device", name) not in self.vfio.bound:
+            if device is None:
                 where = "is not bound to a VFIO driver" if name in self.vfio.group.devices else f"is not in group {self.id}"
                 unknown = VfioError("ENODEV", f"device {name} {where}", source, "name a device of this group that is on vfio-pci")
+            elif self.process.system.drivers.hides(device):
+                unknown = VfioError("ENODEV", f"device {device} is being unbound", f"vfio_device_get_from_name, {CORE}", "bind it again")
             owned = self.process.system.kernel.has("dma_ownership")
-            if owned and unknown:
-                raise unknown
+            if owned:
+                self._match(unknown, device, options)
             self._need_backend(source, owned)
-            if unknown:
-                raise unknown
+            if not owned:
+                self._match(unknown, device, options)
             server = self.vfio.container
             assert server is not None
-            server.open_device(self.vfio, name)
-            device = Device(self.process, self, name, server)
-            call.args["fd"] = device.fd
-            return device
+            assert device is not None
+            server.open_device(self.vfio, device)
+            opened = Device(self.process, DeviceFile(self.process.system.drivers, self.file, device, server))
+            call.args["fd"] = opened.fd
+            return opened
+
+    def _matched(self, name: str) -> tuple[str | None, str]:
+        """Return the bound device that a name stands for, and the options behind it."""
+        if name in self.vfio.bound:
+            return name, ""
+        if self.process.system.kernel.has("vf_token"):
+            for device in self.vfio.bound:
+                if name.startswith(f"{device} "):
+                    return device, name[len(device) :]
+        return None, ""
+
+    def _match(self, unknown: VfioError | None, device: str | None, options: str) -> None:
+        """Refuse a device that is not there, and options that do not fit it (vfio_pci_core_match, vfio_pci_validate_vf_token)."""
+        if unknown is not None:
+            raise unknown
+        drivers = self.process.system.drivers
+        if device is not None and device in drivers.topology:
+            check_token(drivers.topology[device], options)
 
     def _need_backend(self, source: str, owned: bool) -> None:
         server = self.vfio.container
@@ -350,60 +326,5 @@ class Group(Descriptor):
         if self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities:
             raise VfioError("EPERM", "a device of a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
 
-    def release(self) -> Iterable[File]:
-        """Let the node be opened again; the last user takes the group out of its container."""
-        self.vfio.opened = False
-        self.process.drop_user(self.vfio)
-        return ()
-
     def __repr__(self) -> str:
         return f"Group(fd {self.fd}, group {self.id})"
-
-
-class Device(Descriptor):
-    """An open device of a group."""
-
-    with_pointer = MappingProxyType({0x3B6E: lambda it: it._bad_pointer("the struct vfio_irq_set")})
-
-    def __init__(self, process: UserProcess, group: Group, name: str, server: Server) -> None:
-        super().__init__(process)
-        self.name, self.vfio, self._server = name, group.vfio, server
-        self._group = group if server.pins_group else None
-        if self._group is not None:
-            self._group.references += 1
-        else:
-            self.vfio.users += 1
-        self.vfio.devices_open[name] = self.vfio.devices_open.get(name, 0) + 1
-
-    @property
-    def irqs(self) -> IrqState:
-        """What is enabled on the device, shared by all its descriptors."""
-        return self.process.irqs.setdefault(self.name, IrqState())
-
-    def set_irqs(self, index: int, start: int = 0, count: int = 1, flags: int | None = None) -> None:
-        """DEVICE_SET_IRQS: index 0 INTx, 1 MSI, 2 MSI-X; count 0 disables. EINVAL as `msi.IRQ_CHECKS` lists."""
-        self._need_open()
-        index, start, count = field("index", index, 32), field("start", start, 32), field("count", count, 32)
-        flags = (TRIGGER_EVENTFD if count else DISABLE) if flags is None else field("flags", flags, 32)
-        system = self.process.system
-        with self.process.log.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count):
-            controller = system.interrupts.of(self.name) if system.interrupts is not None else None
-            dynamic = index == 2 and system.kernel.has("dynamic_msix_its") and controller is not None and controller.kind == "gicv3-its"
-            if self.vfio.group.emulated:
-                raise NotModelledError(f"the interrupts of {self.name} are its own driver's: an emulated device is no PCI function")
-            request = IrqRequest(system.drivers.topology[self.name], self.irqs, dynamic, index, start, count, flags)
-            set_irqs(system.core, controller, self.vfio.group, request)
-
-    def release(self) -> Iterable[File]:
-        """Disable the interrupts with the device's last descriptor; the group file loses a reference."""
-        self.vfio.devices_open[self.name] -= 1
-        if not self.vfio.devices_open[self.name]:
-            self.irqs.disable()
-        self._server.close_device(self.vfio, self.name)
-        if self._group is not None:
-            return (self._group,)
-        self.process.drop_user(self.vfio)
-        return ()
-
-    def __repr__(self) -> str:
-        return f"Device(fd {self.fd}, {self.name})"

@@ -14,29 +14,43 @@ from typing import Any
 
 from vfiolab.readers.errors import InputError
 
-__all__ = ["Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
+__all__ = ["BLOCKS", "SKIPPED", "Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
 
-_ANSWER = re.compile(r" -> (?=\?|skipped|crash|blocks|E[A-Z0-9]+|-?\d+)")
+#: RESULT of a call that did not return while somebody watched, and of one that never reached the kernel.
+BLOCKS, SKIPPED = "BLOCKS", "skipped"
+
+_ANSWER = re.compile(r" -> (?=\?|skipped|crash|blocks|BLOCKS|GONE|\(no answer\)|E[A-Z0-9]+|-?\d+)")
+_PROCESS = re.compile(r"([A-Za-z_]\w*): ")
+#: What stands for an answer that nobody could record.
+UNRECORDED = ("?", "(no answer)")
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One line to be carried out: the word, its positional arguments, its key=value arguments."""
+    """One line to be carried out: the word, its positional arguments, its key=value arguments.
+
+    `process`: the name of the process that does it, "" for the scenario's own.
+    """
 
     text: str
     line: int
     verb: str
     names: tuple[str, ...]
     args: dict[str, str]
+    process: str = ""
 
 
 @dataclass(slots=True)
 class Answer:
-    """What a kernel answered: RESULT, the JSON beside it, and the IOMMU core's events below."""
+    """What a kernel answered: RESULT, the JSON beside it, and the IOMMU core's events below.
+
+    `late`: for a call that blocked, what it answered in the end.
+    """
 
     result: str
     output: dict[str, Any] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
+    late: str = ""
 
 
 @dataclass(slots=True)
@@ -80,13 +94,17 @@ def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
                     advice="begin with a line '## name'",
                 )
             operation, answer = _operation(line, number, source)
+            before = scenarios[-1].answers[-1] if scenarios[-1].answers else None
+            if answer and before and before.result == BLOCKS and scenarios[-1].operations[-1].text == operation.text:
+                before.late = answer.result  # the same line again: what the blocked call answered in the end
+                continue
             scenarios[-1].operations.append(operation)
             scenarios[-1].answers.append(answer)
     return scenarios
 
 
 def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> None:
-    if not text:
+    if not text or text.startswith("DIED here"):
         return
     answer = scenarios[-1].answers[-1] if scenarios and scenarios[-1].answers else None
     if not scenarios or not scenarios[-1].operations:
@@ -103,13 +121,16 @@ def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> No
 def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer | None]:
     match = _ANSWER.search(line)
     text, rest = (line[: match.start()], line[match.end() :]) if match else (line, "")
-    words = text.split()
+    process = _PROCESS.match(text)
+    words = text[process.end() if process else 0 :].split()
     names = tuple(word for word in words[1:] if "=" not in word)
     args = dict(word.split("=", 1) for word in words[1:] if "=" in word)
-    operation = Operation(text, number, words[0], names, args)
-    if not rest or rest.startswith("?"):
+    operation = Operation(text, number, words[0], names, args, process[1] if process else "")
+    if not rest or rest.startswith(UNRECORDED):
         return operation, None
     result, _, output = rest.partition(" ")
+    if result == SKIPPED:
+        return operation, Answer(result)
     try:
         return operation, Answer(result, json.loads(output) if output.strip() else {})
     except json.JSONDecodeError as error:
