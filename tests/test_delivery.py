@@ -133,13 +133,59 @@ def test_with_interrupt_remapping_a_message_names_an_entry_and_is_delivered(mach
     assert ["write", "route", "window", "doorbell", "interrupt"] == kinds(trip)
 
 
-def test_the_window_comes_before_translation_and_that_is_inference():
+def test_the_window_comes_before_translation_as_the_kernels_documentation_says():
     it = space("intel-vtd-kernel-4.4")
     it.map(0xFEE00000, "1M", "guest RAM")
     trip = it.dma_write(NIC, 0xFEE01000, 0x1234)
     assert ("lost", None) == (trip.outcome, trip.physical)
     assert "translate" not in kinds(trip)
-    assert "inference" == marked(trip)["window"]
+    assert "reading" == marked(trip)["window"]
+
+
+LOGGED = {
+    "4.4": "DMAR: INTR-REMAP: Request device [[01:00.0] fault index ..\nINTR-REMAP:[fault reason 37] {}",
+    "4.7": "DMAR: [INTR-REMAP] Request device [01:00.0] fault index .. [fault reason 37] {}",
+    "5.13": "DMAR: [INTR-REMAP] Request device [01:00.0] fault index .. [fault reason 37] {}",
+    "5.14": "DMAR: [INTR-REMAP] Request device [0x01:0x00.0] fault index 0x.. [fault reason 0x25] {}",
+    "5.15": "DMAR: [INTR-REMAP] Request device [01:00.0] fault index 0x.. [fault reason 0x25] {}",
+}
+
+
+@pytest.mark.parametrize("kernel", LOGGED)
+def test_with_remapping_the_host_logs_a_write_into_the_window_in_that_kernels_words(kernel):
+    trip = space("intel-vtd-39bit", kernel).dma_write(NIC, 0xFEE01000, 0x1234)
+    assert "refused" == trip.outcome
+    assert LOGGED[kernel].format("Blocked a compatibility format interrupt request") == trip.logged
+    assert " ".join(trip.logged.split()) in trip.at("target")[0].why
+
+
+def test_the_outcome_of_ram_over_the_window_is_lost_although_the_host_logs_the_write():
+    it = space("intel-vtd-kernel-4.4")
+    it.map(0xFEE00000, "1M")
+    trip = it.dma_write(NIC, 0xFEE01000)
+    assert ("lost", True) == (trip.outcome, "fault reason 37" in trip.logged)
+
+
+@pytest.mark.parametrize(("address", "data", "words"), [
+    (0xFEE00018, 0, ""),
+    (0xFEE00038, 0, "index 0x1 [fault reason 0x26] Blocked an interrupt request due to source-id verification failure"),
+    (0xFEE00018, 2, "index 0x2 [fault reason 0x22] Present field in the IRTE entry is clear"),
+    (0xFEE00014, 0, "index 0x8000 [fault reason 0x22] Present field in the IRTE entry is clear"),
+])  # fmt: skip
+def test_the_form_of_the_address_and_the_entry_it_names_decide_the_fault_reason(address, data, words):
+    it = space("intel-vtd-39bit", "6.12", NIC, "0000:03:00.0")
+    it.enable_msi(NIC)
+    it.enable_msi("0000:03:00.0")
+    logged = it.dma_write(NIC, address, data).logged
+    assert words in logged
+    assert bool(words) == bool(logged)
+
+
+def test_nothing_is_logged_where_nothing_checks_the_sender_and_what_amd_vi_logs_is_not_known():
+    assert "" == plain_x86().dma_write(NIC, 0xFEE01004, 0x31).logged
+    trip = space("amd-vi-server").dma_write(NIC, 0xFEE01000, 0x31)
+    assert ("refused", "") == (trip.outcome, trip.logged)
+    assert "what the host logs of it was not read" in trip.at("target")[0].why
 
 
 @pytest.mark.parametrize("address", [0xFEE00000, 0xFEEFFFFF])
@@ -186,7 +232,7 @@ def test_that_is_why_such_a_group_is_let_in_only_when_the_risk_is_accepted():
         plain_x86(allow=False)
 
 
-# ARM
+# Arm
 
 
 def test_an_its_message_is_translated_like_any_write():

@@ -140,7 +140,14 @@ def test_both_regions_are_holes_all_the_same():
     assert [Span(0, 0x8000000), Span(0x8100000, 0x2F030000), Span(0x2F040000, 1 << 48)] == list(space.iova_ranges)
 
 
-def test_a_virtio_iommu_on_arm_reports_the_software_window_and_gives_a_cookie():
+def test_a_virtio_iommu_on_arm_that_declares_the_doorbells_page_gets_no_window_and_no_cookie():
+    space = attached(host(unit="virtio-iommu", translates_msi=True, hardware_msi=(0x2F030000, 0x2F03FFFF)))
+    space.enable_msi(A)
+    assert ["0x2f03_0000-0x2f03_ffff msi"] == [str(region) for region in space.host.group_of(A).reserved]
+    assert ([], [], 0x2F030040) == (events(space, "msi_cookie"), events(space, "msi_map"), space.raise_msi(A).physical)
+
+
+def test_a_virtio_iommu_on_arm_that_declares_nothing_reports_the_software_window_and_gives_a_cookie():
     space = attached(host(unit="virtio-iommu", translates_msi=True))
     space.enable_msi(A)
     assert ["msi_cookie D1 0x8000000"] == events(space, "msi_cookie")
@@ -166,7 +173,7 @@ REGIONS = {
     "AMD": ({"unit": "amd-vi", "controller": InterruptController("x86-apic")}, [0xFEE00000, 0xFEEFFFFF, 0xFD00000000, 0xFFFFFFFFFF]),
     "SMMU": ({}, [0x8000000, 0x80FFFFF]),
     "HiSilicon": ({"hardware_msi": (0x2F030000, 0x2F03FFFF)}, [0x8000000, 0x80FFFFF, 0x2F030000, 0x2F03FFFF]),
-    "virtio on ARM": ({"unit": "virtio-iommu", "translates_msi": True}, [0x8000000, 0x80FFFFF]),
+    "virtio on Arm": ({"unit": "virtio-iommu", "translates_msi": True}, [0x8000000, 0x80FFFFF]),
 }
 EDGES = [pytest.param(facts, edge, id=f"{name} {edge:#x}") for name, (facts, edges) in REGIONS.items() for edge in edges]
 

@@ -1,6 +1,6 @@
 """Worked examples W08 and W11 to W45: small machines by hand, a few calls, and the answer. (The others are groups: test_grouping_rules.)
 
-Which of them a recording shows too is said in test_replay_recordings; those with several units on x86, with unsafe interrupts on ARM, with
+Which of them a recording shows too is said in test_replay_recordings; those with several units on x86, with unsafe interrupts on Arm, with
 emulated groups and with kernels between the recorded ones rest on reading the kernel's source.
 """
 

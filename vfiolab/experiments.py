@@ -29,6 +29,7 @@ KERNELS = ("4.4", "4.11", "7.3")
 ITS, V2M = InterruptController("gicv3-its", 0x8090040), InterruptController("gicv2m", 0x8020040)
 HISILICON_ITS = InterruptController("gicv3-its", 0xC6010040)
 HISILICON_MSI = (0xC6010000, 0xC601FFFF)
+QEMU_ITS_MSI = (0x8090000, 0x809FFFF)  # what QEMU's virt machine tells its virtio-iommu to let through, from QEMU 5.1 on
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ MACHINES = {
     "smmu-v2m-unsafe": Kind("SMMU and GICv2m, unsafe interrupts allowed", "arm-smmu-v3", V2M, unsafe=True),
     "hisilicon": Kind("HiSilicon SMMU with a hardware MSI region", "arm-smmu-v3", HISILICON_ITS, hardware_msi=HISILICON_MSI),
     "virtio-x86-unsafe": Kind("virtio-iommu on x86, unsafe interrupts allowed", "virtio-iommu", remapping=False, unsafe=True, since="6.12"),
-    "virtio-arm": Kind("virtio-iommu on ARM, GICv3 ITS", "virtio-iommu", ITS, translates_msi=True, since="6.12"),
+    "virtio-arm": Kind("virtio-iommu on Arm, ITS page declared (QEMU)", "virtio-iommu", ITS, hardware_msi=QEMU_ITS_MSI, translates_msi=True, since="6.12"),
+    "virtio-arm-bare": Kind("virtio-iommu on Arm that declares no MSI range", "virtio-iommu", ITS, translates_msi=True, since="6.12"),
 }  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def carry_out(machine: str, kernel: str, experiment: str) -> Result:
 
 
 def _refusal_rests(host: ModelHost, error: VfioError) -> str:
-    """Say what a refusal rests on: ARM before 5.10, and MSI regions of HiSilicon, were read and not recorded."""
+    """Say what a refusal rests on: Arm before 5.10, and MSI regions of HiSilicon, were read and not recorded."""
     unit = host.units[0]
     read_only = unit.translates_msi and (host.kernel.version < (5, 10) or unit.hardware_msi is not None or not unit.is_arm)
     return "reading" if read_only or error.name == "EEXIST" else ""

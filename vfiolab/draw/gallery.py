@@ -61,7 +61,7 @@ EXHIBITS = (
     Exhibit(
         "software-msi-window",
         "A closer look: the doorbell",
-        "On ARM a device's interrupt is a write through the SMMU. The kernel maps the doorbell's page into the window at "
+        "On Arm a device's interrupt is a write through the SMMU. The kernel maps the doorbell's page into the window at "
         "0x800_0000, in the domain of the device that asked and in no other.",
         "iova_map(container, window=(0x7f0_0000, 0x820_0000))",
         examples.closer,

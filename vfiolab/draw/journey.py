@@ -5,7 +5,7 @@ from __future__ import annotations
 from vfiolab.draw.measure import shorten, text_width, wrap
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
 from vfiolab.draw.shapes import Line, Picture, Poly, Run, Shape, Text
-from vfiolab.draw.text import WIDTH, fold
+from vfiolab.draw.text import fold
 from vfiolab.model.address import hexa
 from vfiolab.model.delivery import OUTCOMES, PLACES, Journey, mark
 from vfiolab.model.events import Event
@@ -59,7 +59,7 @@ class _Journey:
         lines = [*fold(f"{title} - {said}")]
         for n, step in enumerate(self.steps, 1):
             first, *rest = fold(f"{n} {step.place}: {step.why}{mark(step)}")
-            lines += [first, *(line for part in rest for line in fold(part[: WIDTH - 4], "    "))]
+            lines += [first, *fold(" ".join(rest), "    ")]
         return page.finish(title, f"{said} {told}", COLUMNS, table, lines)
 
     def finding(self) -> str:
@@ -165,7 +165,7 @@ class _Journey:
     def said(self, number: int, step: Event, x: float, room: float) -> None:
         page = self.page
         head = f"{NUMBERS[number]} {step.place}: "
-        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room, 11, lines=4)):
+        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room, 11, lines=8)):
             role = "vermilion-text" if step.kind in BAD else "ink"
             page.add(Text.plain(x + (16 if n else 0), page.y + 11, line, role))
             page.y += 15

@@ -6,7 +6,7 @@ from typing import Any
 
 import ipywidgets
 
-from vfiolab.course.hotplug import DEVICES, EMULATED, NARROW, PLAIN, RESERVED, hotplug_host
+from vfiolab.course.hotplug import EMULATED, NARROW, PLAIN, hotplug_host
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
@@ -18,20 +18,25 @@ __all__ = ["HotAddLab", "HotAddRun"]
 KERNELS = ("4.11", "5.10", "6.12", "7.3")  # emulated devices came with 4.10
 MEMORY: dict[str, tuple[tuple[int | str, int | str], ...]] = {
     "4 GiB in one piece": ((0, "4G"),),
-    "4 GiB around the window": ((0, 0xFEE0_0000), (0xFEF0_0000, 0x110_0000)),
+    "1 TiB around the window": ((0, 0xFEE0_0000), (0xFEF0_0000, (1 << 40) - 0xFEF0_0000)),
     "1 GiB from 1 GiB": (("1G", "1G"),),
     "1 GiB from 1 TiB": (("1T", "1G"),),
 }
-JOINING = {f"{DEVICES[device]}": device for device in (PLAIN, RESERVED, NARROW)}
+#: What joins: the words, the kind of IOMMU of its host, the device. Two hosts: no machine has VT-d and AMD-Vi.
+JOINING = {
+    "behind VT-d, 48 bits": ("intel-vtd", PLAIN),
+    "behind VT-d, 39 bits": ("intel-vtd", NARROW),
+    "behind AMD-Vi": ("amd-vi", PLAIN),
+}
 
 
 class HotAddRun:
     """One run: an emulated device is there, the guest's memory is mapped, a real device joins. `refused`: what its attach answered."""
 
     def __init__(self, kernel: str, memory: str, joining: str) -> None:
-        device = JOINING[joining]
-        self.code = [f'space = hotplug_host("{kernel}").address_space()', f'space.attach("{EMULATED}")']
-        self.space = hotplug_host(kernel).address_space()
+        kind, device = JOINING[joining]
+        self.code = [f'space = hotplug_host("{kernel}", "{kind}").address_space()', f'space.attach("{EMULATED}")']
+        self.space = hotplug_host(kernel, kind).address_space()
         self.space.attach(EMULATED)
         for iova, size in MEMORY[memory]:
             self.code.append(f'space.map({word(iova)}, {word(size)}, "guest RAM")')
@@ -66,7 +71,7 @@ class HotAddLab:
     def __init__(self) -> None:
         self.kernel = choice("Kernel", KERNELS, "7.3", self._show)
         self.memory = choice("Memory", tuple(MEMORY), "4 GiB in one piece", self._show)
-        self.joining = choice("Device", tuple(JOINING), DEVICES[PLAIN], self._show)
+        self.joining = choice("Device", tuple(JOINING), next(iter(JOINING)), self._show)
         self.status, self.picture, self.code = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.box = ipywidgets.VBox([self.kernel, self.memory, self.joining, self.status, self.picture, self.code])
         self._show()

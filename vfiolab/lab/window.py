@@ -68,7 +68,8 @@ class WindowRun:
     def verdict(self) -> str:
         """Say what came of it."""
         if self.trip is not None:
-            return f"{self.trip.outcome.capitalize()}: {self.trip.why}{mark(self.trip.steps[-1])}."
+            logged = f" The host logs: {' '.join(self.trip.logged.split())}" if self.trip.logged else ""
+            return f"{self.trip.outcome.capitalize()}: {self.trip.why}{mark(self.trip.steps[-1])}.{logged}"
         return f"Refused before any DMA. {self.refused}."
 
 

@@ -17,6 +17,7 @@ from vfiolab.model.domain import Domain
 from vfiolab.model.drivers import Drivers
 from vfiolab.model.errors import NotModelledError
 from vfiolab.model.events import PROT_READ, PROT_WRITE, Event, EventLog
+from vfiolab.model.faultlog import blocked_reason, interrupt_fault
 from vfiolab.model.iommu import X86_MSI, IommuUnit
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.msi import FIRST_ARM_RECORDING, InterruptController, IrqState, Message
@@ -58,6 +59,7 @@ class Journey:
     """What became of one request: the steps in order (events with `place`, `why` and `rests`), and the outcome, one of `OUTCOMES`.
 
     what: "write", "read" or "message". `address` is what the device put on the bus, `physical` where it ended up, None if nowhere.
+    `logged`: what the host's kernel logs of it, "" for nothing, or where that was not read.
     """
 
     device: str
@@ -70,6 +72,7 @@ class Journey:
     steps: tuple[Event, ...]
     physical: int | None
     kernel: str
+    logged: str = ""
 
     @property
     def why(self) -> str:
@@ -178,13 +181,14 @@ class _Trip:
         self.group: IommuGroup | None = group
         self.steps: list[Event] = []
         self.physical: int | None = None
+        self.logged = ""
 
     def run(self) -> Journey:
         """Carry the request as far as it gets."""
         outcome = self._leave_device()
         self.system.log.extend(self.steps)
         fields = (self.device, self.what, self.address, self.size, self.data, self.vector)
-        return Journey(*fields, outcome, tuple(self.steps), self.physical, str(self.system.kernel))
+        return Journey(*fields, outcome, tuple(self.steps), self.physical, str(self.system.kernel), self.logged)
 
     def _add(self, kind: str, place: str, why: str, rests: str = "", **numbers: int | None) -> None:
         self.steps.append(Event(kind, why=why, place=place, rests=rests, **numbers))
@@ -240,12 +244,12 @@ class _Trip:
 
     def _x86_window(self, unit: IommuUnit | None) -> str:
         why = f"{hexa(self.address)} lies in the MSI window {X86_MSI}, which is recognised before translation: no page table is looked at"
-        self._add("window", "IOMMU", why, "inference", iova=self.address)
+        self._add("window", "IOMMU", why, "inference" if unit is None else "reading", iova=self.address)
         remaps = unit is not None and unit.isolated_msi
         if self.what == "read":
             return self._lose("what a read of the window gives was not read, but it is not the memory mapped there", "inference")
-        if self.message is None and remaps:
-            self._add("refused", "target", "interrupt remapping has no entry that lets this device send it", "inference", iova=self.address)
+        if self.message is None and unit is not None and remaps:
+            self._block(unit)
             return self._lose_ram() if self._mapped_here() else "refused"
         if self.message is None:
             what = f"taken as an interrupt, CPU vector {self.data & 0xFF:#x}: without interrupt remapping nobody checks who sent it"
@@ -258,6 +262,15 @@ class _Trip:
             return self._lose_ram()
         self._add("interrupt", "outcome", self._interrupt_words(), "inference" if self.message is None else "")
         return "delivered"
+
+    def _block(self, unit: IommuUnit) -> None:
+        """Refuse an interrupt request that no entry of the remapping table allows: the host logs it, the guest is told nothing."""
+        said, rests = "what the host logs of it was not read", "inference"
+        if unit.kind == "intel-vtd":
+            reason, entry = blocked_reason(self.address, self.data, self.system.core.interrupts_given)
+            self.logged = interrupt_fault(self.system.kernel, self.device, reason, entry)
+            said, rests = f"the host logs: {' '.join(self.logged.split())}", "reading"
+        self._add("refused", "target", f"interrupt remapping has no entry that lets this device send it; {said}", rests, iova=self.address)
 
     def _interrupt_words(self) -> str:
         if self.vector is not None:

@@ -102,7 +102,11 @@ class Domain:
         return len(self._table)
 
     def map(self, iova: int, size: int, physical: int, prot: int) -> int:
-        """Map a run; 0 or a negative errno. VT-d beyond its width: EFAULT; an SMMU over a doorbell page: EEXIST."""
+        """Map a run; 0 or a negative errno. VT-d beyond its width: EFAULT, from 6.19 ERANGE; an SMMU over a doorbell page: EEXIST.
+
+        Sources: intel_iommu_map (4.4 to 6.13); pt_check_range, drivers/iommu/generic_pt/pt_iter.h (6.19, commit d373449d8e97). Read: no
+        recording has a mapping that is replayed past a unit's width.
+        """
         errno = self.map_errno(iova, size)
         if not errno:
             self._table[iova] = Mapping(iova, size, physical, prot)
@@ -118,7 +122,7 @@ class Domain:
                 raise KernelCrashError(
                     "a page that ends exactly at 2^64 passes VT-d's width test, because its end wraps to 0, and hits BUG_ON in __domain_mapping (intel-iommu.c, recorded on 4.4)"
                 )
-            return -ERRNO["EFAULT"]
+            return -ERRNO["ERANGE" if self.kernel.landed("6.19", "6.18") else "EFAULT"]
         if self.unit.is_arm and iova + size > self.aperture.end:
             raise NotModelledError(
                 f"kernel {self.kernel} lets a mapping past the last iova of {self.unit}, {self.aperture.last:#x}, through to its driver, and what that answers was neither recorded nor read"

@@ -69,8 +69,8 @@ class IommuUnit:
     `stage` of an SMMU's tables (1 or 2), `stage2_bits` the width of its stage 2. `snoop_control`: can strip No-Snoop (VT-d).
     `isolated_msi`: the interrupt path checks who sent an MSI; `exposed` are devices for which it does not although the unit's others are
     safe (their doorbell is a GICv2m frame). `coherent`: can do cache-coherent mappings. `hardware_msi`: an MSI range that the unit does not
-    translate, beside the usual one. `translates_msi`: doorbells lie behind the unit's translation, as they do behind every SMMU (a
-    virtio-iommu on ARM whose host describes no MSI range).
+    translate: beside the usual one of an SMMU, instead of it of a virtio-iommu. `translates_msi`: doorbells lie behind the unit's
+    translation, as they do behind every SMMU (a virtio-iommu of an Arm machine too, but for its `hardware_msi`).
     """
 
     name: str
@@ -176,9 +176,12 @@ class IommuUnit:
         return "EINVAL"
 
     def reserved(self, kernel: Kernel | None = None) -> tuple[ReservedRegion, ...]:
-        """Return the regions that the driver of this kind of unit declares for every device (firmware adds others); the newest one's by default."""
+        """Return the regions that the driver of this kind of unit declares for every device (firmware adds others); the newest one's by default.
+
+        A virtio-iommu that tells of an MSI range gets no software window (viommu_get_resv_regions, 6.12); an SMMU has both.
+        """
         if self.translates_msi:
-            regions = [ReservedRegion(SOFTWARE_MSI, "sw-msi")]
+            regions = [] if self.hardware_msi is not None and not self.is_arm else [ReservedRegion(SOFTWARE_MSI, "sw-msi")]
         elif self.kind == "amd-vi":
             regions = [ReservedRegion(X86_MSI, "msi"), ReservedRegion(AMD_HYPERTRANSPORT, "reserved")]
         else:
