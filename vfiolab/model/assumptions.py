@@ -65,12 +65,12 @@ ASSUMPTIONS = (
     Assumption(
         "A device's write into the x86 MSI window is an interrupt, and never reaches a mapping that lies there.",
         "journeys on x86",
-        "the kernel declares the window untranslated, and the mail of 2015 says so; no hardware manual was read and no DMA recorded",
+        "the kernel's documentation (Documentation/arch/x86/iommu.rst) and the mail of 2015 call the window untranslated; no DMA was recorded",
     ),
     Assumption(
-        "With interrupt remapping, a message that no entry allows raises nothing; without it, any device can raise any vector.",
+        "With interrupt remapping, a message that no entry allows raises nothing, and VT-d reports it; without it, any device can raise any vector.",
         "journeys on x86: forged messages",
-        "follows from what remapping is for; not recorded",
+        "follows from what remapping is for and from the fault reasons that Linux knows (irq_remap_fault_reasons); not recorded",
     ),
     Assumption(
         "A request to another device's BAR below a port that does not redirect it goes there directly and never meets the IOMMU.",
