@@ -63,7 +63,12 @@ REASONS = [
     ("x86-remapping", "4.4", "DMA to RAM put there", "the memory mapped there (guest RAM + 0x40) is not written"),
     ("x86-remapping", "7.3", "another's message", "interrupt remapping has no entry that lets this device send it"),
     ("x86-remapping", "7.3", "another's message", "[fault reason 0x26] Blocked an interrupt request due to source-id verification failure"),
-    ("virtio-arm", "7.3", "raise vector, RAM put there", "MAP: EINVAL: 0x809_0000-0x809_ffff overlaps the MSI window 0x809_0000-0x809_ffff"),
+    (
+        "virtio-arm",
+        "7.3",
+        "raise vector, RAM put there",
+        "0x809_0000-0x809_ffff overlaps the MSI window 0x809_0000-0x809_ffff",
+    ),
     ("virtio-arm-bare", "7.3", "raise vector, RAM put there", "overlaps the software MSI window"),
     ("x86-plain-unsafe", "7.3", "another's message", "an interrupt is raised that was never given to this device"),
     ("hisilicon", "4.11", "raise vector", "was neither recorded nor read"),

@@ -29,7 +29,7 @@ KERNELS = ("4.4", "4.11", "7.3")
 ITS, V2M = InterruptController("gicv3-its", 0x8090040), InterruptController("gicv2m", 0x8020040)
 HISILICON_ITS = InterruptController("gicv3-its", 0xC6010040)
 HISILICON_MSI = (0xC6010000, 0xC601FFFF)
-QEMU_ITS_MSI = (0x8090000, 0x809FFFF)  # what QEMU's virt machine tells its virtio-iommu to let through, from QEMU 5.1 on
+QEMU_MSI = (0x8090000, 0x809FFFF)  # what QEMU's virt machine tells its virtio-iommu to let through, from QEMU 5.1 on
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ MACHINES = {
     "smmu-v2m-unsafe": Kind("SMMU and GICv2m, unsafe interrupts allowed", "arm-smmu-v3", V2M, unsafe=True),
     "hisilicon": Kind("HiSilicon SMMU with a hardware MSI region", "arm-smmu-v3", HISILICON_ITS, hardware_msi=HISILICON_MSI),
     "virtio-x86-unsafe": Kind("virtio-iommu on x86, unsafe interrupts allowed", "virtio-iommu", remapping=False, unsafe=True, since="6.12"),
-    "virtio-arm": Kind("virtio-iommu on Arm, ITS page declared (QEMU)", "virtio-iommu", ITS, hardware_msi=QEMU_ITS_MSI, translates_msi=True, since="6.12"),
+    "virtio-arm": Kind("virtio-iommu on Arm (QEMU)", "virtio-iommu", ITS, hardware_msi=QEMU_MSI, translates_msi=True, since="6.12"),
     "virtio-arm-bare": Kind("virtio-iommu on Arm that declares no MSI range", "virtio-iommu", ITS, translates_msi=True, since="6.12"),
 }  # fmt: skip
 

@@ -65,10 +65,10 @@ ASSUMPTIONS = (
     Assumption(
         "A device's write into the x86 MSI window is an interrupt, and never reaches a mapping that lies there.",
         "journeys on x86",
-        "the kernel's documentation (Documentation/arch/x86/iommu.rst) and the mail of 2015 call the window untranslated; no DMA was recorded",
+        "Documentation/arch/x86/iommu.rst and the mail of 2015 say that the window is not translated; no DMA was recorded",
     ),
     Assumption(
-        "With interrupt remapping, a message that no entry allows raises nothing, and VT-d reports it; without it, any device can raise any vector.",
+        "With interrupt remapping, a message that no entry allows raises nothing, and VT-d reports it; without, any device can raise any.",
         "journeys on x86: forged messages",
         "follows from what remapping is for and from the fault reasons that Linux knows (irq_remap_fault_reasons); not recorded",
     ),

@@ -57,7 +57,8 @@ class MachineBuilder:
     ) -> str:
         """Add an IOMMU and return its name.
 
-        `hardware_msi`: an untranslated MSI range, first and last byte. `translates_msi`: a virtio-iommu of an Arm machine, with doorbells behind it.
+        `hardware_msi`: an untranslated MSI range, first and last byte. `translates_msi`: a virtio-iommu of an Arm machine, with doorbells
+        behind it.
         """
         if name in self._units:
             raise ValueError(f"there is a unit {name!r} already; choose another name")

@@ -19,10 +19,10 @@ BLOCKED = {
 }
 #: Since when the line has which form: (first kernel, form, the commit that gave it). Source: dmar_fault_do_one, drivers/iommu/intel/dmar.c.
 FORMS = (
-    ("5.15", "DMAR: [INTR-REMAP] Request device [{bus}:{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}", "0b482d0c75bf"),
-    ("5.14", "DMAR: [INTR-REMAP] Request device [0x{bus}:0x{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}", "719a19335692"),
-    ("4.7", "DMAR: [INTR-REMAP] Request device [{bus}:{rest}] fault index {index} [fault reason {reason:02}] {words}", "a0fe14d7dcf5"),
-    ("4.4", "DMAR: INTR-REMAP: Request device [[{bus}:{rest}] fault index {index}\nINTR-REMAP:[fault reason {reason:02}] {words}", ""),
+    ("5.15", "[INTR-REMAP] Request device [{bus}:{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}", "0b482d0c75bf"),
+    ("5.14", "[INTR-REMAP] Request device [0x{bus}:0x{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}", "719a19335692"),
+    ("4.7", "[INTR-REMAP] Request device [{bus}:{rest}] fault index {index} [fault reason {reason:02}] {words}", "a0fe14d7dcf5"),
+    ("4.4", "INTR-REMAP: Request device [[{bus}:{rest}] fault index {index}\nINTR-REMAP:[fault reason {reason:02}] {words}", ""),
 )  # fmt: skip
 
 
@@ -51,4 +51,4 @@ def interrupt_fault(kernel: Kernel, device: str, reason: int, entry: int | None)
     """
     _, bus, rest = device.split(":")
     form = next(form for since, form, _ in FORMS if kernel.landed(since))
-    return form.format(bus=bus, rest=rest, index=".." if entry is None else f"{entry:x}", reason=reason, words=BLOCKED[reason])
+    return "DMAR: " + form.format(bus=bus, rest=rest, index=".." if entry is None else f"{entry:x}", reason=reason, words=BLOCKED[reason])
