@@ -123,3 +123,12 @@ def test_the_experiment_loads_the_file_that_was_given(tmp_path, capsys):
     assert f'vl.load("{path}", kernel="6.12")' in said
     with pytest.raises(vl.VfioError, match="EINVAL"):
         exec(experiment(said), {})
+
+
+@pytest.mark.parametrize("machine", ["intel-vtd-39bit", "amd-vi-server", "amd-matisse-desktop"])
+def test_no_bridge_is_proposed_as_the_device_to_try_it_with(machine):
+    host = vl.load(machine)
+    found = explain_map(parse_dma_map_error("vfio_dma_map(0x1, 0xfee00000, 0x1000, 0x7f0000000000) = -22 (Invalid argument)"), host)
+    tried = [host.machine.topology[case.device] for case in found.cases]
+    assert tried != []
+    assert [] == [function.bdf for function in tried if (function.class_code or 0) >> 16 == 0x06]

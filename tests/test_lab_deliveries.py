@@ -6,7 +6,7 @@ import ipywidgets
 import pytest
 
 import vfiolab as vl
-from vfiolab.course.hotplug import hotplug_host
+from vfiolab.course.hotplug import hotplug_host, region_answers
 from vfiolab.experiments import carry_out
 from vfiolab.lab import HotAddLab, Stepper, WindowLab, hotadd, window
 from vfiolab.lab.hotadd import HotAddRun
@@ -172,6 +172,11 @@ def test_a_refused_hot_add_shows_the_newcomer_and_what_was_in_its_way():
     assert ["user", "D1"] == [lane.name for lane in picture.lanes]
     assert "EINVAL" == picture.lanes[1].domain.refused
     assert [(0xFEE00000, 0xFEEFFFFF)] == [(row.start, row.last) for row in picture.rows() if row.kind == "conflict"]
+
+
+def test_on_amd_vi_reserved_is_the_hypertransport_range_and_bars_nobody_while_firmwares_demand_is_direct():
+    rows = {row["printed as"]: (row["6.1"], row["6.12"]) for row in region_answers("6.1", "6.12") if row["IOMMU"] == "AMD-Vi"}
+    assert {"direct": ("joins, a hole", "EINVAL"), "reserved": ("joins, a hole", "joins, a hole")} == rows
 
 
 # what holds of all three

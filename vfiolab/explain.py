@@ -18,6 +18,7 @@ from vfiolab.model.errors import NAMES, STRERROR, KernelCrashError, NotModelledE
 from vfiolab.model.type1 import Type1
 from vfiolab.readers.qemu import DmaMapError
 
+BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user
 Refusal = VfioError | KernelCrashError | NotModelledError
 
 __all__ = ["Case", "Explanation", "explain_map"]
@@ -167,7 +168,7 @@ def _kinds(host: Host) -> list[IommuGroup]:
     seen: dict[tuple[object, object], IommuGroup] = {}
     for group in host.groups:
         functions = [host.machine.topology[device] for device in group.devices if device in host.machine.topology]
-        ordinary = [function.bdf for function in functions if not function.is_bridge]
+        ordinary = [function.bdf for function in functions if not function.is_bridge and (function.class_code or 0) >> 16 != BRIDGE_CLASS]
         if ordinary and group.unit is not None and not group.native:
             key = (group.unit.name, group.reserved)
             seen.setdefault(key, IommuGroup(group.id, sorted(ordinary, key=group.devices.index), group.unit))

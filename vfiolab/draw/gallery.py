@@ -37,7 +37,7 @@ EXHIBITS = (
     Exhibit(
         "two-domains",
         "One address space, two domains",
-        "A container is one I/O address space. Two SMMUs cannot share a page table, so type1 keeps a domain for each and "
+        "A container is one I/O address space. The driver ties a domain to one SMMU, so type1 keeps a domain for each and "
         "mirrors every mapping into both. The mappings are the same everywhere; the aperture and the doorbell page are not.",
         "iova_map(container)",
         examples.two_domains,

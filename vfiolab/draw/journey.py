@@ -53,7 +53,7 @@ class _Journey:
         else:
             self.column()
         if any(step.rests for step in self.steps):
-            page.note("[reading]: read in kernel source, no recording shows it. [inference]: no rule of the kernel decides it.")
+            page.note("[reading]: read in the kernel's source or documentation, no recording shows it. [inference]: no rule of the kernel decides it.")
         table = [_row(n, step) for n, step in enumerate(self.steps, 1)]
         told = " ".join(f"{n}. {step.place}: {step.why}{mark(step)}." for n, step in enumerate(self.steps, 1))
         lines = [*fold(f"{title} - {said}")]

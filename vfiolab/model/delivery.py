@@ -1,7 +1,7 @@
 """One request of a device travels: over the bus, through its IOMMU or past it, to memory, a doorbell or nowhere.
 
 Each journey is a list of events, one a step, each with its reason. A step that no recording shows says what it rests on: `reading` of
-kernel source, or `inference` about hardware that no kernel rule decides.
+the kernel's source or documentation, or `inference` about hardware that no kernel rule decides.
 """
 
 from __future__ import annotations
