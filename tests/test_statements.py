@@ -1,5 +1,8 @@
 """What notebooks and reasons say about kernels: each statement has a row with its evidence, and each row is about a statement."""
 
+import re
+
+import nbformat
 import pytest
 from tools import statements
 from tools.statements import Row
@@ -91,3 +94,27 @@ def test_the_tool_counts_by_kind_and_draws_the_same_for_the_same_seed(capsys):
 def test_the_tool_says_that_nothing_is_missing(capsys):
     assert 0 == statements.main(["--missing"])
     assert "none\n" == capsys.readouterr().out
+
+
+# The page of errata.
+
+
+CELLS = {path.name: {cell["id"] for cell in nbformat.read(path, 4).cells} for path in statements.NOTEBOOKS.glob("*.ipynb")}
+
+
+def errata():
+    lines = (statements.NOTEBOOKS / "errata.md").read_text(encoding="utf-8").splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    return [row for row in table if row[0] != "where"]
+
+
+def test_each_erratum_says_where_what_was_said_what_is_right_and_the_evidence():
+    assert errata() != []
+    assert [] == [row for row in errata() if len(row) != 4 or not all(row)]
+
+
+@pytest.mark.parametrize("row", errata(), ids=lambda row: row[1][:40])
+def test_each_link_of_an_erratum_leads_to_a_cell_and_each_recording_is_there(row):
+    for name, cell in re.findall(r"\]\(([\w-]+\.ipynb)#cell-id=([\w-]+)\)", row[0]):
+        assert cell in CELLS[name]
+    assert [] == [name for name in re.findall(r"recording ([\w.-]+)", row[3]) if not statements.resolves(Row("", "", "recording", name))]

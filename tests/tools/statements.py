@@ -17,6 +17,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,8 +65,14 @@ def sentences(text: str) -> Iterator[str]:
             yield from filter(None, ENDS.split(flat(block)))
 
 
-def texts() -> Iterator[tuple[str, str]]:
-    """Yield (where, sentence) of all that may name a kernel: notebooks' text cells, pages beside them, questions, outcomes of journeys."""
+@cache
+def texts() -> list[tuple[str, str]]:
+    """List (where, sentence) of all that may name a kernel."""
+    return list(_texts())
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Yield them: notebooks' text cells, pages beside them, questions, outcomes of journeys."""
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "markdown":

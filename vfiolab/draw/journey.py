@@ -23,6 +23,7 @@ WORDS = {
     "memory": "the user's memory", "corrupt": "the user's memory", "doorbell": "takes the message", "refused": "refused",
     "interrupt": "interrupt raised", "lost": "nothing arrives",
 }  # fmt: skip
+READING = "read in the kernel's source or documentation, no recording shows it"
 COLUMNS = ("step", "place", "what", "bus address", "physical", "why", "rests on")
 
 
@@ -53,7 +54,7 @@ class _Journey:
         else:
             self.column()
         if any(step.rests for step in self.steps):
-            page.note("[reading]: read in the kernel's source or documentation, no recording shows it. [inference]: no rule of the kernel decides it.")
+            page.note(f"[reading]: {READING}. [inference]: no rule of the kernel decides it.")
         table = [_row(n, step) for n, step in enumerate(self.steps, 1)]
         told = " ".join(f"{n}. {step.place}: {step.why}{mark(step)}." for n, step in enumerate(self.steps, 1))
         lines = [*fold(f"{title} - {said}")]

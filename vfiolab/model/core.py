@@ -90,7 +90,7 @@ def _native(group: IommuGroup) -> str | None:
 
 
 def rmrr_locked(group: IommuGroup) -> str | None:
-    """Say why VT-d (up to 6.2) refuses to move this group out of its default domain, None if it does not."""
+    """Say why VT-d (up to 6.5) refuses to move this group out of its default domain, None if it does not."""
     if group.unit is None or group.unit.kind != "intel-vtd" or not group.has_direct:
         return None
     region = next(region.span for region in group.firmware if region.kind == "direct")
@@ -191,7 +191,7 @@ class IommuCore:
         return errno
 
     def why_refused(self, group: IommuGroup) -> str | None:
-        """Say why the unit's driver refuses every domain for this group (VT-d up to 6.2: RMRR), None if it does not."""
+        """Say why the unit's driver refuses every domain for this group (VT-d up to 6.5: RMRR), None if it does not."""
         return None if self.kernel.has("intel_no_rmrr_lock") else rmrr_locked(group)
 
     def _configure(self, domain: Domain, unit: IommuUnit) -> None:

@@ -1,6 +1,6 @@
 """The mappings of a container, in the red-black tree that type1 keeps them in.
 
-The tree's shape is part of the kernel's behaviour: up to 5.11 UNMAP takes whichever mapping a root-first search meets, and up to 6.13 a
+The tree's shape is part of the kernel's behaviour: up to 5.11 UNMAP takes whichever mapping a root-first search meets, and up to 6.17 a
 mapping that ends at 2^64 has end 0 and hides what is left of it. So this is a red-black tree with the textbook insertion and deletion that
 Linux uses, keyed by iova (vfio_link_dma, vfio_find_dma, vfio_find_dma_first_node, drivers/vfio/vfio_iommu_type1.c).
 """
@@ -68,7 +68,7 @@ class Dma:
 
 
 class DmaTree:
-    """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.13 do."""
+    """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.17 do."""
 
     __slots__ = ("_count", "_root", "_wraps")
 

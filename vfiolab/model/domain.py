@@ -218,7 +218,7 @@ class Domain:
         return -ERRNO["EINVAL" if newer else "EFAULT"] if self._highest > 1 << unit.width else 0
 
     def join(self, group: IommuGroup) -> None:
-        """Take a group in; a first one gives the domain its unit, a later one may narrow it (VT-d up to 6.13)."""
+        """Take a group in; a first one gives the domain its unit, a later one may narrow it (VT-d up to 6.12)."""
         self.groups.append(group)
         unit = group.unit
         assert unit is not None
@@ -233,7 +233,7 @@ class Domain:
         return f"Domain(D{self.number}, {units}, groups [{groups}], {len(self)} mappings)"
 
     def _check(self) -> None:
-        # Kernels up to 6.13 do not find a mapping that ends at 2^64, and let others overlap it.
+        # Kernels up to 6.17 do not find a mapping that ends at 2^64, and let others overlap it.
         blind = not self.kernel.has("inclusive_ends") and any(run.iova + run.size == U64 for run in self._table.values())
         end = 0
         for iova in self._in_order():
