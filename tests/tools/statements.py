@@ -140,7 +140,7 @@ def _recorded(name: str) -> bool:
 def counted() -> list[Row]:
     """List every statement with its evidence: the rows, and the switches of the version table."""
     switches = [
-        Row(f"switch {one.name}", one.what, "recording" if one.evidence == "recording" else "function", f"{one.source}, {one.landed}")
+        Row(f"switch {one.name}", one.what, one.evidence if one.evidence in KINDS else "function", f"{one.source}, {one.landed}")
         for one in SWITCHES.values()
     ]
     return [*rows(), *switches]
