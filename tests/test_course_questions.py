@@ -8,6 +8,7 @@ from tools import notebooks
 
 from vfiolab.course import ask
 from vfiolab.course.questions import questions
+from vfiolab.course.words import plain
 
 NAMES = sorted(questions())
 
@@ -27,6 +28,10 @@ def test_each_option_can_be_chosen_and_its_reveal_names_it_with_a_reason(name):
         words = str(guess.reveal(truth))
         assert f"you predicted {option}" in words
         assert len(words.splitlines()) == (2 if option == truth else 3)
+        entry = questions()[name]
+        assert plain(entry["because"] if option == truth else entry["why"][str(option)]) in words, (
+            "the reason is the one that the file gives"
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

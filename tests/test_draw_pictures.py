@@ -6,6 +6,9 @@ import pytest
 from draw_machines import Bench, arm_mixed, intel, intel_two_widths, scattered, smmu
 
 from vfiolab.draw import Box, Text, chain, change, compare, iova_map, observe, timeline, to_text, topology
+from vfiolab.draw.layout import percent
+from vfiolab.draw.measure import text_width
+from vfiolab.draw.page import card
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
 
@@ -29,6 +32,36 @@ def opened(host):
     container.set_iommu(3)
     container.map_dma(0x40000000, 1 << 30, process.memory.mmap(1 << 30), name="guest RAM")
     return container, second
+
+
+# cards
+
+
+def test_words_on_a_card_end_before_its_edge_and_what_is_cut_says_so():
+    shapes, _ = card(10, 0, 120, [("0000:01:00.0 a device with a very long name", "ink", False), ("short", "ink", True)])
+    box, long, short = shapes
+    assert long.text.startswith("0000:01:00.0")
+    assert long.text.endswith("…")
+    assert long.x + text_width(long.text, long.size) <= box.x + box.width
+    assert "short" == short.text
+
+
+@pytest.mark.parametrize("width", [320, 640, 1000])
+def test_no_words_run_out_of_a_card(width):
+    m = MachineBuilder("long names")
+    a = m.unit("an-iommu-with-a-name-that-is-longer-than-any-card-is-wide-at-any-width-of-the-page", kind="arm-smmu-v3")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=a))
+    m.endpoint("21:00.0", below=m.root_port("20:01.0", unit=a))
+    host = m.host("6.12")
+    container, _ = opened(host)
+    for picture in (chain(container, width=width), topology(host, width=width)):
+        boxes = [shape for shape in picture.shapes if isinstance(shape, Box) and shape.width > 40 and shape.height >= 20]
+        assert boxes
+        for text in (shape for shape in picture.shapes if isinstance(shape, Text)):
+            on = [b for b in boxes if b.x <= text.x < b.x + b.width and b.y <= text.y <= b.y + b.height]
+            for box in on[-1:]:
+                left = text.x - (text_width(text.text, text.size) / 2 if text.anchor == "middle" else 0)
+                assert left + text_width(text.text, text.size) <= box.x + box.width + 1, text.text
 
 
 # chain
@@ -304,3 +337,23 @@ def test_every_picture_says_in_words_and_in_eighty_columns_what_it_shows():
     for picture in (chain(container), timeline(host.log), compare(host.log, host.log), topology(host)):
         assert len(picture.description) > 40
         assert max(map(len, to_text(picture).splitlines())) <= 80
+
+
+# shares in words
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "words"),
+    [
+        (0, 7, "0 %"),
+        (1, 101, "<1 %"),
+        (1, 100, "1 %"),
+        (4, 100, "4 %"),
+        (99, 100, "99 %"),
+        (995, 1000, ">99 %"),
+        (10**9 - 1, 10**9, ">99 %"),
+        (7, 7, "100 %"),
+    ],
+)
+def test_a_share_is_none_or_all_only_where_it_is(part, whole, words):
+    assert words == percent(part, whole)

@@ -82,6 +82,35 @@ def test_the_proposal_of_2025_makes_an_open_switch_one_group():
     assert ["00:01.0", "01:00.0 02:00.0 02:03.0 03:00.0 04:00.0"] == groups(*switch(ON, None), proposal_2025=True)
 
 
+def test_one_port_without_isolation_opens_the_whole_switch_by_the_proposal_of_2025():
+    one_open = [f for f in switch(ON, ON) if f.bdf != "0000:02:00.0"] + [fn("02:00.0", "downstream", secondary=3)]
+    assert ["00:01.0", "01:00.0", "02:00.0 03:00.0", "02:03.0", "04:00.0"] == groups(*one_open)
+    assert ["00:01.0", "01:00.0 02:00.0 02:03.0 03:00.0 04:00.0"] == groups(*one_open, proposal_2025=True)
+
+
+def nested(inner_acs):
+    """A switch without isolation; below one of its ports another switch, and below the other a card of two functions."""
+    return [
+        *switch(ON, None)[:4],
+        fn("03:00.0", "upstream", secondary=5),
+        fn("05:00.0", "downstream", secondary=6, acs=inner_acs),
+        fn("06:00.0"),
+        fn("04:00.0", multifunction=True),
+        fn("04:00.1"),
+    ]
+
+
+def test_the_proposal_of_2025_takes_in_every_level_below_the_switch():
+    everything = "01:00.0 02:00.0 02:03.0 03:00.0 04:00.0 04:00.1 05:00.0 06:00.0"
+    assert [["00:01.0", everything]] * 2 == [groups(*nested(acs), proposal_2025=True) for acs in (ON, None)]
+
+
+def test_the_proposal_of_2025_moves_a_group_as_a_whole_and_each_member_keeps_its_own_reason():
+    found = iommu_groups(Topology(nested(ON)), Kernel("6.12"), GroupingOptions(proposal_2025=True))
+    steps = {bdf.removeprefix("0000:"): reason.step for bdf, reason in found.reasons.items()}
+    assert ("proposal", "path", "path") == (steps["02:03.0"], steps["04:00.0"], steps["04:00.1"])
+
+
 def test_the_proposal_of_2025_leaves_an_isolating_switch_as_it_is():
     assert groups(*switch(ON, ON)) == groups(*switch(ON, ON), proposal_2025=True)
 
@@ -312,6 +341,14 @@ def test_a_name_that_also_stands_for_ids_with_a_rule_is_taken_as_one_of_them_and
 def test_an_unknown_id_of_a_maker_with_rules_is_named_as_an_assumption():
     found = iommu_groups(Topology([rp("00:1c.0", 1, vendor=INTEL), fn("01:00.0")]))
     assert any("0000:00:1c.0: its device id is not known" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("known", [{}, {"candidates": (0x8C10, 0x8C12)}], ids=["no id", "a name of two ids"])
+def test_a_rule_for_ports_is_no_assumption_about_a_card_of_the_same_maker(known):
+    card = [fn("01:00.0", vendor=INTEL, class_code=0x010000, multifunction=True, **known), fn("01:00.1")]
+    found = iommu_groups(Topology([rp("00:1c.0", 1, ON), *card]))
+    assert 2 == len(found.groups)
+    assert [] == [warning for warning in found.warnings if "intel-pch-port" in warning or "intel-wide-registers" in warning]
 
 
 # Who takes part

@@ -9,10 +9,12 @@ import sys
 
 import pytest
 from pci_bytes import sysfs_tree
-from real_machines import NAMES, listing, machine, partition, recorded_devices, without_groups
+from real_machines import NAMES, kernel, listing, machine, partition, recorded_devices, without_groups
 
 from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
+from vfiolab.commands.groups import merge_warnings
+from vfiolab.model.grouping import iommu_groups
 from vfiolab.readers import sysfs
 
 
@@ -38,6 +40,9 @@ def test_json_holds_groups_in_order_and_warnings(name, capsys):
     assert ["groups", "warnings"] == list(answer)
     recorded = machine(name)
     assert partition(recorded.recorded) == partition(answer["groups"], recorded_devices(recorded))
+    computed = iommu_groups(recorded.topology, kernel(recorded), participants=recorded.participants)
+    assert list(map(list, computed.groups)) == answer["groups"], "members too stand in the order in which Linux adds them"
+    assert set(merge_warnings(list(computed.warnings))) <= set(answer["warnings"])
 
 
 def test_a_difference_is_named_and_ends_in_1(tmp_path, capsys):

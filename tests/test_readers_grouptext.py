@@ -69,7 +69,17 @@ def test_boot_messages_tell_the_kernel_and_the_iommu():
 @pytest.mark.parametrize(
     ("line", "fact"),
     [
+        ("DMAR: IOMMU enabled", "Intel VT-d is turned on by the boot parameter"),
+        ("DMAR: Intel(R) Virtualization Technology for Directed I/O", "Intel VT-d is in use"),
+        ("DMAR-IR: Enabled IRQ remapping in x2apic mode", "interrupt remapping is on (Intel)"),
+        ("AMD-Vi: Interrupt remapping enabled", "interrupt remapping is on (AMD)"),
         ("AMD-Vi: Found IOMMU cap 0x40", "AMD-Vi is in use"),
+        ("arm-smmu 5000000.iommu: SMMUv2 with:", "an Arm SMMU is in use"),
+        ("pci 0000:00:1c.0: Failed to enable Intel PCH ACS quirk", "Linux could NOT program Intel PCH root ports to isolate"),
+        (
+            "pci 0000:00:1c.0: Intel SPT PCH root port ACS workaround enabled",
+            "Linux turned on ACS of Intel root ports at offset 8",
+        ),
         ("arm-smmu-v3 arm-smmu-v3.0.auto: ias 44-bit, oas 44-bit (features 0x1)", "an Arm SMMUv3 is in use"),
         (
             "pci 0000:00:1c.0: Intel PCH root port ACS workaround enabled",

@@ -35,6 +35,26 @@ def one():
     return bench.attach(bench.group(1))
 
 
+def test_a_group_that_left_clears_nothing_where_it_was():
+    m = MachineBuilder("two groups")
+    unit = m.unit("dmar0", kind="intel-vtd")
+    for bus in (1, 2):
+        m.endpoint(f"0{bus}:00.0", below=m.root_port(f"00:0{bus}.0", unit=unit))
+    host = m.host("6.12")
+    process = host.process
+    stays, moves = process.open_group("0000:01:00.0"), process.open_group("0000:02:00.0")
+    first, second = process.open_container(), process.open_container()
+    stays.set_container(first)
+    moves.set_container(first)
+    first.set_iommu(3)
+    moves.unset_container()
+    moves.set_container(second)
+    with pytest.raises(VfioError):
+        first.map_dma(0xFEE00000, 4096, process.memory.mmap(4096))
+    moves.unset_container()
+    assert [0xFEE00000] == [start for start, _ in refused(iova_map(first, log=host.log))]
+
+
 @pytest.fixture
 def kept_out(one):
     return crossing(one.map("1T", "1G", "guest RAM"), one.group(2, 1))
@@ -46,6 +66,13 @@ def test_a_map_that_succeeds_clears_what_was_refused_before(one):
     assert [] == refused(scene)
     assert 1 << 48 == scene.layout.window[1], "nor does it keep the scale"
     assert "Not drawn: 1 map refused before the last change." in scene.description
+
+
+def test_of_many_refused_maps_the_last_three_are_drawn(one):
+    for page in range(5):
+        one.map(0xFEE00000 + page * 4096, "4K")
+    scene = iova_map(one, log=one.log)
+    assert [0xFEE02000, 0xFEE03000, 0xFEE04000] == sorted(start for start, _ in refused(scene))
 
 
 def test_a_map_that_is_refused_clears_nothing(one):

@@ -82,10 +82,12 @@ class AcsQuirk:
         """Return whether the row could be about a function whose device id nobody recorded."""
         if function.vendor != self.vendor or function.device is not None or self.devices is None:
             return False
+        if self.kinds is not None and function.kind not in self.kinds:
+            return False
         if function.candidates:
             return any(_has(self.devices, device) for device in function.candidates)
         if self.kinds is not None:
-            return function.kind in self.kinds
+            return True
         return function.express_type is not None and (function.class_code or 0x020000) >> 16 == 0x02
 
 

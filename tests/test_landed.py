@@ -1,0 +1,180 @@
+"""When each change landed, by behaviour: an older kernel answers in the old way, a newer one in the new way, and neither is in doubt.
+
+The two versions of a row are trees (or recorded kernels) that were looked at for this change. An interval of the tables that is narrower
+still agrees with its row; one that was moved does not.
+"""
+
+from __future__ import annotations
+
+import pytest
+from test_version_switches import PROBES
+
+from vfiolab.model.acs import AcsTester
+from vfiolab.model.aliases import AliasFinder
+from vfiolab.model.bootparams import apply_acs_parameters
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci import Acs, Function, Topology
+from vfiolab.model.quirks import ACS_QUIRKS, ALIAS_QUIRKS
+from vfiolab.model.switches import SWITCHES
+
+# switch: (a kernel without, a kernel with)
+LANDED = {
+    "info_pgsizes_flag": ("4.4", "4.5"),
+    "copy_back_efault": ("4.4", "4.5"),
+    "info_iova_ranges": ("5.3", "5.4"),
+    "info_migration": ("5.7", "5.8"),
+    "info_dma_avail": ("5.9", "5.10"),
+    "info_caps_padded": ("6.2", "6.6"),
+    "noiommu": ("4.4", "4.5"),
+    "dma_ownership": ("5.17", "5.19"),
+    "negative_fd_ebadf": ("5.19", "6.1"),
+    "group_can_die": ("5.19", "6.1"),
+    "last_unbind_blocks": ("4.4", "5.10"),
+    "wrong_fd_ebadfd": ("6.1", "6.2"),
+    "probe_errno_reaches_bind": ("5.10", "6.1"),
+    "direct_blocks_ownership": ("6.2", "6.6"),
+    "needs_coherent_iommu": ("5.17", "5.19"),
+    "reserved_regions": ("4.10", "4.11"),
+    "smmu_msi_not_remapped": ("4.10", "4.11"),
+    "arm_hardware_msi": ("4.12", "4.15"),
+    "hw_msi_overrides_sw_msi": ("4.12", "4.15"),
+    "isolated_msi_per_group": ("6.2", "6.6"),
+    "direct_relaxable": ("4.19", "5.3"),
+    "touching_regions_merge": ("5.3", "5.4"),
+    "valid_iova": ("5.3", "5.4"),
+    "enforced_coherency": ("5.17", "5.19"),
+    "no_nesting": ("6.12", "6.13"),
+    "no_superpage_probe": ("6.13", "6.19"),
+    "probe_in_valid_iova": ("6.1", "6.2"),
+    "attach_needs_valid_vaddr": ("5.19", "6.1"),
+    "smmu_other_unit_einval": ("6.1", "6.12"),
+    "smmu_nesting_eperm": ("6.1", "6.12"),
+    "intel_nesting_einval": ("5.10", "6.1"),
+    "intel_nesting_enodev": ("4.4", "5.10"),
+    "intel_aperture_by_width": ("5.9", "5.10"),
+    "intel_real_page_sizes": ("5.12", "5.15"),
+    "intel_page_sizes_per_unit": ("6.12", "6.13"),
+    "intel_attach_einval": ("6.1", "6.2"),
+    "intel_domain_fixed": ("6.13", "6.19"),
+    "intel_no_rmrr_lock": ("6.2", "6.6"),
+    "amd_v1_to_2_51": ("6.1", "6.12"),
+    "dma_entry_limit": ("4.19", "5.3"),
+    "vaddr_update": ("5.11", "5.12"),
+    "update_vaddr_needs_backend": ("5.19", "6.1"),
+    "wrap_eoverflow": ("6.13", "6.19"),
+    "inclusive_ends": ("6.13", "6.19"),
+    "unmap_wrap_check": ("4.12", "4.15"),
+    "unmap_may_end_at_top": ("4.19", "5.3"),
+    "unmap_all": ("5.11", "5.12"),
+    "unmap_in_iova_order": ("5.11", "5.12"),
+    "dirty_tracking": ("5.7", "5.8"),
+    "msi_two_phase": ("4.19", "5.3"),
+    "refused_block_masks": ("6.1", "6.12"),
+    "dynamic_msix_its": ("6.12", "7.3"),
+}
+# Where another rule hides the change from its probe at that version.
+HIDDEN = {
+    ("needs_coherent_iommu", "5.19"): "before 6.1 the bind file answers ENODEV, whatever the probe said",
+    ("intel_no_rmrr_lock", "6.6"): "from 6.6 on a direct region blocks ownership, before the attach is reached",
+    ("direct_relaxable", "4.19"): "before 5.4 no region stands in the way of a map",
+}
+BOOT = {"disable_acs_redir": ("0000:00:01.0", "4.17", "4.19"), "config_acs": ("0000000@0000:00:01.0", "6.6", "6.12")}
+# (vendor, device, kind of function, a kernel without the rule, one with it)
+ISOLATION = [
+    (0x8086, 0x9999, "rc-endpoint", "5.4", "5.7"),
+    (0x8086, 0xA110, "root-port", "4.6", "4.7"),
+    (0x8086, 0xA290, "root-port", "4.9", "4.19"),
+    (0x8086, 0x9D10, "root-port", "4.12", "4.19"),
+    (0x177D, 0xA000, "root-port", "4.5", "4.6"),
+    (0x177D, 0xA026, "endpoint", "4.5", "4.6"),
+    (0x10E8, 0xE004, "root-port", "4.12", "4.15"),
+    (0x1DEF, 0xE005, "root-port", "4.17", "4.19"),
+    (0x14E4, 0xD714, "root-port", "5.3", "5.4"),
+    (0x0014, 0x3C09, "root-port", "6.13", "6.19"),
+    (0x1C36, 0x0031, "root-port", "5.3", "5.4"),
+    (0x1D17, 0x3038, "endpoint", "5.4", "5.7"),
+    (0x1D17, 0x0710, "root-port", "5.4", "5.7"),
+    (0x1D17, 0x9999, "root-port", "5.4", "5.7"),
+    (0x1957, 0x8D80, "root-port", "5.12", "5.15"),
+    (0x8088, 0x0100, "endpoint", "6.2", "6.6"),
+    (0x8088, 0x5010, "endpoint", "6.12", "6.19"),
+    (0x8088, 0x9999, "endpoint", "6.2", "6.6"),
+]
+ALIASES = [
+    (0x6766, 0x3D40, "6.1", "6.12"),
+    (0x8086, 0x2260, "4.6", "4.7"),
+    (0x8086, 0x2954, "5.4", "5.7"),
+    (0x10B5, 0x87B0, "5.4", "5.7"),
+]
+TRANSLATING_ROOT = (0x14E4, 0x9000)
+
+
+def ids(row):
+    return f"{row[0]:04x}:{row[1]:04x}"
+
+
+@pytest.mark.parametrize(("name", "versions"), LANDED.items(), ids=LANDED)
+def test_a_change_shows_in_the_kernel_that_has_it_and_not_in_the_one_before(name, versions):
+    _, ask, on, off = PROBES[name]
+    for version, there in zip(versions, (False, True), strict=True):
+        kernel = Kernel(version)
+        assert there is kernel.has(name)
+        assert [] == [doubt for doubt in kernel.doubts if SWITCHES[name].what in doubt]
+        if (name, version) not in HIDDEN:
+            assert (on if there else off) == ask(kernel)
+
+
+def test_every_switch_has_its_two_kernels():
+    assert set(SWITCHES) == set(LANDED)
+
+
+@pytest.mark.parametrize(("name", "row"), BOOT.items(), ids=BOOT)
+def test_a_boot_parameter_acts_in_the_kernel_that_knows_it_and_not_in_the_one_before(name, row):
+    value, without, known = row
+    port = Function(bdf="00:01.0", kind="root-port", acs=Acs(0x1D, 0x1D))
+    for version, there in ((without, False), (known, True)):
+        changed, warnings = apply_acs_parameters(Topology([port]), Kernel(version), **{name: value})
+        assert there is (changed[port.bdf].acs != port.acs)
+        assert there is not any("does not know it" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("row", ISOLATION, ids=ids)
+def test_a_rule_of_isolation_holds_in_the_kernel_that_has_it_and_not_in_the_one_before(row):
+    vendor, device, kind, without, known = row
+    function = Function(bdf="00:01.0", kind=kind, vendor=vendor, device=device, multifunction=True, acs=Acs(0x1D, 0))
+    before, after = (AcsTester(Topology([function]), Kernel(version)) for version in (without, known))
+    assert after.test(function.bdf).rule.startswith("quirk")
+    assert before.test(function.bdf).rule != after.test(function.bdf).rule
+    assert [{}, {}] == [before.doubts, after.doubts]
+
+
+@pytest.mark.parametrize("row", ALIASES, ids=ids)
+def test_an_alias_is_there_in_the_kernel_that_has_it_and_not_in_the_one_before(row):
+    vendor, device, without, known = row
+    function = Function(bdf="01:02.1", kind="endpoint", vendor=vendor, device=device)
+    for version, there in ((without, False), (known, True)):
+        finder = AliasFinder(Topology([function]), Kernel(version))
+        assert there is (len(list(finder.of(function.bdf))) > 1)
+        assert {} == finder.doubts
+
+
+@pytest.mark.parametrize(("version", "there"), [("4.11", False), ("4.12", True)])
+def test_a_root_that_translates_ends_the_aliases_from_4_12_on(version, there):
+    root = Function(bdf="00:01.0", kind="root-port", vendor=TRANSLATING_ROOT[0], device=TRANSLATING_ROOT[1], secondary=2, subordinate=3)
+    bridge = Function(bdf="02:00.0", kind="pcie-to-pci", secondary=3)
+    card = Function(bdf="03:00.0", kind="pci")
+    finder = AliasFinder(Topology([root, bridge, card]), Kernel(version))
+    assert {} == finder.doubts
+    assert there is finder._rewrites("translation-root", root)
+
+
+def test_every_dated_rule_for_devices_has_its_two_kernels_and_no_other_dates():
+    aliases = [(vendor, device, "endpoint", *kernels) for vendor, device, *kernels in ALIASES]
+    for table, rows in ((ACS_QUIRKS, ISOLATION), (ALIAS_QUIRKS, [*aliases, (*TRANSLATING_ROOT, "root-port", "4.11", "4.12")])):
+        for rule in table:
+            met = {
+                tuple(kernels)
+                for vendor, device, kind, *kernels in rows
+                if rule.matches(Function(bdf="00:01.0", kind=kind, vendor=vendor, device=device))
+            }
+            assert rule.first_seen is None or (rule.absent_in, rule.first_seen) in met, rule
