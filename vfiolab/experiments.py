@@ -18,6 +18,7 @@ from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table
 from vfiolab.model.delivery import OUTCOMES, Journey
 from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.iommu import SOFTWARE_MSI, X86_MSI
+from vfiolab.model.kernel import parse_version
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.msi import InterruptController
 from vfiolab.model.type1 import ALLOW_UNSAFE
@@ -126,8 +127,8 @@ def _forged(space: AddressSpace) -> Journey:
     space.attach(OTHER)
     space.enable_msi(DEVICE)
     space.enable_msi(OTHER, 2)
-    row = space.messages.rows[2]
-    return space.dma_write(DEVICE, int(row[2], 16), int(row[3], 16))
+    message = space.process.irqs[OTHER].messages[1]
+    return space.dma_write(DEVICE, message.address, message.data)
 
 
 EXPERIMENTS: dict[str, Callable[[AddressSpace], Journey]] = {
@@ -166,7 +167,7 @@ def _refusal_rests(host: ModelHost, error: VfioError) -> str:
 def _wanted(machine: str | None, kernel: str | None) -> Iterable[tuple[str, str, str]]:
     for name, kind in MACHINES.items():
         for version in KERNELS if kernel is None else (kernel,):
-            known = tuple(map(int, version.split("."))) >= tuple(map(int, kind.since.split(".")))
+            known = parse_version(version) >= parse_version(kind.since)
             if known and machine in (None, name):
                 yield from ((name, version, experiment) for experiment in EXPERIMENTS)
 

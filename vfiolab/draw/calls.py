@@ -68,7 +68,7 @@ def names_of(log: EventLog | None) -> dict[str, str]:
     """Return what each descriptor of a log stands for: `fd4` is group 3. One container alone needs no name."""
     names: dict[str, str] = {}
     containers: list[str] = []
-    for call in log.calls if log is not None else ():
+    for call in [log.calls[at] for at in log.landmarks] if log is not None else ():
         fd = f"fd{call.args.get('fd')}"
         if call.verb == "open_group" and "group" in call.output:
             names[fd] = f"group {call.output['group']}"

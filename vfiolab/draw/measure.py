@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 SAFETY = 1.05  # the reader's font may be a little wider than Helvetica
 MONO = 0.602
 _NARROW = {
@@ -12,6 +14,7 @@ _NARROW = {
     "Q": 778, "R": 722, "S": 667, "T": 611, "U": 722, "V": 667, "X": 667, "Y": 667, "Z": 611, "+": 584, "=": 584, "<": 584, ">": 584,
     "≈": 584, "→": 1000, "←": 1000, "✗": 790, "✓": 790, "≠": 584,
 }  # fmt: skip
+_THINNEST = min(_NARROW.values())
 
 
 def text_width(text: str, size: float, *, bold: bool = False, mono: bool = False) -> float:
@@ -32,13 +35,18 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, mono: bo
     >>> shorten("guest RAM below 4G", 60, 11), shorten("guest RAM", 12, 11)
     ('guest RA…', '')
     """
-    if text_width(text, size, bold=bold, mono=mono) <= room:
+    most = max(0, int(room / (size * (MONO if mono else SAFETY * _THINNEST / 1000)))) + 2  # what more letters there are cannot fit
+    start = text[:most]
+    if start == text and text_width(text, size, bold=bold, mono=mono) <= room:
         return text
-    for keep in range(len(text) - 1, least - 1, -1):
-        short = text[:keep].rstrip() + "…"
-        if text_width(short, size, bold=bold, mono=mono) <= room:
-            return short
-    return ""
+
+    def short(keep: int) -> str:
+        return start[:keep].rstrip() + "…"
+
+    fits = bisect_right(
+        range(least, min(len(start), len(text) - 1) + 1), room, key=lambda keep: text_width(short(keep), size, bold=bold, mono=mono)
+    )
+    return short(least + fits - 1) if fits else ""
 
 
 def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int = 4) -> list[str]:

@@ -44,22 +44,27 @@ class Newcomer:
 
 
 def calls_on(fd: int | None, log: EventLog | None) -> tuple[list[Call], list[Call]]:
-    """Return the calls of a log on one container (all, without a descriptor): those up to its last change, and those since."""
-    old: list[Call] = []
-    new: list[Call] = []
+    """Return the landmarks of a log that are on one container (all, without a descriptor): those up to its last change, and those since."""
+    found: list[tuple[int, Call]] = []
     inside: set[str] = set()
-    for call in log.calls if log is not None else ():
+    changed = -1
+    if log is None:
+        return [], []
+    for at in log.landmarks:
+        call = log.calls[at]
         if fd is not None and call.verb == "open_container" and call.args.get("fd") == fd:
-            old, new, inside = [], [], set()  # the descriptor's number is used again
+            found, inside, changed = [], set(), -1  # the descriptor's number is used again
         if fd is not None and not _is_on(call, f"fd{fd}", inside):
             continue
-        new.append(call)
+        found.append((at, call))
         if call.verb in CHANGES and call.error is None and not call.died:
-            old, new = old + new, []
+            changed = at
             if call.verb == "set_container":
                 inside.add(call.target)
             inside -= {call.target} if call.verb in MEMBERS else set()
-    return old, new
+    mapped = log.changed.values() if fd is None else (log.changed.get(f"fd{fd}", -1),)
+    changed = max((changed, *mapped))
+    return [call for at, call in found if at <= changed], [call for at, call in found if at > changed]
 
 
 def _is_on(call: Call, name: str, inside: set[str]) -> bool:

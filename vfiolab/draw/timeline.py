@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
 from vfiolab.draw.measure import shorten, text_width, wrap
@@ -21,16 +21,19 @@ def timeline(log: EventLog, *, last: int = 20, width: int = 900, questions: bool
 
     Calls that only ask (GET_INFO and the like) are left out unless `questions`.
     """
-    calls = [c for c in log.calls if questions or c.verb not in QUIET or c.error is not None]
-    shown = calls[-last:]
+    if last < 1:
+        raise ValueError(f"a timeline shows the last calls, 1 or more, not {last}")
+    told = (c for c in reversed(log.calls) if questions or c.verb not in QUIET or c.error is not None)
+    shown = list(islice(told, last))[::-1]
+    earlier = sum(n for (verb, refused), n in log.tally.items() if questions or verb not in QUIET or refused) - len(shown)
     domains = sorted({e.domain for c in shown for e in c.events if e.domain is not None})
     refused = sum(c.error is not None for c in shown)
     names = names_of(log)
     page = Page(max(width, LEAST_WIDTH))
     title = f"{count(len(shown), 'call')}" + (f" on {listed([f'D{d}' for d in domains])}" if domains else "")
     said = [f"Each line under a domain is one request to the IOMMU core, in order. {count(refused, 'call')} refused."]
-    if len(calls) > len(shown):
-        said.append(f"{len(calls) - len(shown):,} earlier calls are not shown.")
+    if earlier:
+        said.append(f"{earlier:,} earlier calls are not shown.")
     page.heading(title, " ".join(said))
     grid = _Grid(page, domains)
     for call in shown:
@@ -38,8 +41,8 @@ def timeline(log: EventLog, *, last: int = 20, width: int = 900, questions: bool
     grid.finish()
     page.y += 4
     table = [(str(n), call_words(c, names), c.result, "; ".join(_told(s) for s in steps(c))) for n, c in enumerate(shown, 1)]
-    told = " ".join(f"{call_words(c, names)}: {c.result}." for c in shown[:12])
-    return page.finish(title, f"{said[0]} {told}", ("number", "call", "answer", "events"), table, _lines(title, shown, names))
+    answers = " ".join(f"{call_words(c, names)}: {c.result}." for c in shown[:12])
+    return page.finish(title, f"{said[0]} {answers}", ("number", "call", "answer", "events"), table, _lines(title, shown, names))
 
 
 def _lines(title: str, calls: Sequence[Call], names: dict[str, str]) -> list[str]:

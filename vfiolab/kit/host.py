@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from vfiolab._paths import data_dir
+from vfiolab.kit.names import device_name
 from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
 from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
+from vfiolab.model.core import IommuGroup
 from vfiolab.model.grouping import GroupingOptions
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
@@ -17,7 +19,7 @@ from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci import Function
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Machine(ModelMachine):
     """A machine of the model whose `host` has the learner's verbs."""
 
@@ -47,6 +49,18 @@ class Host(ModelHost):
         """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
         return AddressSpace(self, kind)
 
+    def bind(self, device: str, driver: str = "vfio-pci") -> None:
+        """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos."""
+        super().bind(device_name(self, device), driver)
+
+    def unbind(self, device: str) -> None:
+        """Unbind a device from its driver."""
+        super().unbind(device_name(self, device))
+
+    def group_of(self, device: str) -> IommuGroup | None:
+        """Return a device's group, None if it has none."""
+        return super().group_of(device_name(self, device))
+
     def with_kernel(self, kernel: Kernel | str) -> Host:
         """Return the same machine, freshly booted with another kernel and the same options."""
         return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel), self.options)
@@ -62,6 +76,7 @@ class Host(ModelHost):
 
     def mates(self, device: str) -> Table:
         """List all devices of a device's group, with what they are (name, or vendor and device number) and their drivers."""
+        device = device_name(self, device)
         self.drivers.driver_of(device)
         group = self.group_of(device)
         known = self.machine.topology

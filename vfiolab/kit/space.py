@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from vfiolab.kit.journey import Journey
+from vfiolab.kit.names import device_name
 from vfiolab.kit.table import Table
 from vfiolab.model import delivery
 from vfiolab.model.address import Span, hexa, human_size, parse_size
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
     from vfiolab.draw.transcript import Transcript
     from vfiolab.model.compat import Compat
     from vfiolab.model.compat_checks import Area
-    from vfiolab.model.dmatree import Dma
+    from vfiolab.model.dmatree import Dma, DmaTree
 
 Size = int | str
 MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
+ACCESS = ("", "r", "w", "rw")
+MOST_NAMED = 20  # mappings that an error lists
 
 
 class AddressSpace:
@@ -51,6 +55,7 @@ class AddressSpace:
         self.host, self.kind = host, kind
         self.process = host.process
         self._first_call = len(host.log.calls)
+        self._files: dict[VfioGroup, Group] = {}  # where a group's descriptor was last met
         self.container: Container = self.process.open_container()
 
     # groups
@@ -73,11 +78,13 @@ class AddressSpace:
             raise
 
     def _attach_one(self, device: str, undo: ExitStack) -> None:
+        device = device_name(self.host, device)
         before = self.host.drivers.driver_of(device)
         if before not in VFIO_DRIVERS:
             undo.callback(self._put_back, device, before)
             self.host.bind(device)
         opened = self.process.open_group(device)
+        self._files[opened.vfio] = opened
         undo.callback(opened.close)
         first = not self.container.groups
         opened.set_container(self.container)
@@ -99,7 +106,7 @@ class AddressSpace:
         """Take the groups of these devices out: close their devices, UNSET_CONTAINER, close the group. ValueError if one is not inside."""
         groups = [self._group_of(device) for device in devices]
         for group in dict.fromkeys(groups):
-            for device in [file for file in self._open_devices() if file.vfio is group]:
+            for device in self._open_devices(group):
                 device.close()
             opened = self._descriptor(group)
             if opened is not None:
@@ -108,8 +115,13 @@ class AddressSpace:
 
     def _group_of(self, device: str) -> VfioGroup:
         """Return the group inside that holds a device."""
+        device = device_name(self.host, device)
         self.host.drivers.driver_of(device)
+        holder = self.host.group_of(device)
         inside = self.container.groups
+        known = self.host.drivers.groups.get(holder.id) if holder is not None else self.host.drivers.noiommu.get(device)
+        if known is not None and known.container is self.container.server:
+            return known
         found = next((group for group in inside if device in group.group.devices), None)
         if found is None:
             numbers = ", ".join(map(str, self.groups)) or "none"
@@ -118,11 +130,22 @@ class AddressSpace:
 
     def _descriptor(self, group: VfioGroup) -> Group | None:
         """Return the process's descriptor of a group; None if it was closed while a device holds the group here."""
-        return next((file for file in self.process.descriptors.values() if isinstance(file, Group) and file.vfio is group), None)
+        met = self._files.get(group)
+        if met is not None and met.is_open and met.process is self.process:
+            return met
+        files = self.process.descriptors.values()
+        met = next((file for file in files if isinstance(file, Group) and file.vfio is group), None)
+        if met is not None:
+            self._files[group] = met
+        else:
+            self._files.pop(group, None)
+        return met
 
-    def _open_devices(self) -> list[Device]:
-        """List the open devices of the groups inside, in the order in which they were opened."""
-        inside = self.container.groups
+    def _open_devices(self, *groups: VfioGroup) -> list[Device]:
+        """List the open devices of some groups, by default of all inside, in the order in which they were opened."""
+        inside = {group for group in groups or self.container.groups if any(group.devices_open.values())}
+        if not inside:
+            return []
         return [file for file in self.process.descriptors.values() if isinstance(file, Device) and file.vfio in inside]
 
     @property
@@ -132,12 +155,15 @@ class AddressSpace:
 
     def open(self, device: str) -> Device:
         """Open a device of a group inside (GROUP_GET_DEVICE_FD); while it is open, the same descriptor comes back."""
-        known = next((file for file in self._open_devices() if file.name == word("device", device)), None)
-        if known is not None:
-            return known
-        group = self._group_of(device)
+        name = device_name(self.host, word("device", device))
+        inside = self._group_of(name) if name in self.host.drivers else None
+        if inside is None or inside.devices_open.get(name):
+            known = next((file for file in self._open_devices() if file.name == name), None)
+            if known is not None:
+                return known
+        group = inside or self._group_of(name)
         opened = self._descriptor(group) or self.process.open_group(group.id)  # EBUSY, if another device holds the group
-        return opened.get_device_fd(device)
+        return opened.get_device_fd(name)
 
     def enable_msi(self, device: str, vectors: int = 1, *, index: int = 2) -> None:
         """Enable a device's MSI-X (index 2) or MSI (index 1) vectors: DEVICE_SET_IRQS."""
@@ -147,11 +173,11 @@ class AddressSpace:
     def messages(self) -> Table:
         """The message of each vector that a device of this address space has enabled: what it writes, and where."""
         rows = [
-            (device, vector, hexa(message.address), hexa(message.data), message.why)
+            (device, vector, message.address, message.data, message.why)
             for device in dict.fromkeys(file.name for file in self._open_devices())
             for vector, message in self._irqs(device).messages.items()
         ]
-        return Table(["device", "vector", "address", "data", "why"], rows)
+        return Table(["device", "vector", "address", "data", "why"], rows, {"address": hexa, "data": hexa})
 
     # mappings
 
@@ -180,8 +206,10 @@ class AddressSpace:
         if size is None:
             found = self._beginning_at(start)
             if found is None:
-                starts = ", ".join(hexa(dma.iova) for dma in self._dmas()) or "none"
-                raise ValueError(f"no mapping begins at {hexa(start)}; mappings begin at: {starts}. Give a size to unmap a range")
+                dmas: Iterable[Dma | Area] = self._dmas()
+                starts = [hexa(dma.iova) for dma in islice(dmas, MOST_NAMED + 1)]
+                listed = ", ".join(starts[:MOST_NAMED]) + (", and so on" if len(starts) > MOST_NAMED else "")
+                raise ValueError(f"no mapping begins at {hexa(start)}; mappings begin at: {listed or 'none'}. Give a size to unmap a range")
             return self.container.unmap_dma(start, found.size)
         return self.container.unmap_dma(start, parse_size(size))
 
@@ -197,31 +225,31 @@ class AddressSpace:
         backend = self.container.backend
         return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)
 
-    def _dmas(self) -> Sequence[Dma | Area]:
-        return list(self._backend.dmas) if self._backend else []
+    def _dmas(self) -> DmaTree | Sequence[Area]:
+        return self._backend.dmas if self._backend else ()
+
+    def _holding(self, iova: int) -> Dma | Area | None:
+        """Return the mapping that holds an iova: a search, which may miss it in type1's tree where old kernels overlap."""
+        if isinstance(self._backend, Type1):
+            return self._backend.dmas.find(iova, 1)
+        return next(self._backend.areas_in(iova, 1), None) if self._backend else None
 
     def _beginning_at(self, iova: int) -> Dma | Area | None:
-        """Return the mapping that begins at an iova: a search in type1's tree, which may meet another one where old kernels overlap."""
-        if isinstance(self._backend, Type1):
-            met = self._backend.dmas.find(iova, 1)
-            if met is not None and met.iova == iova:
-                return met
-        return next((dma for dma in self._dmas() if dma.iova == iova), None)
+        met = self._holding(iova)
+        if met is None or met.iova != iova:
+            met = next((dma for dma in self._overlapping() if dma.iova == iova), None)
+        return met
+
+    def _overlapping(self) -> Iterable[Dma | Area]:
+        """Return what a search may miss: nothing, unless a kernel that loses track of ends let mappings overlap; then all mappings."""
+        backend = self._backend
+        return backend.dmas if isinstance(backend, Type1) and backend.dmas.reaches_top else ()
 
     @property
     def mappings(self) -> Table:
-        """The user's mappings: range (inclusive), size, rights, name."""
-        rows = [
-            (
-                hexa(dma.iova),
-                hexa(dma.iova + dma.size - 1),
-                human_size(dma.size),
-                ("r" if dma.prot & 1 else "") + ("w" if dma.prot & 2 else ""),
-                dma.name,
-            )
-            for dma in self._dmas()
-        ]
-        return Table(["start", "end", "size", "rights", "name"], rows)
+        """The user's mappings: first and last byte, size in bytes, rights, name."""
+        rows = [(dma.iova, dma.iova + dma.size - 1, dma.size, ACCESS[dma.prot & 3], dma.name) for dma in self._dmas()]
+        return Table(["start", "end", "size", "rights", "name"], rows, {"start": hexa, "end": hexa, "size": human_size})
 
     @property
     def domains(self) -> list[Domain]:
@@ -240,7 +268,7 @@ class AddressSpace:
 
     def _owner(self, iova: int) -> str:
         """Name the user's memory at an iova: the mapping's label, or where it is mapped, and the offset."""
-        found = next((dma for dma in self._dmas() if dma.iova <= iova < dma.iova + dma.size), None)
+        found = self._holding(iova) or next((dma for dma in self._overlapping() if dma.iova <= iova < dma.iova + dma.size), None)
         if found is None:
             return ""
         return f"{found.name or f'the mapping at {hexa(found.iova)}'} + {hexa(iova - found.iova)}"
@@ -250,15 +278,17 @@ class AddressSpace:
 
         ValueError for an address or a size that no request has.
         """
+        device = device_name(self.host, device)
         args = (self.host, device, parse_size(iova), data, size)
         return Journey.of(delivery.write(*args, irqs=self._irqs(device), owner=self._owner))
 
     def dma_read(self, device: str, iova: int | str, size: int = 4) -> Journey:
         """Let a device read `size` bytes at a bus address, and see where they come from; errors as `dma_write`."""
-        return Journey.of(delivery.read(self.host, device, parse_size(iova), size, owner=self._owner))
+        return Journey.of(delivery.read(self.host, device_name(self.host, device), parse_size(iova), size, owner=self._owner))
 
     def raise_msi(self, device: str, vector: int = 0) -> Journey:
         """Let a device raise one of its vectors: it writes that vector's message. ValueError if the vector is not enabled."""
+        device = device_name(self.host, device)
         if vector not in self._irqs(device).messages:
             raise ValueError(f'vector {vector} of {device} is not enabled: space.enable_msi("{device}", {max(vector, 0) + 1}) enables it')
         return Journey.of(delivery.raise_msi(self.host, device, self._irqs(device), vector, owner=self._owner))

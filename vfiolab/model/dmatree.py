@@ -68,14 +68,19 @@ class Dma:
 
 
 class DmaTree:
-    """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.17 do."""
+    """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.17 do.
 
-    __slots__ = ("_count", "_root", "_wraps")
+    `size` is the bytes mapped. `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
+    """
+
+    __slots__ = ("_count", "_root", "_wraps", "reaches_top", "size")
 
     def __init__(self, *, wraps: bool) -> None:
         self._root: Dma | None = None
         self._wraps = wraps
         self._count = 0
+        self.size = 0
+        self.reaches_top = False
 
     def __len__(self) -> int:
         return self._count
@@ -156,6 +161,8 @@ class DmaTree:
         else:
             parent._right = new
         self._count += 1
+        self.size += new.size
+        self.reaches_top = self.reaches_top or not new._end
         self._fix_insert(new)
 
     def _fix_insert(self, node: Dma) -> None:
@@ -201,6 +208,7 @@ class DmaTree:
             self._replace(node, child)
         node._parent = node._left = node._right = None
         self._count -= 1
+        self.size -= node.size
         if not red:
             self._fix_remove(child, parent)
 
@@ -273,3 +281,4 @@ class DmaTree:
         starts = [dma.iova for dma in self]
         assert starts == sorted(starts), "the tree is out of order"
         assert len(starts) == self._count, f"{self._count} mappings counted, {len(starts)} found"
+        assert sum(dma.size for dma in self) == self.size, "the bytes mapped are miscounted"

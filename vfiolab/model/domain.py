@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from vfiolab.model.events import EventLog
 
 
+MOST_TOUCHED = 64  # changes of a table after which its order is sorted anew, for that is then cheaper than mending it
+
+
 class Mapping(NamedTuple):
     """One run of a domain's page table: `size` bytes at `iova` lead to `physical`; `prot` bits as in events."""
 
@@ -48,6 +51,7 @@ class Domain:
         "_log",
         "_order",
         "_table",
+        "_touched",
         "aperture",
         "coherent",
         "doorbells",
@@ -76,6 +80,7 @@ class Domain:
         self.doorbells: tuple[Doorbell, ...] = ()
         self._table: dict[int, Mapping] = {}
         self._order: list[int] | None = None
+        self._touched: list[int] = []
         self._highest = 0
 
     @property
@@ -94,9 +99,26 @@ class Domain:
         return iter([self._table[iova] for iova in self._in_order()])
 
     def _in_order(self) -> list[int]:
+        """Return the starts of the runs, ascending: sorted anew after many changes, mended after a few."""
         if self._order is None:
             self._order = sorted(self._table)
+        elif self._touched:
+            for iova in self._touched:
+                index = bisect_left(self._order, iova)
+                listed = index < len(self._order) and self._order[index] == iova
+                if listed and iova not in self._table:
+                    del self._order[index]
+                elif not listed and iova in self._table:
+                    self._order.insert(index, iova)
+        self._touched.clear()
         return self._order
+
+    def _touch(self, iova: int) -> None:
+        """Remember that a run came or went."""
+        if self._order is not None:
+            self._touched.append(iova)
+            if len(self._touched) > MOST_TOUCHED:
+                self._order = None
 
     def __len__(self) -> int:
         return len(self._table)
@@ -110,7 +132,7 @@ class Domain:
         errno = self.map_errno(iova, size)
         if not errno:
             self._table[iova] = Mapping(iova, size, physical, prot)
-            self._order = None
+            self._touch(iova)
             self._highest = max(self._highest, iova + size)
             self._log.add(Event("map", self.number, None, iova, size, prot))
         return errno
@@ -152,8 +174,8 @@ class Domain:
     def unmap(self, iova: int, size: int) -> None:
         """Unmap the runs that make up a range; KeyError if they do not tile it."""
         at = iova
-        self._order = None
         while at < iova + size:
+            self._touch(at)
             at += self._table.pop(at).size
         if self._highest == iova + size:
             self._highest = iova

@@ -127,17 +127,45 @@ class Running:
                 record.died = "not modelled"
             elif isinstance(error, (TypeError, ValueError)) and not running:
                 del self._log.calls[-1]
+                return
         if running:
             running[-1].events.extend(record.events)
+        else:
+            self._log.note(record)
+
+
+LANDMARKS = frozenset(
+    {"open_container", "open_group", "get_device_fd", "set_container", "unset_container", "close_group", "set_iommu"},
+)
 
 
 class EventLog:
-    """Every call in order, each with its events. Views and replay print this one list."""
+    """Every call in order, each with its events. Views and replay print this one list.
+
+    So that a view need not walk a long log, three facts of it are kept too. `landmarks` are the positions in `calls` where descriptors were
+    opened, groups joined or left, calls were refused or devices faulted. `changed` is the position of each descriptor's last successful map
+    or unmap. `tally` counts the calls by verb and whether they were refused.
+    """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._outside = Call("boot")
         self.running: list[Call] = []
+        self.landmarks: list[int] = []
+        self.changed: dict[str, int] = {}
+        self.tally: dict[tuple[str, bool], int] = {}
+        self._events = 0
+
+    def note(self, call: Call) -> None:
+        """Count a call that has ended, the last in the list, and remember where it stands."""
+        refused = call.error is not None
+        key = call.verb, refused
+        self.tally[key] = self.tally.get(key, 0) + 1
+        self._events += len(call.events)
+        if call.verb in ("map", "unmap") and not refused and not call.died:
+            self.changed[call.target] = len(self.calls) - 1
+        elif refused or call.verb in LANDMARKS or any(event.kind == "fault" for event in call.events):
+            self.landmarks.append(len(self.calls) - 1)
 
     def add(self, event: Event) -> None:
         """Record one event under the call that is running."""
@@ -160,8 +188,8 @@ class EventLog:
         return len(self.calls)
 
     def __repr__(self) -> str:
-        refused = sum(call.error is not None for call in self.calls)
-        return f"EventLog({len(self.calls)} calls, {refused} refused, {len(self.events)} events)"
+        refused = sum(count for (_, wrong), count in self.tally.items() if wrong)
+        return f"EventLog({len(self.calls)} calls, {refused} refused, {self._events} events)"
 
 
 def canonical(events: Iterable[Event]) -> list[Event]:

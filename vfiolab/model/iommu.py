@@ -203,8 +203,14 @@ class IommuUnit:
         return self.isolated_msi and not (self.exposed.intersection(devices or ()) if per_group else self.exposed)
 
     def __str__(self) -> str:
-        stage = f" stage {self.stage}" if self.stage else ""
-        return f"{self.name} ({self.kind}{stage}, {self.bits()}-bit)"
+        return f"{self.name} ({self._what})"
+
+    def __repr__(self) -> str:
+        return f"IommuUnit({self.name!r}, {self._what}, {len(self.devices)} devices)"
+
+    @property
+    def _what(self) -> str:
+        return f"{self.kind}{f' stage {self.stage}' if self.stage else ''}, {self.bits()}-bit"
 
 
 def restrict_page_sizes(hardware: int, page_size: int) -> int:
