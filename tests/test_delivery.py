@@ -510,3 +510,14 @@ def test_a_request_reaches_memory_exactly_where_the_page_table_and_the_rights_sa
         if allowed:
             assert trip.physical == run.physical + max(address, 0) - run.iova
     assert before == list(domain.mappings)
+
+
+@pytest.mark.parametrize(("address", "size"), [((1 << 64) - 1, 2), ((1 << 64) - 2, 4), ((1 << 64) - 3, 4), ((1 << 64) - 4, 5)])
+def test_a_request_that_runs_past_the_last_bus_address_is_none(address, size):
+    with pytest.raises(ValueError, match=rf"{size} bytes at 0x.* run past the last bus address, 2\^64 - 1"):
+        space().dma_write(NIC, address, size=size)
+
+
+def test_the_message_of_all_ones_goes_to_the_last_byte_of_the_bus_and_a_write_may_end_there():
+    it = space()
+    assert ["fault", "fault"] == [it.dma_write(NIC, address, 0xFFFF_FFFF).outcome for address in ((1 << 64) - 1, (1 << 64) - 4)]

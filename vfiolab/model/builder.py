@@ -46,7 +46,7 @@ class MachineBuilder:
         name: str,
         kind: str,
         *,
-        width: int = 48,
+        width: int | None = None,
         stage: int | None = None,
         page_sizes: int = 0x40201000,
         snoop_control: bool = False,
@@ -55,7 +55,7 @@ class MachineBuilder:
         hardware_msi: tuple[int, int] | None = None,
         translates_msi: bool = False,
     ) -> str:
-        """Add an IOMMU and return its name.
+        """Add an IOMMU and return its name. `width`: bits of an iova, by default 64 for AMD-Vi and 48 for the others.
 
         `hardware_msi`: an untranslated MSI range, first and last byte. `translates_msi`: a virtio-iommu of an Arm machine, with doorbells
         behind it.
@@ -65,7 +65,7 @@ class MachineBuilder:
         self._units[name] = IommuUnit(
             name=name,
             kind=kind,
-            width=64 if kind == "amd-vi" and width == 48 else width,
+            width=width if width is not None else 64 if kind == "amd-vi" else 48,
             stage=stage or (1 if kind == "arm-smmu-v3" else None),
             page_sizes=page_sizes,
             snoop_control=snoop_control,
@@ -160,9 +160,13 @@ class MachineBuilder:
             above = self._functions[parent]
             if above.secondary not in (None, bus):
                 raise ValueError(f"{name} is on bus {bus:02x}, but bus {above.secondary:02x} is below {parent}")
-            self._functions[parent] = replace(above, secondary=bus, subordinate=bus)
+            self._functions[parent] = replace(above, secondary=bus, subordinate=max(above.subordinate or 0, bus))
             self._widen(parent, bus)
             below = parent
+            if unit not in (None, self._behind[parent]):
+                raise ValueError(
+                    f"{name} is below {parent}, which is behind {self._behind[parent]}, and so it cannot be behind {unit}: leave unit out"
+                )
         owner = unit if unit is not None else self._behind.get(below or "")
         if owner is None or owner not in self._units:
             raise ValueError(f"{name} is behind no IOMMU unit; name one of {', '.join(self._units) or 'none yet: add one with unit()'}")

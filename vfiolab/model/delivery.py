@@ -20,7 +20,7 @@ from vfiolab.model.events import PROT_READ, PROT_WRITE, Event, EventLog
 from vfiolab.model.faultlog import blocked_reason, interrupt_fault
 from vfiolab.model.iommu import X86_MSI, IommuUnit
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.msi import FIRST_ARM_RECORDING, InterruptController, IrqState, Message
+from vfiolab.model.msi import ALL_ONES, FIRST_ARM_RECORDING, InterruptController, IrqState, Message
 from vfiolab.model.peers import turn
 
 __all__ = ["OUTCOMES", "PLACES", "Journey", "raise_msi", "read", "write"]
@@ -171,8 +171,10 @@ class _Trip:
     ) -> None:
         if not 0 < size <= 4096:
             raise ValueError(f"one request carries 1 to 4096 bytes, not {size!r}")
-        if not 0 <= address < U64 or address + size > U64 + 3:
+        if not 0 <= address < U64:
             raise ValueError(f"a bus address is 0 to 2^64 - 1, not {address!r}")
+        if address + size > U64 and (address, size) != (ALL_ONES, 4):  # the message of all ones goes to the last byte
+            raise ValueError(f"{size} bytes at {hexa(address)} run past the last bus address, 2^64 - 1")
         group = system.core.group_of(device)
         if device not in system.drivers.topology or (group is not None and group.emulated):
             raise ValueError(f"{device} is no PCI function of this host that does DMA of its own")

@@ -190,7 +190,15 @@ class Host:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What is uncertain here: assumptions of the machine file, and switches of this kernel that lie in a gap."""
-        return (*(note for note in self.machine.notes if note.startswith("assumed")), *self.kernel.doubts)
+        assumed = (note for note in self.machine.notes if note.startswith("assumed"))
+        return (*assumed, *filter(None, map(self._divided, self.groups)), *self.kernel.doubts)
+
+    def _divided(self, group: IommuGroup) -> str:
+        """Say that a group's devices are behind several units, of which the model knows the first device's only; empty if they are not."""
+        units = [unit.name for unit in self.machine.units if not unit.devices.isdisjoint(group.devices)]
+        if len(units) < 2 or group.unit is None:
+            return ""
+        return f"group {group.id} has devices behind {' and '.join(units)}: all are taken to be behind {group.unit.name}"
 
     def group_of(self, device: str) -> IommuGroup | None:
         """Return a device's group, None if it has none."""
