@@ -80,8 +80,31 @@ def device(**changes):
         (unit(page_sizes="4K"), "units[0].page_sizes"),
         (unit(width=[]), "units[0].width"),
         ({"groups": [{"id": "x", "devices": ["0000:01:00.0"]}]}, "groups[0].id"),
-        ({"groups": [{"id": 0, "devices": ["0000:01:00.0"], "reserved": [["0x0", "0xfff", "soft"]]}]}, "groups[0].reserved"),
-        ({"groups": [{"id": 0, "devices": ["0000:01:00.0"], "reserved": [["0x0", "0xfff"]]}]}, "groups[0].reserved"),
+        ({"groups": [{"id": 0, "devices": ["0000:01:00.0"], "reserved": [["0x0", "0xfff", "soft"]]}]}, "groups[0].reserved[0][2]"),
+        ({"groups": [{"id": 0, "devices": ["0000:01:00.0"], "reserved": [["0x0", "0xfff"]]}]}, "groups[0].reserved[0]"),
+        ({"groups": [{"id": 0}]}, "groups[0].devices"),
+        ({"groups": [{"id": 0, "devices": []}]}, "groups[0].devices"),
+        ({"groups": [{"id": -1, "devices": ["0000:01:00.0"]}]}, "groups[0].id"),
+        ({"groups": [{"id": 3, "devices": ["0000:01:00.0"]}, {"id": 3, "devices": ["0000:02:00.0"]}]}, "groups[1].id"),
+        ({"groups": [{"id": n, "devices": ["0000:01:00.0"]} for n in (0, 1)]}, "groups[1].devices[0]"),
+        ({"groups": [{"id": 0, "devices": ["0000:01:00.0"], "reserved": 5}]}, "groups[0].reserved"),
+        ({"units": [SMALL["units"][0], SMALL["units"][0] | {"width": 200}]}, "units[1].width"),
+        (unit(stage="two"), "units[0].stage"),
+        (unit(stage=3), "units[0].stage"),
+        (unit(page_sizes=-4096), "units[0].page_sizes"),
+        (unit(stage2_bits=[]), "units[0].stage2_bits"),
+        (unit(snoop_control="no"), "units[0].snoop_control"),
+        (unit(hardware_msi=["0x0", 1 << 70]), "units[0].hardware_msi[1]"),
+        (unit(kind="intel-vtd", width=39, aperture=["0x0", "0xffffffffffff"]), "units[0]"),
+        ({"memlock": -5}, "memlock"),
+        ({"page_size": 1 << 400}, "page_size"),
+        ({"params": {"vfio_iommu_type1.dma_entry_limit": "x"}}, "params.vfio_iommu_type1.dma_entry_limit"),
+        ({"arena": {"size": -1}}, "arena.size"),
+        ({"arena": {"size": 0}}, "arena"),
+        ({"arena": {"base": 0, "size": 0x2000, "ro_base": 0x1000}}, "arena"),
+        ({"emulated": ["mdev0", "mdev0"]}, "emulated[1]"),
+        ({"interrupts": {"controller": "gicv2m", "doorbell": 1 << 64}}, "interrupts.doorbell"),
+        (device(buses={"secondary": 256}), "devices[0].buses.secondary"),
         ({"groups": 5}, "groups"),
         ({"devices": 5}, "devices"),
         (device(bdf="nowhere"), "devices[0].bdf"),
@@ -106,6 +129,50 @@ def test_any_value_in_any_field_is_read_or_named(field, value):
         read_machine(text(**{field: value})).host()
     except InputError as error:
         assert "field '" in str(error)  # noqa: PT017 # whichever of the two it is
+
+
+def leaves(value, path=()):
+    """Yield the path of every value of a machine file."""
+    yield path
+    for step, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from leaves(one, (*path, step))
+
+
+def put(path, value):
+    """Return the small machine file with another value at a path, and the line on which that stands."""
+    data = json.loads(json.dumps(SMALL))
+    inner = data
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = "here"
+    line = next(n for n, one in enumerate(json.dumps(data, indent=1).splitlines(), 1) if '"here"' in one)
+    inner[path[-1]] = value
+    return json.dumps(data, indent=1), line
+
+
+@pytest.mark.parametrize("path", [path for path in leaves(SMALL) if path], ids=lambda path: ".".join(map(str, path)))
+def test_an_error_stands_on_the_line_of_its_field_whatever_else_has_the_same_name(path):
+    named = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+    for value in ("?", -7, 1 << 80, 2.5, True, [], {}, ["?"], {"?": 1}):
+        content, line = put(path, value)
+        try:
+            read_machine(content).host()
+        except InputError as error:
+            inside = f"field '{named}" in str(error)
+            assert not inside or line <= error.line <= line + 2, (value, str(error))  # noqa: PT017 # most values are fine
+            assert inside or "field '" in str(error)  # noqa: PT017
+
+
+def test_the_same_width_twice_is_found_where_it_is_wrong():
+    content = text(units=[SMALL["units"][0] | {"width": 40}, SMALL["units"][0] | {"name": "smmu1", "devices": [], "width": 200}])
+    wrong = content.splitlines().index('   "width": 200') + 1
+    with pytest.raises(InputError, match=rf"small.json, line {wrong}: field 'units\[1\].width' is 200; write a number from 13 to 64"):
+        read_machine(content, source="small.json")
+
+
+def test_a_number_that_nothing_can_hold_is_named_with_its_line():
+    with pytest.raises(InputError, match=r"m.json, line 2: holds a number of more than 4,300 digits"):
+        read_machine('{"name": "x",\n "memlock": ' + "9" * 5000 + "}", source="m.json")
 
 
 def test_a_file_that_is_no_json_names_its_line():

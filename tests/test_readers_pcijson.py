@@ -43,8 +43,8 @@ def device(**more):
         (device(buses={"secondary": -1}), r"field 'devices\[0\].buses.secondary' is -1"),
         (device(parent=5), r"field 'devices\[0\].parent' is 5"),
         (changed(groups=[5]), r"field 'groups\[0\]' is a int"),
-        (changed(units=[{"name": "dmar0", "devices": ["x"]}]), r"field 'units\[0\].devices' is 'x'"),
-        (changed(devices=[{"bdf": "0000:00:02.0"}, {"bdf": "00:02.0"}]), r"0000:00:02.0 is there twice"),
+        (changed(units=[{"name": "dmar0", "devices": ["x"]}]), r"field 'units\[0\].devices\[0\]' is 'x'"),
+        (changed(devices=[{"bdf": "0000:00:02.0"}, {"bdf": "00:02.0"}]), r"field 'devices\[1\].bdf' is 0000:00:02.0 for the second time"),
     ],
 )
 def test_what_is_wrong_is_named(text, says):
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_named(text, says):
 
 def test_the_line_is_that_of_the_device():
     text = json.dumps({"devices": [{"bdf": "0000:00:02.0"}, {"bdf": "0000:00:03.0", "vendor": "?"}]}, indent=1)
-    with pytest.raises(InputError, match=r"m.json, line 7: field 'devices\[1\].vendor'"):
+    with pytest.raises(InputError, match=r"m.json, line 8: field 'devices\[1\].vendor'"):
         read_pci_json(text, source="m.json")
 
 

@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from vfiolab.model.address import Span
 from vfiolab.model.iommu import AMD_OLD, AMD_V1, KINDS, SOFTWARE_MSI, IommuUnit, Reported, ReservedRegion
 from vfiolab.model.kernel import Kernel, parse_version
 from vfiolab.model.machine import DRIVERS, MEMLOCK, PARAMS, Machine, RecordedGroup
 from vfiolab.model.msi import CONTROLLERS, InterruptController
-from vfiolab.model.pci import Topology, normal_bdf
+from vfiolab.model.pci import Topology
 from vfiolab.model.process import Arena
+from vfiolab.model.type1 import ENTRY_LIMIT
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.pcijson import parse_json, read_pci_json
+from vfiolab.readers.fields import Field, parse_json
+from vfiolab.readers.pcijson import pci_of
 
 __all__ = ["read_machine", "read_machine_file"]
 
 HARDWARE_PAGES = 0x40201000
+PAGE_SIZES = (0x1000, 0x4000, 0x10000)
 
 
 def read_machine_file(path: Path) -> Machine:
@@ -35,198 +36,173 @@ def read_machine(text: str, *, source: str = "machine.json") -> Machine:
     Machine('one', 1 functions, 0 IOMMU units)
     """
     data = parse_json(text, source=source)
-    found = read_pci_json(text, source=source)
-    return _Reader(data, text, source).machine(found.topology)
+    return _machine(data, pci_of(data, source).topology, source)
 
 
-class _Reader:
-    def __init__(self, data: Mapping[str, Any], text: str, source: str) -> None:
-        self.data, self.text, self.source = data, text, source
-
-    def fail(self, field: str, problem: str, advice: str) -> InputError:
-        names = (field.rsplit(".", 1)[-1], field.split("[", 1)[0])
-        at = next((at for name in names if (at := self.text.find(f'"{name}"')) >= 0), -1)
-        line = self.text.count("\n", 0, at) + 1 if at >= 0 else None
-        return InputError(f"field '{field}' {problem}", where=self.source, line=line, advice=advice)
-
-    def number(self, value: object, field: str) -> int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if isinstance(value, str):
-            try:
-                return int(value, 0)
-            except ValueError:
-                pass
-        raise self.fail(field, f"is {value!r}", "write a number, or hex as a string such as '0x1000'")
-
-    def word(self, field: str, allowed: tuple[str, ...], default: str) -> str:
-        value = self.data.get(field, default)
-        if value not in allowed:
-            raise self.fail(field, f"is {value!r}", f"use one of {', '.join(allowed)}")
-        return str(value)
-
-    def span(self, value: object, field: str) -> Span:
-        if not isinstance(value, list) or len(value) < 2:
-            raise self.fail(field, f"is {value!r}", "write [first, last], both inclusive")
-        first, last = self.number(value[0], field), self.number(value[1], field)
+def _machine(data: Field, topology: Topology, source: str) -> Machine:
+    kernel, memlock, page_size = data.get("kernel"), data.get("memlock"), data.get("page_size")
+    if kernel:
         try:
-            return Span.inclusive(first, last)
-        except ValueError as error:
-            raise self.fail(field, f"is {value!r}", "the first address comes before the last, both below 2^64") from error
+            Kernel(kernel.value)
+        except (TypeError, ValueError) as error:
+            raise kernel.fail(f"is {kernel.value!r}", "write what uname -r prints (4.4 or later), or null") from error
+    if page_size and page_size.number() not in PAGE_SIZES:
+        raise page_size.fail(f"is {page_size.value!r}", "a page size is a power of two: 4096, 16384 or 65536 bytes")
+    controller = _controller(data.get("interrupts"))
+    limit = MEMLOCK if "memlock" not in data.value else memlock.number(-1) if memlock else -1
+    return Machine(
+        name=str(data.get("name").value or Path(source).stem),
+        topology=_with_intx(data, topology),
+        units=_units(data, controller),
+        interrupts=controller,
+        kernel=kernel.value,
+        source=str(data.get("source").value or ""),
+        cpu=str(data.get("cpu").value or ""),
+        notes=data.get("notes").words(),
+        vfio=_choice(data.get("vfio"), "type1", "iommufd-compat"),
+        groups=_groups(data),
+        groups_from=_choice(data.get("groups_from"), "topology", "recorded"),
+        drivers=frozenset(data.get("drivers").words()) or DRIVERS | {f.driver for f in topology.values() if f.driver},
+        params=_params(data.get("params")),
+        page_size=page_size.number() if page_size else 4096,
+        arena=_arena(data.get("arena")),
+        memlock=None if limit == -1 else limit,
+        emulated=_emulated(data.get("emulated")),
+    )
 
-    def machine(self, topology: Topology) -> Machine:
-        data = self.data
-        kernel = data.get("kernel")
-        if kernel is not None:
-            try:
-                Kernel(kernel)
-            except (TypeError, ValueError) as error:
-                raise self.fail("kernel", f"is {kernel!r}", "write what uname -r prints (4.4 or later), or null") from error
-        controller = self.controller()
-        page_size = self.number(data.get("page_size") or 4096, "page_size")
-        if page_size <= 0 or page_size & page_size - 1:
-            raise self.fail("page_size", f"is {page_size}", "a page size is a power of two")
-        memlock = data.get("memlock", MEMLOCK)
-        return Machine(
-            name=str(data.get("name") or Path(self.source).stem),
-            topology=self.with_intx(topology),
-            units=self.units(kernel, controller),
-            interrupts=controller,
-            kernel=kernel,
-            source=str(data.get("source") or ""),
-            cpu=str(data.get("cpu") or ""),
-            notes=self.words("notes"),
-            vfio=self.word("vfio", ("type1", "iommufd-compat"), "type1"),
-            groups=self.groups(),
-            groups_from=self.word("groups_from", ("topology", "recorded"), "topology"),
-            drivers=frozenset(self.words("drivers")) or DRIVERS | {f.driver for f in topology.values() if f.driver},
-            params=self.params(),
-            page_size=page_size,
-            arena=self.arena(),
-            memlock=None if memlock in (None, -1) else self.number(memlock, "memlock"),
-            emulated=self.words("emulated"),
-        )
 
-    def words(self, field: str) -> tuple[str, ...]:
-        value = self.data.get(field)
-        if value is None:
-            return ()
-        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-            raise self.fail(field, f"is {value!r}", "write a list of texts")
-        return tuple(value)
+def _choice(field: Field, default: str, *others: str) -> str:
+    return field.choice((default, *others)) if field else default
 
-    def params(self) -> Mapping[str, str]:
-        value = self.data.get("params")
-        if value is None:
-            return PARAMS
-        if not isinstance(value, dict):
-            raise self.fail("params", f"is {value!r}", "write an object: 'module.name' and its value")
-        return MappingProxyType({str(name): str(one) for name, one in value.items()})
 
-    def with_intx(self, topology: Topology) -> Topology:
-        """Where the file is silent, an ordinary function has an INTx pin and a virtual function has none."""
-        silent = {normal_bdf(entry["bdf"]) for entry in self.data.get("devices", ()) if "intx" not in entry}
-        changed = [replace(f, intx=1) for f in topology.values() if f.bdf in silent and f.kind != "vf" and not f.is_bridge]
-        return topology.replace(*changed) if changed else topology
+def _params(field: Field) -> Mapping[str, str]:
+    if not field:
+        return PARAMS
+    found = field.object("write an object: 'module.name' and its value").value
+    limit = field.get(ENTRY_LIMIT)
+    if limit:
+        Field(str(limit.value), limit.path, limit.document).number(0, (1 << 32) - 1)
+    return MappingProxyType({str(name): str(one) for name, one in found.items()})
 
-    def controller(self) -> InterruptController | None:
-        value = self.data.get("interrupts")
-        if value is None:
-            return None
-        if not isinstance(value, dict) or value.get("controller") not in CONTROLLERS:
-            raise self.fail("interrupts", f"is {value!r}", f"name a controller: {', '.join(CONTROLLERS)}")
-        doorbell = value.get("doorbell")
-        return InterruptController(value["controller"], None if doorbell is None else self.number(doorbell, "interrupts.doorbell"))
 
-    def units(self, kernel: str | None, controller: InterruptController | None) -> tuple[IommuUnit, ...]:
-        return tuple(
-            self.unit(entry, f"units[{n}]", kernel, controller)
-            for n, entry in enumerate(self.data.get("units") or ())
-            if isinstance(entry, dict) and "kind" in entry
-        )
+def _emulated(field: Field) -> tuple[str, ...]:
+    names = field.words()
+    twice = next((n for n, name in enumerate(names) if name in names[:n]), None)
+    if twice is not None:
+        raise field.items()[twice].fail(f"is {names[twice]!r} for the second time", "give each emulated device a name of its own")
+    return names
 
-    def unit(self, entry: Mapping[str, Any], field: str, kernel: str | None, controller: InterruptController | None) -> IommuUnit:
-        kind = entry["kind"]
-        if kind not in KINDS:
-            raise self.fail(f"{field}.kind", f"is {kind!r}", f"use one of {', '.join(KINDS)}")
-        aperture = None if entry.get("aperture") in (None, "", []) else self.span(entry["aperture"], f"{field}.aperture")
-        pages = None if entry.get("page_sizes") in (None, "") else self.number(entry["page_sizes"], f"{field}.page_sizes")
-        stage = entry.get("stage")
-        default = 64 if kind in ("amd-vi", "virtio-iommu") else 48
-        width = (
-            self.number(entry["width"], f"{field}.width")
-            if "width" in entry
-            else aperture.last.bit_length()
-            if aperture and not (kind == "arm-smmu-v3" and stage == 2)
-            else default
-        )
-        isolated = entry.get("isolated_msi")
-        reported = {parse_version(kernel): Reported(aperture, pages)} if kernel else {}
-        hardware_msi = entry.get("hardware_msi")
+
+def _with_intx(data: Field, topology: Topology) -> Topology:
+    """Where the file is silent, an ordinary function has an INTx pin and a virtual function has none."""
+    silent = {entry.get("bdf").address() for entry in data.get("devices").items() if "intx" not in entry.value}
+    changed = [replace(f, intx=1) for f in topology.values() if f.bdf in silent and f.kind != "vf" and not f.is_bridge]
+    return topology.replace(*changed) if changed else topology
+
+
+def _controller(field: Field) -> InterruptController | None:
+    if not field:
+        return None
+    if not isinstance(field.value, dict) or field.value.get("controller") not in CONTROLLERS:
+        raise field.fail(f"is {field.value!r}", f"name a controller: {', '.join(CONTROLLERS)}")
+    doorbell = field.get("doorbell")
+    return InterruptController(field.value["controller"], doorbell.number() if doorbell else None)
+
+
+def _units(data: Field, controller: InterruptController | None) -> tuple[IommuUnit, ...]:
+    return tuple(_unit(entry, data.get("kernel").value, controller) for entry in data.get("units").items() if "kind" in entry.value)
+
+
+def _unit(entry: Field, kernel: str | None, controller: InterruptController | None) -> IommuUnit:
+    kind = entry.get("kind").choice(KINDS)
+    window, sizes, isolated, hardware_msi = (entry.get(name) for name in ("aperture", "page_sizes", "isolated_msi", "hardware_msi"))
+    aperture = None if window.value in (None, "", []) else window.span()
+    pages = None if sizes.value in (None, "") else sizes.number(1)
+    stage = entry.get("stage").number(1, 2) if entry.get("stage") else None
+    width = 64 if kind in ("amd-vi", "virtio-iommu") else 48
+    if "width" in entry.value:
+        width = entry.get("width").number(13, 64)
+    elif aperture and not (kind == "arm-smmu-v3" and stage == 2):
+        width = aperture.last.bit_length()
+    stage2_bits = entry.get("stage2_bits").number(13, 64) if entry.get("stage2_bits") else 44
+    snoop = kind == "intel-vtd" and entry.get("enforces_coherency").flag(default=False)
+    safe = kind != "virtio-iommu" and (controller is None or controller.isolated)
+    try:
         return IommuUnit(
-            name=str(entry.get("name") or field),
+            name=str(entry.get("name").value or entry.name),
             kind=kind,
-            devices=frozenset(normal_bdf(device) for device in entry.get("devices") or ()),
+            devices=frozenset(one.address() for one in entry.get("devices").items()),
             width=width,
-            page_sizes=self.hardware_pages(kind, pages),
+            page_sizes=_hardware_pages(kind, pages),
             stage=stage if stage is not None else (1 if kind == "arm-smmu-v3" else None),
-            stage2_bits=aperture.last.bit_length()
-            if aperture and stage == 2
-            else self.number(entry.get("stage2_bits") or 44, f"{field}.stage2_bits"),
-            snoop_control=bool(entry.get("snoop_control", kind == "intel-vtd" and entry.get("enforces_coherency", False))),
-            isolated_msi=bool(isolated) if isolated is not None else kind != "virtio-iommu" and (controller is None or controller.isolated),
-            coherent=entry.get("coherent") is not False,
-            hardware_msi=None if hardware_msi is None else self.span(hardware_msi, f"{field}.hardware_msi"),
-            reported=MappingProxyType(reported),
+            stage2_bits=aperture.last.bit_length() if aperture and stage == 2 else stage2_bits,
+            snoop_control=entry.get("snoop_control").flag(default=snoop),
+            isolated_msi=isolated.flag(default=safe),
+            coherent=entry.get("coherent").flag(default=True),
+            hardware_msi=hardware_msi.span() if hardware_msi else None,
+            reported=MappingProxyType({parse_version(kernel): Reported(aperture, pages)} if kernel else {}),
         )
+    except InputError:
+        raise
+    except ValueError as error:  # fields that do not go together
+        raise entry.fail(f"does not fit: {error}", "see data/README.md for what a unit has") from error
 
-    @staticmethod
-    def hardware_pages(kind: str, pages: int | None) -> int:
-        """Tell the unit's own page sizes from a recorded bitmap: old VT-d and AMD drivers reported what they liked."""
-        if kind == "virtio-iommu":
-            return pages or 0xFFFFFFFFFFFFF000
-        if pages is None or (kind == "intel-vtd" and pages >> 31) or pages in (AMD_OLD, AMD_V1):
-            return HARDWARE_PAGES
-        return pages
 
-    def groups(self) -> tuple[RecordedGroup, ...]:
-        out = []
-        for n, entry in enumerate(self.data.get("groups") or ()):
-            field = f"groups[{n}]"
-            regions = entry.get("reserved")
-            behind = [
-                unit["kind"]
-                for unit in self.data.get("units") or ()
-                if set(unit.get("devices", ())) & set(entry["devices"]) and "kind" in unit
-            ]
-            read = None if regions is None else tuple(self.region(one, field, behind) for one in regions)
-            out.append(
-                RecordedGroup(
-                    self.number(entry.get("id", n), f"{field}.id"),
-                    tuple(map(normal_bdf, entry["devices"])),
-                    read,
-                    str(entry.get("type") or ""),
-                )
-            )
-        return tuple(out)
+def _hardware_pages(kind: str, pages: int | None) -> int:
+    """Tell the unit's own page sizes from a recorded bitmap: old VT-d and AMD drivers reported what they liked."""
+    if kind == "virtio-iommu":
+        return pages or 0xFFFFFFFFFFFFF000
+    if pages is None or (kind == "intel-vtd" and pages >> 31) or pages in (AMD_OLD, AMD_V1):
+        return HARDWARE_PAGES
+    return pages
 
-    def region(self, entry: object, field: str, kinds: list[str]) -> ReservedRegion:
-        if not isinstance(entry, list) or len(entry) != 3:
-            raise self.fail(f"{field}.reserved", f"holds {entry!r}", "write [first, last, word]")
-        span, word = self.span(entry, f"{field}.reserved"), entry[2]
-        if word == "msi" and span == SOFTWARE_MSI and any(kind in ("arm-smmu-v3", "virtio-iommu") for kind in kinds):
-            word = "sw-msi"
-        try:
-            return ReservedRegion(span, str(word))
-        except ValueError as error:
-            raise self.fail(f"{field}.reserved", f"has the word {word!r}", str(error)) from error
 
-    def arena(self) -> Arena:
-        value = self.data.get("arena")
-        if value is None:
-            return Arena()
-        if not isinstance(value, dict):
-            raise self.fail("arena", f"is {value!r}", "write an object with base, size, ro_base, ro_size")
-        return Arena(
-            **{name: self.number(value[name], f"arena.{name}") for name in ("base", "size", "ro_base", "ro_size") if name in value}
-        )
+def _groups(data: Field) -> tuple[RecordedGroup, ...]:
+    kinds = {
+        one.address(): unit.value["kind"]
+        for unit in data.get("units").items()
+        if "kind" in unit.value
+        for one in unit.get("devices").items()
+    }
+    numbers: set[int] = set()
+    held: set[str] = set()
+    out = []
+    for n, entry in enumerate(data.get("groups").items()):
+        number = entry.get("id").number(0, (1 << 31) - 1) if entry.get("id") else n
+        if number in numbers:
+            raise entry.get("id").fail(f"is {number} for the second time", "a group has a number of its own")
+        members = entry.get("devices").needed_items("list the group's devices")
+        for one in members:
+            if one.address() in held:
+                raise one.fail(f"is {one.address()}, which is in a group already", "a device is in one group")
+            held.add(one.address())
+        numbers.add(number)
+        devices = tuple(one.address() for one in members)
+        behind = {kinds[device] for device in devices if device in kinds}
+        regions = entry.get("reserved")
+        read = tuple(_region(one, behind) for one in regions.items()) if regions else None
+        out.append(RecordedGroup(number, devices, read, str(entry.get("type").value or "")))
+    return tuple(out)
+
+
+def _region(entry: Field, kinds: set[str]) -> ReservedRegion:
+    if not isinstance(entry.value, list) or len(entry.value) != 3:
+        raise entry.fail(f"holds {entry.value!r}", "write [first, last, word]")
+    span, word = entry.span(), entry.value[2]
+    if word == "msi" and span == SOFTWARE_MSI and kinds & {"arm-smmu-v3", "virtio-iommu"}:
+        word = "sw-msi"
+    try:
+        return ReservedRegion(span, str(word))
+    except ValueError as error:
+        raise entry.items()[2].fail(f"is {word!r}", str(error)) from error
+
+
+def _arena(field: Field) -> Arena:
+    if not field:
+        return Arena()
+    given = field.object("write an object with base, size, ro_base, ro_size")
+    arena = Arena(**{name: given.get(name).number() for name in ("base", "size", "ro_base", "ro_size") if given.get(name)})
+    ends = arena.base + arena.size, arena.ro_base + arena.ro_size
+    if not arena.size or max(ends) > 1 << 47 or (arena.ro_size and arena.base < ends[1] and arena.ro_base < ends[0]):
+        raise field.fail("is no memory of a process", "size is not 0, both stretches end by 2^47 and do not overlap")
+    return arena
