@@ -1,11 +1,14 @@
 """The learner's verbs: made of the kernel's own, undone as a whole when refused, and clear about wrong input."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from model_world import invariants, machines, snapshot
 
 import vfiolab as vl
+from vfiolab.__main__ import main
 from vfiolab.kit import boot
 from vfiolab.model.grouping import GroupingOptions
 
@@ -217,6 +220,27 @@ def test_a_machine_is_loaded_by_name_or_the_error_lists_the_names():
     with pytest.raises(ValueError, match=r"no machine and no file is called 'nowhere'; machines: .*two-smmu-server"):
         vl.load("nowhere")
     assert "two-smmu-server" in vl.machines()
+
+
+def test_a_name_of_the_kit_is_its_machine_for_every_command_and_a_path_is_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "amd-vi-server").write_text("00:1f.0 ISA bridge: Intel Corporation Device\n")
+    with pytest.warns(UserWarning, match=r"'amd-vi-server' is a machine of the kit, and here is a file .* write './amd-vi-server'"):
+        kits = vl.load("amd-vi-server")
+    files = [vl.load("./amd-vi-server"), vl.load(Path("amd-vi-server"))]
+    assert [1, 1] == [len(host.machine.topology) for host in files]
+    assert 1 < len(kits.machine.topology)
+    main(["groups", "amd-vi-server", "--json"])
+    out, said = capsys.readouterr()
+    assert "here is a file of that name" in said
+    assert sum(map(len, json.loads(out)["groups"])) == sum(len(group.devices) for group in kits.groups)
+
+
+def test_a_name_that_no_file_can_have_is_no_machine(capsys):
+    with pytest.raises(ValueError, match="no machine and no file is called"):
+        vl.load("x" * 5000)
+    assert 2 == main(["groups", "x" * 5000])
+    assert "no such file or folder" in capsys.readouterr().err
 
 
 def test_another_kernel_is_a_fresh_boot(space):

@@ -6,6 +6,7 @@ of both into the wheel, inside the package.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -32,6 +33,22 @@ def data_dir(package: Path = PACKAGE) -> Path:
     True
     """
     return _find("data", package)
+
+
+def machine_path(name: str | Path) -> tuple[Path, str]:
+    """Return the file that a name stands for, and what there is to say about the choice (mostly nothing).
+
+    A text that is the name of one of the kit's machines is that machine, also where a file is called so too; `./name` is the file. Every
+    other text, and every Path, is a file or a folder, which need not be there.
+
+    >>> machine_path("two-smmu-server")[0].name, machine_path("./two-smmu-server")[0].name
+    ('two-smmu-server.json', 'two-smmu-server')
+    """
+    known = data_dir() / "machines" / f"{name}.json"
+    if not isinstance(name, str) or Path(name).name != name or not os.path.isfile(known):  # noqa: PTH113 # False for an impossible name too
+        return Path(name), ""
+    both = f"{name!r} is a machine of the kit, and here is a file of that name: the machine is taken; write './{name}' for the file"
+    return known, both if os.path.exists(name) else ""  # noqa: PTH110
 
 
 def notebooks_dir(package: Path = PACKAGE) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from vfiolab._paths import data_dir
+from vfiolab._paths import machine_path
 
 
 def say(*lines: str) -> None:
@@ -14,9 +14,11 @@ def say(*lines: str) -> None:
 
 
 def machine_file(word: str) -> Path:
-    """Return the file that a word names: one that is there, else the kit's machine of that name, else the word as it is."""
-    known = data_dir() / "machines" / f"{word}.json"
-    return known if not Path(word).exists() and known.is_file() else Path(word)
+    """Return the file that a word names, as `machine_path` does; a choice between two is said on standard error."""
+    path, said = machine_path(word)
+    if said:
+        complain(said)
+    return path
 
 
 def complain(*lines: str) -> None:

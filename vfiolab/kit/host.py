@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from vfiolab._paths import data_dir
+from vfiolab._paths import data_dir, machine_path
 from vfiolab.kit.names import device_name
 from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
@@ -136,16 +138,16 @@ def machines() -> list[str]:
 def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
     """Load a machine by name (see `machines`) or from a file: a machine file, lspci text, a sysfs tree.
 
-    ValueError names the machines there are, or the line and field of a file that cannot be read. A machine whose IOMMU units are not
-    recorded gets assumed ones: `host.doubts` says which.
+    A name of the kit is that machine; `./name` or a Path is a file. ValueError names the machines there are, or the line and field of a
+    file that cannot be read. A machine whose IOMMU units are not recorded gets assumed ones: `host.doubts` says which.
     """
     from vfiolab.readers.machinefile import read_machine_file
     from vfiolab.readers.pcifile import read_pci
 
-    if str(name) in machines():
-        return boot(read_machine_file(data_dir() / "machines" / f"{name}.json").with_assumed_units(), kernel)
-    path = Path(name)
-    if not path.exists():
+    path, said = machine_path(name)
+    if said:
+        warnings.warn(said, stacklevel=2)
+    if not os.path.exists(path):  # noqa: PTH110 # False for a name that no file can have, where Path.exists raises OSError
         raise ValueError(f"no machine and no file is called {str(name)!r}; machines: {', '.join(machines())}")
     if path.suffix == ".json":
         return boot(read_machine_file(path).with_assumed_units(), kernel)
