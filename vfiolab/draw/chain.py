@@ -42,6 +42,10 @@ def chain(container: Viewed, *, width: int = 900) -> Picture:
 class _Chain:
     def __init__(self, facts: SpaceFacts, devices: dict[int, tuple[str, ...]], width: float) -> None:
         self.facts, self.devices, self.page = facts, devices, Page(width)
+        self.servers: dict[int, tuple[str, str]] = {}
+        for domain in reversed(facts.domains):
+            behind = {g: unit for g, unit, _ in reversed(domain.places)}
+            self.servers.update({g: (domain.name, behind.get(g, domain.unit)) for g in domain.groups})
         self.loud = differing(facts.domains) if len(facts.domains) > 1 else []
         room = self.page.right - MARGIN - AIR * (len(HEADS) - 1)
         self.columns: list[Column] = []
@@ -90,10 +94,7 @@ class _Chain:
 
     def server(self, group: int) -> tuple[str, str]:
         """Return the domain and the unit of a group."""
-        for domain in self.facts.domains:
-            if group in domain.groups:
-                return domain.name, next((unit for g, unit, _ in domain.places if g == group), domain.unit)
-        return "no domain yet", ""
+        return self.servers.get(group, ("no domain yet", ""))
 
     def sentence(self, group: int) -> str:
         domain, unit = self.server(group)

@@ -105,11 +105,6 @@ class AcsTester:
                 self._first_failure[step] = None if above is None else self._first_failure[above.bdf]
         return self._first_failure[bridge]
 
-    def failures(self, bridge: str) -> list[str]:
-        """Return every failing bridge from this one up to the root."""
-        path = [bridge, *(f.bdf for f in self.topology.path(bridge))]
-        return [bdf for bdf in path if not self.test(bdf).passed]
-
     def _judge(self, f: Function) -> Verdict:
         if f.bdf in self.isolated:
             return Verdict(True, "taken as isolated", "what-if")

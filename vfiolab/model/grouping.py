@@ -16,7 +16,7 @@ from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Topology
 from vfiolab.model.probe import below, leaves_out, scan_order
 from vfiolab.model.quirks import QUIRKS, Quirks
-from vfiolab.model.reasons import Cause, Reason
+from vfiolab.model.reasons import Above, Cause, Reason
 
 __all__ = ["Grouping", "GroupingOptions", "NotComputableError", "iommu_groups"]
 
@@ -168,7 +168,7 @@ class _Run:
         self.member: dict[str, int] = {}
         self.reasons: dict[str, Reason] = {}
         self.left_out: dict[str, str] = {}
-        self._causes: dict[str, tuple[Cause, ...]] = {}
+        self._failing: dict[str, Above | None] = {}
 
     def grouping(self) -> Grouping:
         for f in scan_order(self.topology):
@@ -205,8 +205,8 @@ class _Run:
             at = alias.owner
             if at in self.member:
                 rest = [a.owner for a in self.aliases.of_others(bdf) if a.owner != at]
-                causes = [*(Cause("alias", bdf, owner) for owner in (at, *rest)), *self._path_causes(bdf)]
-                return Reason(bdf, at, "alias", f"because {alias.why}", tuple(causes))
+                causes = tuple(Cause("alias", bdf, owner) for owner in (at, *rest))
+                return Reason(bdf, at, "alias", f"because {alias.why}", causes, self._above(bdf))
         bridge = self.topology.parent(at)
         while bridge is not None:  # step 2
             failing = self.acs.first_failure(bridge.bdf)
@@ -215,7 +215,7 @@ class _Run:
             at = bridge.bdf
             if at in self.member:
                 why = f"because the path to the root fails at {short(failing)}: {self.acs.test(failing).why}"
-                return Reason(bdf, at, "path", why, self._path_causes(bdf))
+                return Reason(bdf, at, "path", why, (), self._above(bdf))
             bridge = self.topology.parent(at)
         seen: set[str] = set()
         return self._peer(bdf, at, at, seen) or self._sibling(bdf, at, seen) or self._alone(bdf)
@@ -251,10 +251,9 @@ class _Run:
             if found and found.joins == other.bdf:
                 whose = "neither is" if at == bdf else f"neither {short(at)} nor {short(other.bdf)} is"
                 why = f"because {whose} isolated from the other functions of the slot: {verdict.why}"
-                rest = () if at == bdf else self._path_causes(bdf)
-                return Reason(bdf, other.bdf, "sibling", why, (Cause("acs", at), *rest))
+                return Reason(bdf, other.bdf, "sibling", why, (Cause("acs", at),), None if at == bdf else self._above(bdf))
             if found:
-                return replace(found, causes=(Cause("acs", at), *found.causes))
+                return replace(found, own=(Cause("acs", at), *found.own))
         return None
 
     def _alone(self, bdf: str) -> Reason:
@@ -278,15 +277,18 @@ class _Run:
             why += ", on a root bus"
         return Reason(bdf, None, "new", f"because {why}", ())
 
-    def _path_causes(self, bdf: str) -> tuple[Cause, ...]:
-        """Every failing bridge above: as long as one is left on the way, the device does not get free of it."""
-        above = self.topology.parent(bdf)
-        if above is None:
-            return ()
-        found = self._causes.get(above.bdf)
-        if found is None:
-            found = tuple(Cause("acs", failing) for failing in self.acs.failures(above.bdf))
-            self._causes[above.bdf] = found
+    def _above(self, bdf: str) -> Above | None:
+        """Return every failing bridge above: as long as one is left on the way, the device does not get free of it."""
+        trail = []
+        at = self.topology.parent(bdf)
+        while at is not None and at.bdf not in self._failing:
+            trail.append(at.bdf)
+            at = self.topology.parent(at.bdf)
+        found = None if at is None else self._failing[at.bdf]
+        for step in reversed(trail):
+            if not self.acs.test(step).passed:
+                found = Above(Cause("acs", step), found)
+            self._failing[step] = found
         return found
 
     def _join_open_switches(self) -> None:

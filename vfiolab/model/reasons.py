@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from vfiolab.model.aliases import short
 
-__all__ = ["Cause", "Reason", "between", "chain"]
+__all__ = ["Above", "Cause", "Reason", "between", "chain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,35 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Above:
+    """A bridge that does not isolate, and those above it: what is below one bridge shares them, however deep the tree is."""
+
+    cause: Cause
+    rest: Above | None
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why one device joined another's group, or (``joins`` None) began one.
 
-    ``step``: alias, path, peer, sibling, proposal, new. ``causes`` are what holds it there: with all of
-    them gone the device's group is another (`Grouping.without`).
+    ``step``: alias, path, peer, sibling, proposal, new. ``own`` are causes of its own, ``above`` the bridges above that do not isolate.
     """
 
     device: str
     joins: str | None
     step: Literal["alias", "path", "peer", "sibling", "proposal", "new"]
     why: str
-    causes: tuple[Cause, ...]
+    own: tuple[Cause, ...]
+    above: Above | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """What holds the device there: with all of them gone its group is another (`Grouping.without`)."""
+        found, at = list(self.own), self.above
+        while at is not None:
+            found.append(at.cause)
+            at = at.rest
+        return tuple(found)
 
     def __str__(self) -> str:
         what = "begins a group" if self.joins is None else f"joins {short(self.joins)}"

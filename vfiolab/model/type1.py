@@ -248,7 +248,7 @@ class Type1:
             self._set_page_sizes()
         if self.kernel.has("valid_iova") and self.valid_iova:
             whole = (Span(self.valid_iova[0].start, self.valid_iova[-1].end),)
-            holes = [span for other in self.groups for span in iova.binding(other.reserved)]
+            holes = {span for reserved in {other.reserved for other in self.groups} for span in iova.binding(reserved)}
             self.valid_iova = iova.exclude(whole, holes) or self.valid_iova
 
     def close(self) -> None:
