@@ -1,15 +1,13 @@
-"""Ten thousand cut and edited inputs: a result or a clear error, never a traceback, never slow."""
+"""Ten thousand cut and edited inputs: a result or a clear error, never a traceback. (How long it takes: tests/bench.)"""
 
 from __future__ import annotations
 
-import json
 import random
 import re
-import time
 import tracemalloc
-from itertools import product
 
 import pytest
+from hostile import HOSTILE, many_devices
 from pci_bytes import config_space, hex_dump
 from real_machines import listing, machine
 
@@ -94,7 +92,6 @@ def test_ten_thousand_are_tried():
 def test_cuts_and_edits_give_a_result_or_a_clear_error(name, text, read, count):
     rng = random.Random(name)
     lines = text.splitlines()
-    slowest = 0.0
     for n in range(count):
         if n % 4 == 0:  # cut anywhere
             mutated = text[: rng.randrange(len(text))]
@@ -105,10 +102,7 @@ def test_cuts_and_edits_give_a_result_or_a_clear_error(name, text, read, count):
             mutated = "\n".join(edited)
         else:
             mutated = "\n".join(edit_line(lines, rng, rng.randrange(len(lines))))
-        begun = time.perf_counter()
         outcome(mutated, read)
-        slowest = max(slowest, time.perf_counter() - begun)
-    assert 5 > slowest
 
 
 @pytest.mark.parametrize(("name", "text", "read", "count"), SOURCES, ids=[source[0] for source in SOURCES])
@@ -162,28 +156,10 @@ def test_every_prefix_of_a_listing_is_answered():
         outcome("\n".join(lines[:end]), read_pci_text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "{" * 100_000,
-        "[" * 100_000,
-        '{"a":' * 50_000,
-        "00:00.0 " + "x" * 2_000_000,
-        ("00:00.0 Host bridge: x\n\tCapabilities: [" + "9" * 5000 + "] y\n") * 50,
-        "IOMMU Group " + "9" * 100_000,
-        json.dumps({"devices": [{"bdf": "0000:00:02.0"}] * 5000}),
-    ],
-    ids=["braces", "brackets", "nested", "long line", "long offset", "long number", "doubles"],
-)
-def test_hostile_input_ends_soon(text):
-    begun = time.perf_counter()
-    outcome(text, read_pci_text)
-    assert 5 > time.perf_counter() - begun
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_input_is_answered(text):
+    outcome(text(1), read_pci_text)
 
 
-def test_a_listing_of_many_devices_is_read_in_proportion():
-    places = product(range(4), range(256), range(32))
-    text = "".join(f"{segment:04x}:{bus:02x}:{slot:02x}.0 Host bridge: Device\n" for segment, bus, slot in places)
-    begun = time.perf_counter()
-    assert 32_768 == len(read_lspci(text).topology)
-    assert 20 > time.perf_counter() - begun
+def test_a_listing_of_many_devices_is_read_whole():
+    assert 32_768 == len(read_lspci(many_devices(4)).topology)

@@ -40,7 +40,7 @@ def pairs(host, opened):
     step = max(len(opened.backend.dmas) // PAIRS, 1)
 
     def act():
-        host.log.calls.clear()
+        host.log.clear()
         start = perf_counter()
         for slot in range(PAIRS):
             iova = base + 2 * PAGE * step * slot
@@ -55,7 +55,7 @@ def attach(host, opened, late):
     """Return an action: a group comes in with a domain of its own, into which all mappings are replayed; it gives its seconds."""
 
     def act():
-        host.log.calls.clear()
+        host.log.clear()
         start = perf_counter()
         late.set_container(opened)
         elapsed = perf_counter() - start

@@ -6,6 +6,7 @@ import io
 
 import pytest
 from draw_machines import scattered
+from growing import grown
 
 from vfiolab.draw import figure_html, inline_svg, iova_map
 
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.bench
 TOO_LARGE = 400_000
 
 
-def matplotlib_picture(bench):
+def matplotlib_picture(backend):
     """Draw every mapping of the user and of each domain with matplotlib, to a PNG as a notebook would show it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ def matplotlib_picture(bench):
     figure = Figure(figsize=(9, 4), dpi=100)
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
-    for row, mappings in enumerate([bench.backend.dmas, *(domain.mappings for domain in bench.backend.domains)]):
+    for row, mappings in enumerate([backend.dmas, *(domain.mappings for domain in backend.domains)]):
         ax.broken_barh([(m.iova, m.size) for m in mappings], (-row, 0.8), edgecolor="black", linewidth=0.5)
     target = io.BytesIO()
     figure.savefig(target, format="png")
@@ -38,7 +39,7 @@ def test_an_iova_map_beside_matplotlib(beside, count, domains, within):
         f"iova map, {count:,} mappings, {domains} domains, {size // 1000} kB",
         lambda: inline_svg(iova_map(bench)) and None,
         "matplotlib, broken_barh, PNG",
-        lambda: matplotlib_picture(bench) and None,
+        lambda: matplotlib_picture(bench.backend) and None,
         within=within,
         rounds=3,
     )
@@ -47,3 +48,16 @@ def test_an_iova_map_beside_matplotlib(beside, count, domains, within):
     assert len(figure_html(iova_map(bench)).encode()) < TOO_LARGE
     if count == 65535:
         print(f"{measured.seconds * 1e3:.0f} ms for {count:,} mappings in {domains} domains")
+
+
+def test_what_a_learner_calls_at_65000_mappings_with_its_log_beside_matplotlib(beside):
+    space = grown(65_000)
+    assert 65_000 < len(space.log)
+    beside(
+        "space.picture(), 65,000 mappings and their log",
+        lambda: inline_svg(space.picture()) and None,
+        "matplotlib, broken_barh, PNG",
+        lambda: matplotlib_picture(space._backend) and None,
+        within=1 / 15,
+        rounds=3,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, iommu_group, observe
+from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Text
 from vfiolab.draw.words import count, differing, groups_word, headline, listed, traits
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
 def chain(container: Viewed, *, width: int = 900) -> Picture:
     """Draw which devices a container's groups hold, which domain serves each group, and behind which IOMMU unit it stands."""
-    facts = observe(container)
+    facts = count_only(container)
     picture = _Chain(facts, {iommu_group(g).id: iommu_group(g).devices for g in container.groups}, max(width, LEAST_WIDTH))
     return picture.draw()
 
@@ -151,8 +151,8 @@ class _Chain:
         facts, place = self.facts, self.columns[2]
         box = Box(place.x, round(top, 1), place.width, round(bottom - top, 1), "container", round=6)
         self.page.shapes.insert(0, box)
-        lines = [facts.backend if facts.backend != "none" else "no backend yet", count(len(facts.starts), "mapping")]
-        lines += [human_size(facts.mapped_bytes)] if facts.starts else []
+        lines = [facts.backend if facts.backend != "none" else "no backend yet", count(facts.number, "mapping")]
+        lines += [human_size(facts.mapped_bytes)] if facts.number else []
         first = (top + bottom) / 2 - 7 * len(lines) + 11
         for n, words in enumerate(lines):
             at = (round(place.x + place.width / 2, 1), round(first + 14 * n, 1))

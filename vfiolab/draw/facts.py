@@ -81,7 +81,7 @@ class SpaceFacts:
     """A container as it was when looked at. The user's mappings are parallel tuples in iova order, ends half-open.
 
     `attempts` are the last refused maps since the last change, `attempts_before` more since then are not shown, and `attempts_earlier`
-    were refused before it. `newcomer` is the last group refused since then.
+    were refused before it. `newcomer` is the last group refused since then. `counted`: the mappings were only counted (how many, bytes).
     """
 
     backend: str
@@ -103,11 +103,17 @@ class SpaceFacts:
     gone_domains: frozenset[int] = field(default_factory=frozenset)
     title: str = ""
     said: tuple[str, ...] = ()
+    counted: tuple[int, int] | None = None
+
+    @property
+    def number(self) -> int:
+        """How many mappings the user has."""
+        return len(self.starts) if self.counted is None else self.counted[0]
 
     @property
     def mapped_bytes(self) -> int:
         """Bytes in the user's mappings."""
-        return sum(self.ends) - sum(self.starts)
+        return sum(self.ends) - sum(self.starts) if self.counted is None else self.counted[1]
 
     @property
     def lane_domains(self) -> tuple[DomainFacts, ...]:
@@ -146,7 +152,7 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     mapped = with_mappings(backend)
     dmas: list[Dma | Area] = sorted(mapped.dmas, key=attrgetter("iova")) if mapped else []  # old kernels let overlaps in, out of order
     starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
-    domains = tuple(_domain(d, starts, sizes) for d in (mapped.domains if mapped else ()))
+    domains = tuple(replace(_domain(d), mapped=_different(d, starts, sizes)) for d in (mapped.domains if mapped else ()))
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     before, since = calls_on(getattr(container, "fd", None), log)
     attempts = attempts_of(since, domains)
@@ -168,6 +174,19 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     )
 
 
+def count_only(container: Viewed) -> SpaceFacts:
+    """Copy what a picture without mappings needs: groups, domains, and how much is mapped."""
+    backend = container.backend
+    groups = tuple(sorted(iommu_group(g).id for g in container.groups))
+    held = with_mappings(backend)
+    if held is None:
+        return SpaceFacts(backend_word(backend), groups)
+    domains = tuple(_domain(d) for d in held.domains)
+    return SpaceFacts(
+        backend_word(backend), groups, domains=domains, valid=tuple(held.valid_iova), counted=(len(held.dmas), held.mapped_bytes)
+    )
+
+
 def _newcomer(backend: Any, calls: Sequence[Call], starts: list[int], ends: list[int]) -> Newcomer | None:
     """Return the last group that was refused, if there is a type1 backend and a domain was made for it."""
     call = next((c for c in reversed(calls) if c.verb == "set_container" and c.error is not None), None)
@@ -175,7 +194,7 @@ def _newcomer(backend: Any, calls: Sequence[Call], starts: list[int], ends: list
     if call is None or call.error is None or tried is None:
         return None
     group, domain = tried
-    facts = replace(_domain(domain, [], []), refused=call.error.name)
+    facts = replace(_domain(domain), refused=call.error.name)
     return Newcomer(facts, call.error.name, call.error.why, tuple(conflicts_of(call.error.name, call, group, domain, starts, ends)))
 
 
@@ -231,14 +250,18 @@ def width_words(aperture: Span | None) -> str:
     return f"{hexa(aperture.start)}-{hexa(aperture.last)}"
 
 
-def _domain(domain: Domain, starts: list[int], sizes: list[int]) -> DomainFacts:
+def _different(domain: Domain, starts: list[int], sizes: list[int]) -> tuple[Span, ...] | None:
+    """Return what a domain holds, joined where it touches; None if that is the user's mappings."""
     mappings = list(domain.mappings)
-    doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
     own_starts, own_sizes = list(map(IOVA, mappings)), list(map(SIZE, mappings))
-    held: list[tuple[int, int]] | None = None
-    if own_starts != starts or own_sizes != sizes:  # one mapping may be several physical runs
-        held = joined(own_starts, own_sizes)
-        held = None if held == joined(starts, sizes) else held
+    if own_starts == starts and own_sizes == sizes:
+        return None
+    held = joined(own_starts, own_sizes)  # one mapping may be several physical runs
+    return None if held == joined(starts, sizes) else tuple(Span(a, b) for a, b in held)
+
+
+def _domain(domain: Domain) -> DomainFacts:
+    doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
     places = tuple((g.id, g.unit.name, g.unit.kind) for g in sorted(domain.groups, key=attrgetter("id")) if g.unit is not None)
     return DomainFacts(
         domain.number,
@@ -252,7 +275,7 @@ def _domain(domain: Domain, starts: list[int], sizes: list[int]) -> DomainFacts:
         _reserved(domain.groups),
         doorbells,
         domain.msi_base,
-        None if held is None else tuple(Span(a, b) for a, b in held),
+        None,
         places,
     )
 

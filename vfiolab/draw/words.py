@@ -76,7 +76,7 @@ def headline(facts: SpaceFacts) -> str:
     """Return the title: the one thing to see."""
     if facts.title:
         return facts.title
-    number = len(facts.starts)
+    number = facts.number
     user = f"the user's {count(number, 'mapping')} ({human_size(facts.mapped_bytes)})" if number else "nothing yet"
     if facts.backend == "none":
         joined = count(len(facts.groups), "group") if facts.groups else "no group"

@@ -66,6 +66,11 @@ class Compat:
         return self.areas
 
     @property
+    def mapped_bytes(self) -> int:
+        """Bytes in the user's mappings."""
+        return sum(area.size for area in self.areas)
+
+    @property
     def domains(self) -> list[Domain]:
         """One domain for each IOMMU unit that has an open device behind it, newest first."""
         return self._domains

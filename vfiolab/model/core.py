@@ -204,7 +204,7 @@ class IommuCore:
 
     def detach(self, domain: Domain, group: IommuGroup) -> None:
         """Detach a group; it goes to its blocking domain if it is claimed, else to its default domain."""
-        domain.groups.remove(group)
+        domain.leave(group)
         group.domain = None
         self.log.add(Event("detach", domain.number, group.id))
 

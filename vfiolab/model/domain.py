@@ -10,6 +10,7 @@ from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError
 from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, mapped
 from vfiolab.model.iommu import IommuUnit
+from vfiolab.model.iova import binding
 from vfiolab.model.kernel import Kernel
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Domain:
         "coherent",
         "doorbells",
         "groups",
+        "holes",
         "kernel",
         "kind",
         "msi_base",
@@ -70,6 +72,7 @@ class Domain:
     def __init__(self, number: int, unit: IommuUnit, kernel: Kernel, log: EventLog) -> None:
         self.number, self.unit, self.kind, self.kernel, self._log = number, unit, unit.kind, kernel, log
         self.groups: list[IommuGroup] = []
+        self.holes: dict[Span, int] = {}  # reserved spans that the groups bring, and how many groups bring each
         self.aperture = Span(0, U64)
         self.page_sizes = 0
         self.width = unit.width
@@ -242,12 +245,22 @@ class Domain:
     def join(self, group: IommuGroup) -> None:
         """Take a group in; a first one gives the domain its unit, a later one may narrow it (VT-d up to 6.12)."""
         self.groups.append(group)
+        for span in binding(group.reserved):
+            self.holes[span] = self.holes.get(span, 0) + 1
         unit = group.unit
         assert unit is not None
         if self.kind == "intel-vtd" and unit.width < self.width:
             self.width = unit.width
             narrow = unit.aperture(self.kernel)
             self.aperture = narrow if narrow.size < self.aperture.size else self.aperture
+
+    def leave(self, group: IommuGroup) -> None:
+        """Let a group go."""
+        self.groups.remove(group)
+        for span in binding(group.reserved):
+            self.holes[span] -= 1
+            if not self.holes[span]:
+                del self.holes[span]
 
     def __repr__(self) -> str:
         groups = ", ".join(str(group.id) for group in self.groups)

@@ -156,6 +156,14 @@ class EventLog:
         self.tally: dict[tuple[str, bool], int] = {}
         self._events = 0
 
+    def clear(self) -> None:
+        """Forget every call that has ended."""
+        self.calls.clear()
+        self.landmarks.clear()
+        self.changed.clear()
+        self.tally.clear()
+        self._events = 0
+
     def note(self, call: Call) -> None:
         """Count a call that has ended, the last in the list, and remember where it stands."""
         refused = call.error is not None

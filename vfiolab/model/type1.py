@@ -80,6 +80,11 @@ class Type1:
     # what the checks and the views ask
 
     @property
+    def mapped_bytes(self) -> int:
+        """Bytes in the user's mappings."""
+        return self.dmas.size
+
+    @property
     def groups(self) -> list[IommuGroup]:
         """Every attached group, emulated ones last."""
         return [group for domain in self.domains for group in domain.groups] + self.emulated
@@ -248,7 +253,7 @@ class Type1:
             self._set_page_sizes()
         if self.kernel.has("valid_iova") and self.valid_iova:
             whole = (Span(self.valid_iova[0].start, self.valid_iova[-1].end),)
-            holes = {span for reserved in {other.reserved for other in self.groups} for span in iova.binding(reserved)}
+            holes = {span for domain in self.domains for span in domain.holes}
             self.valid_iova = iova.exclude(whole, holes) or self.valid_iova
 
     def close(self) -> None:

@@ -342,7 +342,7 @@ ENTRY_CHECKS = (
     Check("no vaddr is invalidated", "EBUSY", ATTACH, lambda r: "a mapping's vaddr is invalidated and not yet updated" if r.backend.invalid_vaddrs else None,
           "give each mapping its new vaddr (MAP with flag VADDR)", lambda k: k.has("attach_needs_valid_vaddr")),
     Check("the group is not in this container's domains", "EINVAL", ATTACH,
-          lambda r: f"group {r.group.id} is attached already" if r.group in r.backend.groups else None, "attach a group once"),
+          lambda r: f"group {r.group.id} is attached already" if r.group.domain in r.backend.domains or r.group in r.backend.emulated else None, "attach a group once"),
 )  # fmt: skip
 
 ATTACH_CHECKS = (
