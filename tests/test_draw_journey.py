@@ -166,3 +166,9 @@ def test_the_stored_form_is_an_image_with_words_and_a_table(trip):
     html = figure_html(journey(trip))
     assert f'<img alt="{trip.device}' in html
     assert "<details><summary>The same as a table" in html
+
+
+@pytest.mark.parametrize(("case", "says"), [("memory", "③ D1 translates"), ("fault", "③ D1: fault")])
+def test_the_iommus_card_says_which_domain_does_what(case, says):
+    picture = journey(carry_out(*CASES[case]).journey)
+    assert says in words(picture)

@@ -14,8 +14,9 @@ from vfiolab.model.aliases import AliasFinder
 from vfiolab.model.bootparams import apply_acs_parameters
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import Acs, Function, Topology
-from vfiolab.model.quirks import ACS_QUIRKS, ALIAS_QUIRKS
+from vfiolab.model.quirks import ACS_QUIRKS, ALIAS_QUIRKS, Quirks
 from vfiolab.model.switches import SWITCHES
+from vfiolab.readers.pciids import pci_ids
 
 # switch: (a kernel without, a kernel with)
 LANDED = {
@@ -178,3 +179,33 @@ def test_every_dated_rule_for_devices_has_its_two_kernels_and_no_other_dates():
                 if rule.matches(Function(bdf="00:01.0", kind=kind, vendor=vendor, device=device))
             }
             assert rule.first_seen is None or (rule.absent_in, rule.first_seen) in met, rule
+
+
+# Ids that Linux has a rule for and that the public list of ids does not name (it may come to).
+UNNAMED = {
+    0x8086: "10fa 154f 1551 1c11 1c13 1c15 1c17 1c19 1c1b 1c1d 1c1f 1e11 1e13 1e15 1e17 1e19 1e1b 1e1d 1e1f 2260 2264"
+    " 2954 2955 2956 2958 2959 295a 3b43 3b45 3b47 3b49 3b4b 3b4d 3b4f 3b51 9c91 9c93 9c95 9c97 9c99 9c9b 9d1b",
+    0x17CB: "0115",
+    0x177D: "b884",
+    0x14E4: "1761 1762 1763 9000 9084 d714",
+    0x1C36: "0031",
+    0x1957: "8d80 8d81 8d82 8d83 8d88 8d89 8d8a 8d8b 8d90 8d91 8d92 8d93 8d98 8d99 8d9a 8d9b 8da0 8da1 8da8 8da9 8db0 8db1 8db8 8db9",
+    0x1D17: "0723 0724 0725 0726 0727 0728 0729 072a 072b 072c 072d 072e 072f 0730",
+    0x8088: "010c 010d 010e 010f 5010 5110",
+}
+
+
+def test_the_rules_are_about_devices_that_the_public_list_of_ids_names_or_are_listed_here():
+    named = pci_ids().devices
+    unnamed = {(vendor, int(device, 16)) for vendor, devices in UNNAMED.items() for device in devices.split()}
+    for rule in (*ACS_QUIRKS, *ALIAS_QUIRKS):
+        for ids_ in rule.devices or ():
+            each = [ids_] if isinstance(ids_, int) else ids_ if len(ids_) <= 64 else []  # ThunderX: a block of 2,048 ids, few of them made
+            assert [] == [f"{rule.vendor:04x}:{one:04x}" for one in each if (rule.vendor, one) not in named.keys() | unnamed]
+
+
+def test_two_makers_may_use_one_number_and_each_keeps_its_rule():
+    two = Quirks(ACS_QUIRKS)
+    other = Function(bdf="00:02.0", kind="root-port", vendor=0x8086, device=0xE004)
+    with_rule = Function(bdf="00:01.0", kind="root-port", vendor=0x10E8, device=0xE004)
+    assert [0, 1] == [len(list(two.acs_rows(function))) for function in (other, with_rule)]

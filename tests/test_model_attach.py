@@ -7,6 +7,7 @@ from model_steps import PAGE, A, B, arm, container, fill, group, intel, snapshot
 from model_world import invariants
 
 from vfiolab.model.address import Span
+from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import KernelCrashError, NotModelledError
 from vfiolab.model.iommu import IommuUnit, Reported
 from vfiolab.model.machine import RecordedGroup
@@ -88,3 +89,14 @@ def test_iommufds_layer_reports_whole_pages_of_the_cpu_before_a_device_is_open(p
 def test_no_kernel_before_6_2_has_iommufds_layer(kernel):
     with pytest.raises(ValueError, match=f"iommufd serves /dev/vfio/vfio from Linux 6.2 on; .*not {kernel}"):
         replace(intel(), vfio="iommufd-compat").host(kernel)
+
+
+@pytest.mark.parametrize(("first_hole", "place"), [(0x1000, 0x8000), (0x2000, 0), (0x3000, 0)])
+def test_the_superpage_probe_takes_the_first_aligned_place_of_two_pages(first_hole, place):
+    m = MachineBuilder("holes")
+    m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    m.region("01:00.0", first_hole, 0x7FFF, "reserved")
+    host = m.host("6.12")
+    container(host, "0000:01:00.0")
+    probes = [event for call in host.log.calls for event in call.events if event.kind == "fgsp"]
+    assert [(place, 0x2000)] == [(event.iova, event.size) for event in probes]

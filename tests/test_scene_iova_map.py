@@ -8,6 +8,7 @@ import pytest
 from draw_machines import Bench, arm_mixed, direct, intel, intel_two_widths, scattered, smmu
 
 from vfiolab.draw import Text, iova_map, lay_out, observe
+from vfiolab.model.address import Span
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
 from vfiolab.model.iommu import IommuUnit
@@ -279,3 +280,14 @@ def test_a_name_without_room_gets_a_letter_that_the_legend_spells_out():
     assert {"a", "l"} <= set(words)
     assert "region 0 of guest at 0x4000_0000, 4 KiB" in words
     assert "14 more names have no room here; the table has them." in words
+
+
+def test_what_a_domain_holds_beside_the_users_mappings_is_drawn_in_its_lane():
+    bench = arm_mixed()
+    facts = observe(bench)
+    other = replace(facts.domains[0], mapped=(Span(0x10000000, 0x10010000),))
+    scene = lay_out(replace(facts, domains=(other, *facts.domains[1:])))
+    lane = next(lane for lane in scene.lanes if lane.domain is other)
+    assert [(0x10000000, 0x10010000, other.name)] == [
+        (mark.start, mark.end, mark.owner) for mark in scene.marks if mark.lane == lane.index and mark.kind == "mapping"
+    ]
