@@ -162,7 +162,8 @@ class DmaTree:
             parent._right = new
         self._count += 1
         self.size += new.size
-        self.reaches_top = self.reaches_top or not new._end
+        if not new._end:
+            self.reaches_top = True
         self._fix_insert(new)
 
     def _fix_insert(self, node: Dma) -> None:

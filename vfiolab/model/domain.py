@@ -117,11 +117,10 @@ class Domain:
         return self._order
 
     def _touch(self, iova: int) -> None:
-        """Remember that a run came or went."""
-        if self._order is not None:
-            self._touched.append(iova)
-            if len(self._touched) > MOST_TOUCHED:
-                self._order = None
+        """Remember that a run came or went, while the order is known."""
+        self._touched.append(iova)
+        if len(self._touched) > MOST_TOUCHED:
+            self._order = None
 
     def __len__(self) -> int:
         return len(self._table)
@@ -135,7 +134,8 @@ class Domain:
         errno = self.map_errno(iova, size)
         if not errno:
             self._table[iova] = Mapping(iova, size, physical, prot)
-            self._touch(iova)
+            if self._order is not None:
+                self._touch(iova)
             self._highest = max(self._highest, iova + size)
             self._log.add(Event("map", self.number, None, iova, size, prot))
         return errno
@@ -178,7 +178,8 @@ class Domain:
         """Unmap the runs that make up a range; KeyError if they do not tile it."""
         at = iova
         while at < iova + size:
-            self._touch(at)
+            if self._order is not None:
+                self._touch(at)
             at += self._table.pop(at).size
         if self._highest == iova + size:
             self._highest = iova

@@ -127,11 +127,8 @@ class Running:
                 record.died = "not modelled"
             elif isinstance(error, (TypeError, ValueError)) and not running:
                 del self._log.calls[-1]
-                return
         if running:
             running[-1].events.extend(record.events)
-        else:
-            self._log.note(record)
 
 
 LANDMARKS = frozenset(
@@ -142,38 +139,60 @@ LANDMARKS = frozenset(
 class EventLog:
     """Every call in order, each with its events. Views and replay print this one list.
 
-    So that a view need not walk a long log, three facts of it are kept too. `landmarks` are the positions in `calls` where descriptors were
-    opened, groups joined or left, calls were refused or devices faulted. `changed` is the position of each descriptor's last successful map
-    or unmap. `tally` counts the calls by verb and whether they were refused.
+    So that a view need not walk a long log, each call is looked at once, when a view first asks after it has ended.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._outside = Call("boot")
         self.running: list[Call] = []
-        self.landmarks: list[int] = []
-        self.changed: dict[str, int] = {}
-        self.tally: dict[tuple[str, bool], int] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self._seen = 0  # how many calls were looked at
+        self._landmarks: list[int] = []
+        self._changed: dict[str, int] = {}
+        self._tally: dict[tuple[str, bool], int] = {}
         self._events = 0
 
     def clear(self) -> None:
         """Forget every call that has ended."""
         self.calls.clear()
-        self.landmarks.clear()
-        self.changed.clear()
-        self.tally.clear()
-        self._events = 0
+        self._forget()
 
-    def note(self, call: Call) -> None:
-        """Count a call that has ended, the last in the list, and remember where it stands."""
-        refused = call.error is not None
-        key = call.verb, refused
-        self.tally[key] = self.tally.get(key, 0) + 1
-        self._events += len(call.events)
-        if call.verb in ("map", "unmap") and not refused and not call.died:
-            self.changed[call.target] = len(self.calls) - 1
-        elif refused or call.verb in LANDMARKS or any(event.kind == "fault" for event in call.events):
-            self.landmarks.append(len(self.calls) - 1)
+    @property
+    def landmarks(self) -> list[int]:
+        """Where in `calls` descriptors were opened, groups joined or left, calls were refused, or devices faulted."""
+        self._look()
+        return self._landmarks
+
+    @property
+    def changed(self) -> Mapping[str, int]:
+        """Where in `calls` each descriptor's last successful map or unmap is."""
+        self._look()
+        return self._changed
+
+    @property
+    def tally(self) -> Mapping[tuple[str, bool], int]:
+        """How many calls there were, by verb and whether they were refused."""
+        self._look()
+        return self._tally
+
+    def _look(self) -> None:
+        """Look at the calls that ended since the last time."""
+        ended = len(self.calls) - bool(self.running)
+        if ended < self._seen:
+            self._forget()  # somebody emptied the list
+        for at in range(self._seen, ended):
+            call = self.calls[at]
+            refused = call.error is not None
+            self._tally[call.verb, refused] = self._tally.get((call.verb, refused), 0) + 1
+            self._events += len(call.events)
+            if call.verb in ("map", "unmap") and not refused and not call.died:
+                self._changed[call.target] = at
+            elif refused or call.verb in LANDMARKS or any(event.kind == "fault" for event in call.events):
+                self._landmarks.append(at)
+        self._seen = max(ended, 0)
 
     def add(self, event: Event) -> None:
         """Record one event under the call that is running."""
