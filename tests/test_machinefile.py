@@ -103,6 +103,7 @@ def device(**changes):
         ({"arena": {"size": 0}}, "arena"),
         ({"arena": {"base": 0, "size": 0x2000, "ro_base": 0x1000}}, "arena"),
         ({"emulated": ["mdev0", "mdev0"]}, "emulated[1]"),
+        ({"emulated": ["0000:01:00.0"]}, "emulated[0]"),
         ({"interrupts": {"controller": "gicv2m", "doorbell": 1 << 64}}, "interrupts.doorbell"),
         (device(buses={"secondary": 256}), "devices[0].buses.secondary"),
         ({"groups": 5}, "groups"),
@@ -168,6 +169,11 @@ def test_the_same_width_twice_is_found_where_it_is_wrong():
     wrong = content.splitlines().index('   "width": 200') + 1
     with pytest.raises(InputError, match=rf"small.json, line {wrong}: field 'units\[1\].width' is 200; write a number from 13 to 64"):
         read_machine(content, source="small.json")
+
+
+def test_a_field_that_is_there_twice_is_named_on_its_second_line():
+    with pytest.raises(InputError, match=r"m.json, line 3: field 'devices\[0\].kind' is there twice; keep the one that is meant"):
+        read_machine('{"devices": [{"bdf": "0000:00:02.0",\n"kind": "pci",\n"kind": "endpoint"}]}', source="m.json")
 
 
 def test_a_number_that_nothing_can_hold_is_named_with_its_line():

@@ -22,8 +22,16 @@ _LONG = re.compile(r"\d{4301}")  # Python reads no longer number
 def parse_json(text: str, *, source: str) -> Field:
     """Return the object of a machine file. Raises InputError with the line where it is not JSON."""
     advice = "a machine file is one JSON object"
+    twice = False
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal twice
+        found = dict(pairs)
+        twice = twice or len(found) < len(pairs)
+        return found
+
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
         raise InputError(f"not JSON: {error.msg}", where=source, line=error.lineno, advice=advice) from error
     except RecursionError as error:
@@ -34,13 +42,26 @@ def parse_json(text: str, *, source: str) -> Field:
         raise InputError("holds a number of more than 4,300 digits", where=source, line=line, advice="write a number of 64 bits") from error
     if not isinstance(data, dict):
         raise InputError(f"holds a {type(data).__name__}", where=source, line=1, advice=advice)
-    return Field(data, (), _Document(text, source))
+    document = _Document(text, source)
+    if twice:
+        raise document.doubled()
+    return Field(data, (), document)
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
     text: str
     source: str
+
+    def doubled(self) -> InputError:
+        """Return the error that a field is there twice, of which JSON would take the last."""
+        met: dict[Path, int] = {}
+        for path, position in _values(self.text):
+            if path in met:
+                break
+            met[path] = position
+        problem = f"field '{_name(path)}' is there twice"
+        return InputError(problem, where=self.source, line=_line(self.text, position), advice="keep the one that is meant")
 
     def line(self, path: Path) -> int:
         """Return the line on which the value at a path begins, or the innermost one around it that is there."""
@@ -65,7 +86,7 @@ class Field:
     @property
     def name(self) -> str:
         """The path as people write it: `units[1].width`."""
-        return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).removeprefix(".")
+        return _name(self.path)
 
     @property
     def line(self) -> int:
@@ -170,6 +191,10 @@ class Field:
             return Span.inclusive(first, last)
         except ValueError as error:
             raise self.fail(self._is(), "the first address comes before the last, both below 2^64") from error
+
+
+def _name(path: Path) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 def _shown(value: object) -> str:

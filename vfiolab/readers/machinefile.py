@@ -67,7 +67,7 @@ def _machine(data: Field, topology: Topology, source: str) -> Machine:
         page_size=page_size.number() if page_size else 4096,
         arena=_arena(data.get("arena")),
         memlock=None if limit == -1 else limit,
-        emulated=_emulated(data.get("emulated")),
+        emulated=_emulated(data.get("emulated"), topology),
     )
 
 
@@ -85,8 +85,11 @@ def _params(field: Field) -> Mapping[str, str]:
     return MappingProxyType({str(name): str(one) for name, one in found.items()})
 
 
-def _emulated(field: Field) -> tuple[str, ...]:
+def _emulated(field: Field, topology: Topology) -> tuple[str, ...]:
     names = field.words()
+    real = next((n for n, name in enumerate(names) if name in topology), None)
+    if real is not None:
+        raise field.items()[real].fail(f"is {names[real]!r}, which is one of the devices", "give an emulated device a name, no address")
     twice = next((n for n, name in enumerate(names) if name in names[:n]), None)
     if twice is not None:
         raise field.items()[twice].fail(f"is {names[twice]!r} for the second time", "give each emulated device a name of its own")
