@@ -213,3 +213,13 @@ def test_each_machine_of_the_first_choice_has_a_group_that_can_be_attached(machi
 def test_a_machine_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="no machine and no file is called 'moon'"):
         Explorer("moon")
+
+
+def test_a_click_on_a_button_of_the_machine_before_does_nothing():
+    view = Explorer("two-smmu-server")
+    stale = [button for _, button in view._buttons.values()]
+    view.load("amd-vi-server")
+    steps = len(view.session.steps)
+    for button in stale:
+        button.click()
+    assert (steps, ()) == (len(view.session.steps), view.space.groups)

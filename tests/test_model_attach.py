@@ -8,7 +8,7 @@ from model_world import invariants
 
 from vfiolab.model.address import Span
 from vfiolab.model.builder import MachineBuilder
-from vfiolab.model.errors import KernelCrashError, NotModelledError
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError
 from vfiolab.model.iommu import IommuUnit, Reported
 from vfiolab.model.machine import RecordedGroup
 
@@ -100,3 +100,18 @@ def test_the_superpage_probe_takes_the_first_aligned_place_of_two_pages(first_ho
     container(host, "0000:01:00.0")
     probes = [event for call in host.log.calls for event in call.events if event.kind == "fgsp"]
     assert [(place, 0x2000)] == [(event.iova, event.size) for event in probes]
+
+
+def test_a_container_is_taken_by_what_it_is():
+    host = intel({"width": 48}).host("6.12")
+    closed = host.process.open_container()
+    closed.close()
+    again = host.process.open_container()
+    other = host.new_process().open_container()
+    joining = group(host, A)
+    assert closed.fd == again.fd == other.fd
+    for stranger in (closed, other):
+        with pytest.raises(VfioError, match="EBADF"):
+            joining.set_container(stranger)
+    joining.set_container(again)
+    assert [joining.vfio] == again.groups

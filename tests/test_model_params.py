@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from model_steps import LIMIT, intel, refused, with_params
 
+from vfiolab.model.address import parse_size
 from vfiolab.model.kernel import NEWEST, Kernel
 
 NOIOMMU = "vfio.enable_unsafe_noiommu_mode"
@@ -44,3 +45,12 @@ def test_a_version_newer_than_any_seen_is_in_doubt():
 def test_a_version_is_a_text_because_6_10_is_not_6_1(release):
     with pytest.raises(TypeError, match="a kernel version is a text"):
         Kernel(release)
+
+
+def test_digits_of_other_scripts_are_no_numbers():
+    with refused("EINVAL"):
+        intel().host("6.12").set_param(LIMIT, "٣")
+    with pytest.raises(ValueError, match="cannot read a kernel version"):
+        Kernel("٦.١")
+    with pytest.raises(ValueError, match="cannot read a size"):
+        parse_size("٤٠٩٦")

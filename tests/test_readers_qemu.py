@@ -185,3 +185,42 @@ def test_failure_lines_between_events_are_collected_with_their_numbers():
     trace = read_qemu_trace(f"{LOG}\nkvm: vfio_dma_map(0x1, 0x1000, 0x2000, 0x3000) = -22 (Invalid argument)\n")
     assert [2] == [error.line for error in trace.errors]
     assert "2 lines: 1 events of 1 kinds, 1 memory range, 1 failed map, 0 not understood" == str(trace)
+
+
+ADDED = "vfio_listener_region_add_ram region_add [ram] 0x0 - 0x9ffff [0x7fca0000]"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "", "  ", "7@1.5:", "2023-01-01T00:00:00.123456Z ", "2023-01-01T00:00:00.123456Z 7@1.5:",
+        "Nov 25 10:00:00 host qemu-system-x86_64[47]: ", "Nov 25 10:00:00 host qemu-system-x86_64[47]: 7@1.5:",
+        "2023-11-25T10:00:00+01:00 host qemu-kvm[12]: ", "2023-01-01 00:00:00.123+0000: ",
+    ],
+)  # fmt: skip
+def test_an_event_is_read_behind_whatever_a_log_writes_before_it(before):
+    assert [Span(0, 0xA0000)] == [part.span for part in read_qemu_trace(before + ADDED).mapped]
+
+
+def test_a_message_that_begins_like_an_event_is_none():
+    trace = read_qemu_trace(f"{ADDED}\nqemu-system-x86_64: vfio_listener_region_add_ram failed\n")
+    assert [2] == [line.line for line in trace.unread]
+
+
+def test_iommufds_events_map_refuse_and_unmap():
+    event = "7@1.5:iommufd_backend_{}  iommufd=10 ioas=2 {}"
+    lines = [
+        event.format("map_dma", "iova=0x0 size=0xc0000 addr=0x7f0000000000 readonly=0 (0)"),
+        event.format("map_dma", "iova=0xc0000 size=0x20000 addr=0x7f0000100000 readonly=1 (0)"),
+        event.format("map_dma", "iova=0x380000001000 size=0x3000 addr=0x7f0000200000 readonly=0 (-1)"),
+        "qemu-system-x86_64: IOMMU_IOAS_MAP failed: Invalid argument",
+    ]
+    trace = read_qemu_trace("\n".join(lines))
+    assert ([0, 0xC0000], ["map", "map", "refused"], 0) == (
+        [part.span.start for part in trace.mapped], [part.what for part in trace.ram], len(trace.unread),
+    )  # fmt: skip
+    assert [("EINVAL", 0x380000001000, 0x3000)] == [(error.name, error.iova, error.size) for error in trace.errors]
+    named = "qemu-system-x86_64: vfio_container_dma_map(0x55, 0x380000001000, 0x3000, 0x7f0000200000) = -22 (Invalid argument)"
+    assert [0x55] == [error.context for error in read_qemu_trace("\n".join([*lines, named])).errors]
+    gone = event.format("unmap_dma", "iova=0x0 size=0xffffffffffffffff (0)")
+    assert () == read_qemu_trace("\n".join([*lines, gone])).mapped

@@ -7,37 +7,58 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import vfiolab
 
 #: The words, each a module of ``vfiolab.commands`` with ``add(subparsers)``.
-WORDS = ("explain", "groups", "lab", "replay", "snapshot")
+WORDS = ("explain", "groups", "lab", "machines", "replay", "snapshot")
+INTERRUPTED = 130
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the command's parser with all words."""
+def parser(words: Sequence[str] = WORDS) -> argparse.ArgumentParser:
+    """Return the command's parser with these words."""
+    from vfiolab.commands import examples
+
     top = argparse.ArgumentParser(
         prog="vfiolab",
         description="See, predict and test how Linux groups PCI devices and gives them to user space (VFIO).",
-    )
+        **examples("vfiolab groups              IOMMU groups of this machine", "vfiolab machines            what the kit brings along",
+                   "vfiolab groups --help       options and examples of a word"),
+    )  # fmt: skip
     top.add_argument("--version", action="version", version=f"vfiolab {vfiolab.__version__}")
-    words = top.add_subparsers(metavar="WORD", required=True)
-    for word in WORDS:
-        importlib.import_module(f"vfiolab.commands.{word}").add(words)
+    subparsers = top.add_subparsers(metavar="WORD", required=True)
+    for word in words:
+        importlib.import_module(f"vfiolab.commands.{word}").add(subparsers)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: the process's own); return the exit status."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        # Only the word that is used is loaded.
+        options = parser(given[:1] if given and given[0] in WORDS else WORDS).parse_args(given)
         status: int = options.run(options)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output left: not our error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
+    except OSError as error:  # what is read has its own errors; this is our output
+        _discard(sys.stdout)
+        sys.stderr.write(f"vfiolab: cannot write: {error.strerror}\n")
+        return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return status
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is still buffered go nowhere, or the interpreter would complain of it at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # no file behind it, as in a test
+        return
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ def _kinds(host: Host) -> list[IommuGroup]:
     seen: dict[tuple[object, object], IommuGroup] = {}
     for group in host.groups:
         functions = [host.machine.topology[device] for device in group.devices if device in host.machine.topology]
-        ordinary = [function.bdf for function in functions if not function.is_bridge and (function.class_code or 0) >> 16 != BRIDGE_CLASS]
+        ordinary = [f.bdf for f in functions if f.is_for_users and (f.class_code or 0) >> 16 != BRIDGE_CLASS]
         if ordinary and group.unit is not None and not group.native:
             key = (group.unit.name, group.reserved)
             seen.setdefault(key, IommuGroup(group.id, sorted(ordinary, key=group.devices.index), group.unit))

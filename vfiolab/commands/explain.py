@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from vfiolab.commands import complain, say
+from vfiolab.commands import UNUSABLE, complain, examples, say
 
 __all__ = ["add", "run"]
 
-UNUSABLE = 2
 ONE_OF_EACH = ("intel-vtd-39bit", "amd-vi-server", "one-smmu-its")
 
 
@@ -19,6 +18,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="say what an error line of QEMU means, and what to do",
         description="Explain QEMU's line 'vfio_dma_map(0x..., 0xIOVA, 0xSIZE, 0xVADDR) = -22 (Invalid argument)': the call is"
         " made again on a machine of the kit, and the check that refuses it speaks.",
+        **examples(
+            "vfiolab explain 'vfio_dma_map(0x55, 0x38001000, 0x2000, 0x7f00) = -22 ()'",
+            "vfiolab explain '...' --machine lspci.txt --kernel 6.1 --device 01:00.0",
+        ),
     )
     parser.add_argument("line", metavar="LINE", help="the error line, in quotes")
     parser.add_argument(
@@ -35,24 +38,30 @@ def run(options: argparse.Namespace) -> int:
     """Carry the command out; 2 if the line or the machine cannot be used."""
     from vfiolab.explain import explain_map
     from vfiolab.kit import load
+    from vfiolab.readers.lines import LONGEST
     from vfiolab.readers.qemu import parse_dma_map_error
 
-    error = parse_dma_map_error(options.line)
+    error = parse_dma_map_error(options.line[:LONGEST])
     if error is None:
-        complain(f"no line of the form 'vfio_dma_map(0x..., 0x..., 0x..., 0x...) = -22 (...)' in {options.line!r}")
+        line = options.line if len(options.line) <= 200 else f"{options.line[:200]}..."
+        complain(
+            f"vfiolab explain: no line of the form 'vfio_dma_map(0x..., 0x..., 0x..., 0x...) = -22 (...)' in {line!r};"
+            " give QEMU's line as it is, in single quotes. For a group that is not viable, or refused with 'Operation not permitted',"
+            " notebook 05 has the checks (vfiolab lab)"
+        )
         return UNUSABLE
     try:
         names = [options.machine] if options.machine else ONE_OF_EACH
         found = [explain_map(error, load(name, options.kernel), options.device, machine=name) for name in names]
     except ValueError as problem:
-        complain(str(problem))
+        complain(f"vfiolab explain: {problem}")
         return UNUSABLE
     best = next((one for one in found if one.causes), found[0])
     say(best.headline, "", str(best))
     others = [one for one in found if one is not best]
     if others:
         say("", "On other machines (name yours with --machine):", *(f"  {one.summary}" for one in others))
-    doubts = best.host.doubts
+    doubts = [doubt for doubt in best.host.doubts if "INTx" not in doubt]  # a map knows no interrupts
     if doubts:
         say("", "Uncertain:", *(f"  - {doubt}" for doubt in doubts))
     return 0

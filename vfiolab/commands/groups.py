@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from vfiolab.commands import complain, machine_file, say
+from vfiolab.commands import UNUSABLE, complain, examples, say
 from vfiolab.commands.groupsview import as_json, as_text
 from vfiolab.model.aliases import short
-from vfiolab.model.grouping import Grouping, GroupingOptions, NotComputableError, iommu_groups
+from vfiolab.model.grouping import Grouping, GroupingOptions, NotComputableError
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
+from vfiolab.readers.lines import read_stdin
 from vfiolab.readers.listing import PciInput, Recorded
+from vfiolab.readers.opening import find
 from vfiolab.readers.pcifile import read_pci, read_pci_text, read_recorded
 from vfiolab.readers.sysfs import read_sysfs
 
 __all__ = ["add", "compare", "merge_warnings", "run"]
 
-DIFFERENT, UNUSABLE = 1, 2
+DIFFERENT = 1
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,13 +30,21 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "groups",
         help="compute the IOMMU groups of a machine, and say why they are so",
-        description="Compute the IOMMU groups of a machine as Linux does. Groups recorded in the input are never used for that.",
+        description="Compute the IOMMU groups of a machine as Linux does.\nGroups recorded in the input are never used for that.",
+        **examples(
+            "vfiolab groups                              this machine (best as root)",
+            "lspci -vvvnn | vfiolab groups -             a listing, from anywhere",
+            "vfiolab groups lspci.txt --why 01:00.0      what put it into its group",
+            "vfiolab groups lspci.txt --check --against dmesg.txt     what Linux said",
+            "vfiolab groups amd-vi-server --kernel 5.4   a machine of the kit",
+        ),
     )
     parser.add_argument(
         "path",
         nargs="?",
         metavar="PATH",
-        help="lspci -vvvnn text, a machine file, a sysfs tree (folder or tar), '-' for standard input; without it, this machine",
+        help="lspci -vvvnn text, a machine file, a machine of the kit by name, a sysfs tree (folder or tar), '-' for standard input;"
+        " without it, this machine",
     )
     parser.add_argument(
         "--kernel",
@@ -79,14 +87,14 @@ def run(arguments: argparse.Namespace) -> int:
             pcie_acs_override=arguments.pcie_acs_override, disable_acs_redir=arguments.disable_acs_redir,
             config_acs=arguments.config_acs, proposal_2025=arguments.proposal_2025,
         )  # fmt: skip
-        grouping = iommu_groups(found.topology, kernel, options, participants=found.participants)
+        grouping = found.machine().grouping(kernel, options)
         recorded = _recorded(found, arguments)
         device = _device(grouping, arguments.why) if arguments.why and arguments.why != "all" else None
     except NotComputableError as error:
         return _unusable(arguments, f"{found.source}: {error}", found.warnings)
     except ValueError as error:  # InputError, TopologyError, BootParameterError, an unreadable kernel version
         return _unusable(arguments, str(error))
-    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found, grouping)])
+    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found)])
     check = compare(grouping, recorded[0], recorded[1]) if recorded else None
     if arguments.json:
         say(json.dumps(as_json(grouping, warnings, device, check), indent=1))
@@ -98,18 +106,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _read(path: str | None) -> PciInput:
     if path is None:
         return read_sysfs()
-    if path == "-":
-        return read_pci_text(sys.stdin.read(), source="standard input")
-    file = machine_file(path)
-    if not os.path.exists(file):  # noqa: PTH110 # False for a name that no file can have
-        raise InputError("no such file or folder", where=path, advice="and no machine of the kit is called so")
-    return read_pci(file)
+    return read_pci_text(read_stdin(), source="standard input") if path == "-" else read_pci(find(path, complain))
 
 
 def _kernel(wanted: str | None, found: PciInput) -> tuple[Kernel, list[str]]:
-    """Return the kernel asked for, else the input's, else the newest; what the input names may be unknown to us."""
+    """Return the kernel asked for, else the input's, else the newest; what either names may be unknown to us."""
     if wanted is not None:
-        return Kernel(wanted), []
+        kernel = Kernel(wanted)
+        return kernel, [doubt for doubt in kernel.doubts if "is newer than" in doubt]
     if found.kernel is None:
         return Kernel(), []
     try:
@@ -123,15 +127,12 @@ def _recorded(found: PciInput, arguments: argparse.Namespace) -> tuple[Recorded,
     if not arguments.check:
         return None
     if arguments.against:
-        against = machine_file(arguments.against)
-        if not os.path.exists(against):  # noqa: PTH110
-            raise InputError("no such file", where=arguments.against)
-        groups, form = read_recorded(against)
+        groups, form = read_recorded(find(arguments.against, complain))
         return groups, f"{arguments.against} ({form})"
     if found.recorded:
         return found.recorded, f"{found.source} itself"
-    beside = Path(arguments.path or "").with_name("machine.json") if arguments.path not in {None, "-"} else None
-    if beside is not None and beside.is_file() and (groups := read_recorded(beside)[0]):
+    beside = Path(found.source).parent / "machine.json"
+    if arguments.path not in {None, "-"} and beside.is_file() and (groups := read_recorded(beside)[0]):
         return groups, f"{beside}, beside the input, which records none"
     raise InputError(
         "records no groups, so there is nothing to compare with",
@@ -191,19 +192,16 @@ def merge_warnings(warnings: list[str]) -> list[str]:
     return [f"{', '.join(who)}: {text}" if who else text for text, who in named.items()]
 
 
-def _hints(found: PciInput, grouping: Grouping) -> list[str]:
+def _hints(found: PciInput) -> list[str]:
     if found.form != "sysfs" or found.recorded:
         return []
+    if any(warning.startswith("no IOMMU was in use") for warning in found.warnings):
+        return []
     hint = (
-        f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every"
-        " device were behind one"
-        " (turn it on in the firmware; Intel also needs intel_iommu=on)"
+        f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every device were"
+        " behind one (turn it on in the firmware; Intel also needs intel_iommu=on)"
     )
-    idle = [f.bdf for f in grouping.topology.values() if f.acs and f.acs.cap & 0x1D and not f.acs.ctrl & 0x1D]
-    more = [
-        f"{short(bdf)}: ACS is there but off; Linux turns it on only with an IOMMU in use, and groups may then be smaller" for bdf in idle
-    ]
-    return [hint, *more]
+    return [hint]
 
 
 def _unusable(arguments: argparse.Namespace, message: str, warnings: tuple[str, ...] = ()) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from typing import Any
 
+from vfiolab.commands import columns, cut, paint
 from vfiolab.model.aliases import short
 from vfiolab.model.grouping import Grouping
 from vfiolab.model.reasons import between, chain
@@ -52,21 +55,63 @@ def as_text(
     else:
         lines = _group_lines(source, grouping)
     if warnings:
-        lines += ["", "Warnings:", *(f"  - {warning}" for warning in warnings)]
+        lines += ["", paint("Warnings:", "warn"), *(f"  - {warning}" for warning in warnings)]
     return lines + (["", *_check_text(check)] if check is not None else [])
 
 
 def _group_lines(source: str, grouping: Grouping) -> list[str]:
+    room = columns()
     count = f"{len(grouping.groups)} groups, {len(grouping.reasons)} devices"
-    lines = [f"{count}: {source} by the rules of Linux {grouping.kernel}", ""]
-    width = max((len(short(bdf)) for bdf in grouping.topology), default=7)
+    lines = [
+        f"{paint(count, 'bold')}: {cut(source, None if room is None else max(room - 50, 20))} by the rules of Linux {grouping.kernel}",
+        "",
+    ]
+    wide = max((len(short(bdf)) for bdf in grouping.topology), default=7)
     for number, members in enumerate(grouping.groups):
+        shared = sum(grouping.topology[bdf].is_for_users for bdf in members) > 1
         for n, bdf in enumerate(members):
-            lines.append(f"{f'group {number}' if n == 0 else '':<10} {short(bdf):<{width}}  {_name(grouping, bdf)}".rstrip())
+            label = f"{f'group {number}' if n == 0 else '':<10}"
+            address = f"{short(bdf):<{wide}}"
+            name = _shown(grouping, bdf, None if room is None else room - 13 - wide)
+            lines.append(f"{paint(label, 'accent') if shared else label} {paint(address, 'bold')}  {name}".rstrip())
     if grouping.left_out:
         lines += ["", "In no group:"]
-        lines += [f"  {short(bdf):<{width}}  {_name(grouping, bdf)}: {why}" for bdf, why in grouping.left_out.items()]
+        for bdf, why in grouping.left_out.items():
+            name = _name(grouping, bdf)
+            if room is not None:
+                name = cut(_brief(name), max(room - wide - 6 - len(why), 24))
+            lines.append(f"  {short(bdf):<{wide}}  {name}: {why}")
     return lines
+
+
+def _shown(grouping: Grouping, bdf: str, room: int | None) -> str:
+    """Return a device's name; on a terminal its vendor in short and dim, and cut to the room that there is."""
+    name = _name(grouping, bdf)
+    if room is None:
+        return name
+    klass, colon, rest = cut(_brief(name), room).partition(": ")
+    return paint(klass + colon, "dim") + rest if rest else klass
+
+
+def _brief(name: str) -> str:
+    """Shorten what every line repeats.
+
+    >>> _brief("PCI bridge [0604]: Advanced Micro Devices, Inc. [AMD] Starship/Matisse GPP Bridge [1022:1483]")
+    'PCI bridge: AMD Starship/Matisse GPP Bridge [1022:1483]'
+    >>> _brief("Ethernet controller: Intel Corporation I211 Gigabit Network Connection")
+    'Ethernet controller: Intel I211 Gigabit Network Connection'
+    """
+    klass, _, rest = name.partition(": ")
+    vendor = pci_ids().find_vendor(rest)
+    if vendor is not None:
+        full = rest[: len(rest) - len(vendor[1])].rstrip()
+        nick = re.search(r"\[([^\[\]]{2,12})\]$", full)
+        brief = (
+            nick[1] if nick else re.split(r",? (?:Inc|Corp|Co|Ltd|LLC|Technolog|Semiconductor|Electronics|Communications|Systems)", full)[0]
+        )
+        rest = f"{brief} {vendor[1]}".strip()
+    klass = re.sub(r" \[[0-9a-f]{4}\]$", "", klass)
+    return f"{klass}: {rest}" if rest else klass
 
 
 def _name(grouping: Grouping, bdf: str) -> str:
@@ -114,10 +159,17 @@ def _ties(grouping: Grouping, device: str, mates: list[str]) -> list[str]:
 
 
 def _why_table(grouping: Grouping) -> list[str]:
-    columns = ("device", "group", "joins", "step", "because")
-    rows = [columns, *(tuple(str(row[column]) or "-" for column in columns) for row in grouping.rows())]
+    names = ("device", "group", "joins", "step", "because")
+    rows = [names, *(tuple(str(row[name]) or "-" for name in names) for row in grouping.rows())]
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
-    return ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]) for row in rows]
+    before = sum(widths) + 8
+    room = columns()
+    lines = []
+    for row in rows:
+        start = "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=False))
+        because = [row[4]] if room is None or room < before + 30 else textwrap.wrap(row[4], room - before) or [""]
+        lines += [f"{start}  {because[0]}", *(" " * before + more for more in because[1:])]
+    return lines
 
 
 def _check_text(check: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from vfiolab.commands import complain, say
+from vfiolab.commands import UNUSABLE, complain, examples, say
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.snapshot import snapshot
 from vfiolab.readers.sysfs import SYS
@@ -22,6 +22,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         description="Write this machine's PCI topology and recorded IOMMU groups to one file. It holds no serial"
         " numbers, no MAC addresses and no host name."
         " As root it is complete; open it later with 'vfiolab groups OUT'.",
+        **examples(
+            "sudo vfiolab snapshot machine.json", "vfiolab snapshot - --sysfs copy-of-sys.tar.xz", "vfiolab groups machine.json --check"
+        ),
     )
     parser.add_argument("out", metavar="OUT", help="file to write, a machine file (JSON); '-' for standard output")
     parser.add_argument("--sysfs", default=str(SYS), metavar="TREE", help="sysfs tree to read instead of this machine's /sys")
@@ -35,18 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
         machine = snapshot(Path(arguments.sysfs))
     except InputError as error:
         complain(f"vfiolab snapshot: {error}")
-        return 2
+        return UNUSABLE
     text = json.dumps(machine, indent=1) + "\n"
     if arguments.out == "-":
-        say(text.rstrip("\n"))
+        say(text.rstrip("\n"), wrap=False)
         return 0
     try:
-        with Path(arguments.out).open("w" if arguments.force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
+        _write(Path(arguments.out), text, over=arguments.force)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         advice = " (--force writes over it)" if isinstance(error, FileExistsError) else ""
-        complain(f"vfiolab snapshot: {arguments.out}: {error.strerror}{advice}")
-        return 2
+        complain(f"vfiolab snapshot: {arguments.out}: {getattr(error, 'strerror', None) or error}{advice}")
+        return UNUSABLE
     grouped = len(machine["groups"])
     say(
         f"{arguments.out}: {len(machine['devices'])} PCI functions,"
@@ -55,3 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
     for note in machine["notes"][3:]:
         say(f"  note: {note}")
     return 0
+
+
+def _write(path: Path, text: str, *, over: bool) -> None:
+    """Write a new file; `over` puts it in the place of one that is there, of a link too and not through it."""
+    if over and path.is_symlink():
+        path.unlink()
+    with path.open("w" if over else "x", encoding="utf-8") as file:
+        file.write(text)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from vfiolab._text import plain
 from vfiolab.draw.measure import SAFETY, text_width
 from vfiolab.draw.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Shape, Text
@@ -130,7 +131,7 @@ class _Pen:
         for run, width in zip(text.runs, widths, strict=True):
             effects = [withStroke(linewidth=4 * self.points, foreground=self.theme["paper"])] if text.halo else []
             self.ax.text(
-                x, text.y, run.text.replace("$", r"\$"), color=self.theme[run.role], fontsize=text.size * self.points * scale, ha=ha,
+                x, text.y, plain(run.text).replace("$", r"\$"), color=self.theme[run.role], fontsize=text.size * self.points * scale, ha=ha,
                 va="baseline", fontweight="bold" if run.bold else "normal", family=list(family), path_effects=effects, zorder=self.z + 50,
             )  # fmt: skip
             x += width

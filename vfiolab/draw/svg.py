@@ -10,8 +10,8 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Iterable
-from html import escape
 
+from vfiolab._text import drawn_text, markup, page_text
 from vfiolab.draw.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES, TEXT_ROLES
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Shape, Text
 
@@ -48,12 +48,12 @@ def figure_html(picture: Picture, caption: str = "") -> str:
     parts = [
         '<figure style="margin:0">',
         (
-            f'<img alt="{escape(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
+            f'<img alt="{markup(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
             f'style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">'
         ),
     ]
     if caption:
-        parts.append(f"<figcaption>{escape(caption)}</figcaption>")
+        parts.append(f"<figcaption>{page_text(caption)}</figcaption>")
     if picture.table:
         parts.append(f"<details><summary>The same as a table ({len(picture.table)} rows)</summary>{table_html(picture)}</details>")
     parts.append("</figure>")
@@ -62,8 +62,8 @@ def figure_html(picture: Picture, caption: str = "") -> str:
 
 def table_html(picture: Picture) -> str:
     """Return the table twin as an HTML table."""
-    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in picture.columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in picture.table)
+    head = "".join(f'<th scope="col">{page_text(c)}</th>' for c in picture.columns)
+    body = "".join("<tr>" + "".join(f"<td>{page_text(c)}</td>" for c in row) + "</tr>" for row in picture.table)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -75,9 +75,9 @@ def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
     style = ' style="max-width:100%;height:auto"' if inline else ""
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" role="img" aria-label="{escape(picture.alt)}" {size}{style}>',
-            f"<title>{escape(picture.title)}</title>",
-            f"<desc>{escape(picture.description)}</desc>",
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" role="img" aria-label="{markup(picture.alt)}" {size}{style}>',
+            f"<title>{markup(picture.title)}</title>",
+            f"<desc>{markup(picture.description)}</desc>",
             f"<style>{_style(mark, _roles(picture.shapes), inline=inline)}</style>",
             f"<defs>{_patterns(mark, used)}</defs>",
             f'<rect class="page" width="{_n(picture.width)}" height="{_n(picture.height)}"/>',
@@ -157,7 +157,7 @@ def _shape(shape: Shape, *, tips: bool) -> str:
         return _text(shape)
     if isinstance(shape, Line):
         return f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"/>'
-    tip = f"<title>{escape(shape.tip)}</title>" if tips and shape.tip else ""
+    tip = f"<title>{markup(shape.tip)}</title>" if tips and shape.tip else ""
     if isinstance(shape, Box):
         name = (f"q{shape.level}" if shape.role == "mirror" else f"s{shape.level}") if shape.level else shape.role
         corner = f' rx="{_n(shape.round)}"' if shape.round else ""
@@ -180,13 +180,13 @@ def _text(text: Text) -> str:
         run = text.runs[0]
         names = [*base, *_classes(run.role, bold=run.bold)]
         name = f' class="{" ".join(names)}"' if names else ""
-        return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size}>{escape(run.text)}</text>'
+        return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size}>{drawn_text(run.text)}</text>'
     name = f' class="{" ".join(base)}"' if base else ""
     spans = []
     for run in text.runs:
         names = _classes(run.role, bold=run.bold)
         look = f' class="{" ".join(names)}"' if names else ""
-        spans.append(f"<tspan{look}>{escape(run.text)}</tspan>")
+        spans.append(f"<tspan{look}>{drawn_text(run.text)}</tspan>")
     return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size} xml:space="preserve">{"".join(spans)}</text>'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from vfiolab._text import plain
 from vfiolab.draw.words import findings, groups_word, headline, traits
 from vfiolab.model.address import hexa, human_size
 
@@ -29,7 +30,7 @@ MEANING = {
 def to_text(picture: Picture) -> str:
     """Return the picture as lines of at most 80 columns."""
     lines = list(picture.lines) if picture.lines else [*fold(picture.title), *fold(picture.description), *table_lines(picture)]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(plain(line.rstrip()) for line in lines)
 
 
 def table_lines(picture: Picture) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from vfiolab._text import plain
 from vfiolab.model.errors import STRERROR
 from vfiolab.model.events import Call, canonical
 from vfiolab.model.msi import INDEX_NAMES
@@ -36,7 +37,7 @@ def strace_line(call: Call) -> str:
     """
     writer = _WRITERS.get(call.verb)
     words = writer(call) if writer else f"{call.verb}({', '.join(str(value) for value in call.args.values() if value is not None)})"
-    return f"{words} = {_answer(call)}"
+    return plain(f"{words} = {_answer(call)}")
 
 
 def transcript(calls: Iterable[Call], *, events: bool = True) -> Transcript:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from vfiolab._paths import data_dir, machine_path
 from vfiolab.kit.names import device_name
 from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
 from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
 from vfiolab.model.core import IommuGroup
-from vfiolab.model.grouping import GroupingOptions
+from vfiolab.model.grouping import GroupingOptions, NotComputableError
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine
@@ -132,35 +130,27 @@ def machines() -> list[str]:
     >>> "two-smmu-server" in machines()
     True
     """
-    return sorted(path.stem for path in (data_dir() / "machines").glob("*.json"))
+    from vfiolab.readers.opening import machine_names
+
+    return machine_names()
 
 
 def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
-    """Load a machine by name (see `machines`) or from a file: a machine file, lspci text, a sysfs tree.
+    """Load a machine by name (see `machines`) or from a file (a `Path`, or a text that is no name): machine file, lspci text, sysfs tree.
 
     A name of the kit is that machine; `./name` or a Path is a file. ValueError names the machines there are, or the line and field of a
     file that cannot be read. A machine whose IOMMU units are not recorded gets assumed ones: `host.doubts` says which.
     """
-    from vfiolab.readers.machinefile import read_machine_file
-    from vfiolab.readers.pcifile import read_pci
+    from vfiolab.readers.opening import open_machine
 
-    path, said = machine_path(name)
-    if said:
-        warnings.warn(said, stacklevel=2)
-    if not os.path.exists(path):  # noqa: PTH110 # False for a name that no file can have, where Path.exists raises OSError
-        raise ValueError(f"no machine and no file is called {str(name)!r}; machines: {', '.join(machines())}")
-    if path.suffix == ".json":
-        return boot(read_machine_file(path).with_assumed_units(), kernel)
-    found = read_pci(path)
-    machine = ModelMachine(
-        name=path.stem,
-        topology=found.topology,
-        source=str(path.name),
-        kernel=found.kernel,
-        participants=found.participants,
-        notes=tuple(found.warnings),
-    )
-    return boot(machine.with_assumed_units(), kernel)
+    chosen = kernel if kernel is None or isinstance(kernel, Kernel) else Kernel(kernel)
+    machine = open_machine(name, lambda said: warnings.warn(said, stacklevel=4)).with_assumed_units()
+    try:
+        return boot(machine, chosen)
+    except NotComputableError as error:
+        raise NotComputableError(f"{name}: {error}", error.finest, error.coarsest) from error
+    except ValueError as error:  # what a file says of its groups, devices and parameters may not go together
+        raise ValueError(f"{name}: {error}") from error
 
 
 def here(kernel: Kernel | str | None = None) -> Host:

@@ -16,6 +16,7 @@ from vfiolab.model.domain import Domain
 from vfiolab.model.drivers import VFIO_DRIVERS, VfioGroup
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import EventLog
+from vfiolab.model.interrupts import whole
 from vfiolab.model.machine import Host
 from vfiolab.model.msi import IrqState
 from vfiolab.model.noiommu import NoIommu
@@ -60,6 +61,7 @@ class AddressSpace:
 
     # groups
 
+    @whole
     def attach(self, *devices: str) -> None:
         """Put the groups of these devices into the address space: bind, open the group, SET_CONTAINER, and SET_IOMMU the first time.
 
@@ -102,6 +104,7 @@ class AddressSpace:
         else:
             self.host.bind(device, driver)
 
+    @whole
     def detach(self, *devices: str) -> None:
         """Take the groups of these devices out: close their devices, UNSET_CONTAINER, close the group. ValueError if one is not inside."""
         groups = [self._group_of(device) for device in devices]
@@ -153,6 +156,7 @@ class AddressSpace:
         """Numbers of the groups inside."""
         return tuple(sorted(group.id for group in self.container.groups))
 
+    @whole
     def open(self, device: str) -> Device:
         """Open a device of a group inside (GROUP_GET_DEVICE_FD); while it is open, the same descriptor comes back."""
         name = device_name(self.host, word("device", device))
@@ -165,6 +169,7 @@ class AddressSpace:
         opened = self._descriptor(group) or self.process.open_group(group.id)  # EBUSY, if another device holds the group
         return opened.get_device_fd(name)
 
+    @whole
     def enable_msi(self, device: str, vectors: int = 1, *, index: int = 2) -> None:
         """Enable a device's MSI-X (index 2) or MSI (index 1) vectors: DEVICE_SET_IRQS."""
         self.open(device).set_irqs(index, 0, vectors)
@@ -181,6 +186,7 @@ class AddressSpace:
 
     # mappings
 
+    @whole
     def map(self, iova: Size, size: Size, name: str = "", *, rights: str = "rw", vaddr: Size | None = None) -> None:
         """Map memory for every device inside: MAP_DMA. Without a vaddr, fresh memory is allocated for it, less than 64 TiB.
 
@@ -200,6 +206,7 @@ class AddressSpace:
             place = memory.mmap(max(length, 1)) if vaddr is None else parse_size(vaddr)
             self.container.map_dma(start, length, place, RIGHTS[rights], name=name)
 
+    @whole
     def unmap(self, iova: Size, size: Size | None = None) -> int:
         """Unmap a range, by default the mapping that begins at `iova`: UNMAP_DMA. Return the bytes unmapped."""
         start = parse_size(iova)
@@ -213,6 +220,7 @@ class AddressSpace:
             return self.container.unmap_dma(start, found.size)
         return self.container.unmap_dma(start, parse_size(size))
 
+    @whole
     def unmap_all(self) -> int:
         """Unmap everything: UNMAP_DMA with ALL, before 5.12 over the whole space. Return the bytes unmapped."""
         if self._is_compat or self.host.kernel.has("unmap_all"):
@@ -273,6 +281,7 @@ class AddressSpace:
             return ""
         return f"{found.name or f'the mapping at {hexa(found.iova)}'} + {hexa(iova - found.iova)}"
 
+    @whole
     def dma_write(self, device: str, iova: int | str, data: int = 0, size: int = 4) -> Journey:
         """Let a device write `size` bytes of `data` at a bus address, and see where they go.
 
@@ -282,10 +291,12 @@ class AddressSpace:
         args = (self.host, device, parse_size(iova), data, size)
         return Journey.of(delivery.write(*args, irqs=self._irqs(device), owner=self._owner))
 
+    @whole
     def dma_read(self, device: str, iova: int | str, size: int = 4) -> Journey:
         """Let a device read `size` bytes at a bus address, and see where they come from; errors as `dma_write`."""
         return Journey.of(delivery.read(self.host, device_name(self.host, device), parse_size(iova), size, owner=self._owner))
 
+    @whole
     def raise_msi(self, device: str, vector: int = 0) -> Journey:
         """Let a device raise one of its vectors: it writes that vector's message. ValueError if the vector is not enabled."""
         device = device_name(self.host, device)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vfiolab._text import page_text, plain
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -65,7 +67,7 @@ class Table(Sequence[dict[str, Any]]):
     def _written(self) -> list[list[str]]:
         """Return the cells as they are shown."""
         formats = [self.formats.get(column, str) for column in self.columns]
-        return [[write(cell) for write, cell in zip(formats, row, strict=True)] for row in self.rows]
+        return [[plain(write(cell)) for write, cell in zip(formats, row, strict=True)] for row in self.rows]
 
     def __repr__(self) -> str:
         lines = [self.columns, *self._written()]
@@ -73,9 +75,7 @@ class Table(Sequence[dict[str, Any]]):
         return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         left = ' style="text-align:left"'  # JupyterLab would push words to the right
-        head = "".join(f'<th scope="col"{left}>{escape(str(name))}</th>' for name in self.columns)
-        body = "".join("<tr>" + "".join(f"<td{left}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in self._written())
+        head = "".join(f'<th scope="col"{left}>{page_text(str(name))}</th>' for name in self.columns)
+        body = "".join("<tr>" + "".join(f"<td{left}>{page_text(cell)}</td>" for cell in row) + "</tr>" for row in self._written())
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import ipywidgets
 
+from vfiolab._text import page_text
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.lab.panels import panel
 from vfiolab.lab.problems import OPTIONS, Problem
@@ -44,7 +44,7 @@ class MapDrill:
         self.options.value = None
         self.question.value = (
             f'<p style="{_LINES}"><strong>Problem {seed}.</strong> After these steps, what does '
-            f"<code>{escape(self.problem.call)}</code> answer? (0 is success.)</p>{panel('State', self.problem.code)}"
+            f"<code>{page_text(self.problem.call)}</code> answer? (0 is success.)</p>{panel('State', self.problem.code)}"
         )
         self.verdict.value = f'<p role="status" style="{_LINES}">{self._score()}</p>'
         self.picture.value, self.checks.value = inline_svg(self.problem.picture), ""
@@ -60,7 +60,7 @@ class MapDrill:
             self.answered, self.tried, self.right = True, self.tried + 1, self.right + (chosen == truth)
         first = f"✓ Right: {truth}." if chosen == truth else f"✗ Not {chosen}: the kernel answers {truth}."
         self.verdict.value = (
-            f'<div role="status" style="{_LINES}"><strong>{first}</strong> {escape(self.problem.reason)}<br>{self._score()}</div>'
+            f'<div role="status" style="{_LINES}"><strong>{first}</strong> {page_text(self.problem.reason)}<br>{self._score()}</div>'
         )
         self.picture.value = inline_svg(self.problem.after)
         refused = self.problem.refused
@@ -73,7 +73,7 @@ class MapDrill:
         """Give the controls to a live front end; without one, the problem and its picture."""
         words = f"Problem {self.problem.seed}. After these steps, what does {self.problem.call} answer?"
         still = (
-            f"<p>{escape(words)}</p><pre>{escape(self.problem.code)}</pre>{figure_html(self.problem.picture)}"
+            f"<p>{page_text(words)}</p><pre>{page_text(self.problem.code)}</pre>{figure_html(self.problem.picture)}"
             "<p><em>Run this cell to answer with buttons.</em></p>"
         )
         bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})

@@ -85,14 +85,14 @@ class Explorer:
     def _devices(self, group: IommuGroup) -> list[str]:
         """List what of a group can be handed to a user: bridges stay with the host."""
         functions = self.host.machine.topology
-        return [bdf for bdf in group.devices if bdf not in functions or not functions[bdf].is_bridge]
+        return [bdf for bdf in group.devices if bdf not in functions or functions[bdf].is_for_users]
 
     def _fill_groups(self) -> None:
-        """Make one button for each group that has a device for the user."""
+        """Make one button for each group that has a device for the user; a click that comes after the machine changed does nothing."""
         self._buttons = {}
         for group in filter(self._devices, self.host.groups):
             button = ipywidgets.Button(layout={"width": "auto", "flex": "0 0 auto"}, tooltip=self._who(group))
-            button.on_click(lambda _, group=group: self._toggle(group))
+            button.on_click(lambda _, group=group, host=self.host: self._toggle(group) if host is self.host else None)
             self._buttons[group.id] = (group, button)
         self.groups.children = [button for _, button in self._buttons.values()]
         bridges = len(self.host.groups) - len(self._buttons)
@@ -131,7 +131,7 @@ class Explorer:
                 button = ipywidgets.Button(
                     description=f"Bind {bdf} to vfio-pci", tooltip=f"Now with {driver or 'no driver'}", layout={"width": "auto"}
                 )
-                button.on_click(lambda _, bdf=bdf: self._do("host.bind", bdf))
+                button.on_click(lambda _, bdf=bdf, host=self.host: self._do("host.bind", bdf) if host is self.host else None)
                 buttons.append(button)
         self.drivers.children = buttons
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
-
+from vfiolab._text import markup, page_text
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.errors import VfioError
 
@@ -18,8 +17,8 @@ _LINES = "margin:4px 0;line-height:1.5"
 def panel(title: str, text: str) -> str:
     """Return a scrolling box that shows its last lines first and can be reached and scrolled with the keyboard."""
     return (
-        f'<section aria-label="{escape(title)}"><strong>{escape(title)}</strong>'
-        f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{escape(text) or "—"}</pre></div></section>'
+        f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>'
+        f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{page_text(text) or "—"}</pre></div></section>'
     )
 
 
@@ -41,8 +40,8 @@ def status(step: Step, session: Session) -> str:
         domains = session.space.domains
         names = ", ".join(f"D{domain.number}" for domain in domains)
         count = f"{len(domains)} domain{'s' if len(domains) != 1 else ''}" + (f" ({names})" if names else "")
-        return f'<p role="status" style="{_LINES}"><code>{escape(step.code)}</code> — done; the address space has {count}.</p>'
-    rows = [f"<code>{escape(step.code)}</code> — refused: <strong>{escape(str(step.refused))}</strong>"]
+        return f'<p role="status" style="{_LINES}"><code>{page_text(step.code)}</code> — done; the address space has {count}.</p>'
+    rows = [f"<code>{page_text(step.code)}</code> — refused: <strong>{page_text(str(step.refused))}</strong>"]
     if isinstance(step.refused, VfioError):
-        rows += [f"{name}: {escape(text)}" for name, text in (("Source", step.refused.source), ("Try", step.refused.fix)) if text]
+        rows += [f"{name}: {page_text(text)}" for name, text in (("Source", step.refused.source), ("Try", step.refused.fix)) if text]
     return f'<div role="alert" style="{_LINES};border-left:4px solid #D55E00;padding-left:8px">{"<br>".join(rows)}</div>'

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import ipywidgets
 
+from vfiolab._text import page_text
 from vfiolab.course.benches import FIRST, SECOND, two_units
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
@@ -105,6 +105,6 @@ class SplitLab:
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Give the controls to a live front end; without one, the verdict and the picture."""
         run = self.experiment
-        still = f"<p>{escape(run.verdict)}</p>{figure_html(run.space.chain())}<p><em>Run this cell to choose with buttons.</em></p>"
+        still = f"<p>{page_text(run.verdict)}</p>{figure_html(run.space.chain())}<p><em>Run this cell to choose with buttons.</em></p>"
         bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
         return {**bundle, "text/plain": f"{run.verdict}\n{to_text(run.space.chain())}", "text/html": still}

@@ -152,6 +152,8 @@ def parse_size(text: int | str) -> int:
     word = text.strip().replace("_", "").upper()
     negative, word = (True, word[1:]) if word.startswith("-") else (False, word)
     try:
+        if not word.isascii():
+            raise ValueError  # noqa: TRY301 # digits of other scripts, which Linux does not read
         if word.startswith("0X"):
             number = int(word, 16)
         else:

@@ -8,6 +8,7 @@ from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.interrupts import HOLD
 
 PROT_READ, PROT_WRITE, PROT_CACHE, PROT_NOEXEC, PROT_MMIO = 1, 2, 4, 8, 16
 
@@ -93,10 +94,11 @@ class Call:
 class Running:
     """A call while it runs. A call made inside another one is not listed, but its events are the outer one's too.
 
-    Arguments that are no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either.
+    Arguments that are no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either. Ctrl-C
+    waits until the call has ended.
     """
 
-    __slots__ = ("_log", "_record")
+    __slots__ = ("_held", "_log", "_record")
 
     def __init__(self, log: EventLog, record: Call) -> None:
         self._log, self._record = log, record
@@ -107,6 +109,7 @@ class Running:
         return self
 
     def __enter__(self) -> Call:
+        self._held = HOLD.enter()
         log = self._log
         if not log.running:
             log.calls.append(self._record)
@@ -114,6 +117,13 @@ class Running:
         return self._record
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._end(error)
+        finally:
+            if self._held:
+                HOLD.leave()
+
+    def _end(self, error: BaseException | None) -> None:
         running = self._log.running
         record = running.pop()
         if error is not None:

@@ -66,6 +66,7 @@ class Machine:
 
     `notes` say what is recorded and what is assumed. `groups_from`: "topology" (groups follow from the ACS registers) or "recorded".
     `vfio`: "type1" or "iommufd-compat", who serves /dev/vfio/vfio. `emulated`: mediated devices. `memlock` in bytes, None for unlimited.
+    `participants`: the devices behind an IOMMU, where they are known and the units are not. `units_assumed`: nobody recorded the units.
     `bars`: the bus addresses that a device answers at, where they are known.
     """
 
@@ -81,6 +82,7 @@ class Machine:
     groups: tuple[RecordedGroup, ...] = ()
     groups_from: str = "topology"
     participants: frozenset[str] | None = None
+    units_assumed: bool = False
     firmware: Mapping[str, tuple[ReservedRegion, ...]] = field(default_factory=lambda: MappingProxyType({}))
     drivers: frozenset[str] = DRIVERS
     params: Mapping[str, str] = field(default_factory=lambda: PARAMS)
@@ -96,12 +98,25 @@ class Machine:
             kernel = self.kernel or Kernel()
         return Host(self, kernel if isinstance(kernel, Kernel) else Kernel(kernel), options)
 
+    @property
+    def behind(self) -> frozenset[str] | None:
+        """The devices behind an IOMMU, where somebody recorded them; None where a rule has to decide (`leaves_out`)."""
+        if self.participants is not None or self.units_assumed:
+            return self.participants
+        return frozenset(device for unit in self.units for device in unit.devices) or None
+
+    def grouping(self, kernel: Kernel, options: GroupingOptions | None = None) -> Grouping:
+        """Compute the IOMMU groups, as every host and every command does. NotComputableError (a ValueError) if the input does not decide."""
+        from vfiolab.model.grouping import iommu_groups
+
+        return iommu_groups(self.topology, kernel, options, participants=self.behind)
+
     def with_assumed_units(self) -> Machine:
         """Return the machine with an IOMMU in front of every device if none is recorded; `notes` say what was assumed and why."""
         if self.units:
             return self
         vendors = [function.vendor for function in self.topology.values()]
-        devices = frozenset(self.topology)
+        devices = self.participants or frozenset(f.bdf for f in self.topology.values() if not f.is_iommu)
         if vendors.count(0x8086) > vendors.count(0x1022):
             unit = IommuUnit(name="dmar0", kind="intel-vtd", devices=devices, width=39)
             why = "one VT-d unit of 39 bits with interrupt remapping, as Intel client machines have: the units were not recorded"
@@ -112,7 +127,8 @@ class Machine:
             unit = IommuUnit(name="smmu3.0", kind="arm-smmu-v3", devices=devices, stage=1)
             why = "one SMMUv3, stage 1, 48 bits, behind a GICv3 ITS at an invented address: neither Intel nor AMD, and the units were not recorded"
         controller = InterruptController("gicv3-its", 0x8090040) if unit.is_arm else InterruptController("x86-apic")
-        return replace(self, units=(unit,), interrupts=self.interrupts or controller, notes=(*self.notes, f"assumed: {why}"))
+        notes = (*self.notes, f"assumed: {why}")
+        return replace(self, units=(unit,), units_assumed=True, interrupts=self.interrupts or controller, notes=notes)
 
     def __repr__(self) -> str:
         return f"Machine({self.name!r}, {len(self.topology)} functions, {len(self.units)} IOMMU units)"
@@ -249,23 +265,19 @@ class Host:
                 self.params[name] = "Y" if text in ("1", "Y", "y", "on") else "N"
                 self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
                 return
-            if not text.isdecimal() or int(text) >= 1 << 32:
+            if not (text.isascii() and text.isdecimal() and len(text) <= 20) or int(text) >= 1 << 32:
                 raise VfioError(
                     "EINVAL", f"{name} is a number of 32 bits, not {text!r}", "param_set_uint, kernel/params.c", "write a number"
                 )
             self.params[name] = text
 
     def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
-        from vfiolab.model.grouping import iommu_groups
-
         machine = self.machine
         if machine.groups_from == "recorded":
             return [self._group(group.id, group.devices) for group in machine.groups]
         if not machine.units:
             return []
-        listed = frozenset(device for group in machine.groups for device in group.devices)
-        behind = listed or machine.participants or frozenset(device for unit in machine.units for device in unit.devices) or None
-        self.grouping = iommu_groups(machine.topology, self.kernel, options, participants=behind)
+        self.grouping = machine.grouping(self.kernel, options)
         known = {frozenset(group.devices): group.id for group in machine.groups}
         taken = {known[key] for members in self.grouping.groups if (key := frozenset(members)) in known}
         free = (number for number in range(len(self.grouping.groups) + len(taken)) if number not in taken)

@@ -145,6 +145,16 @@ class Function:
         return self.secondary is not None or (self.class_code or 0) >> 8 in (0x0604, 0x0609)
 
     @property
+    def is_iommu(self) -> bool:
+        """Whether it is an IOMMU's own function (class 0806, or virtio's)."""
+        return (self.class_code or 0) >> 8 == 0x0806 or self.ids == (0x1AF4, 0x1057)
+
+    @property
+    def is_for_users(self) -> bool:
+        """Whether somebody may want to hand it to a user: bridges stay with the host, host bridges (class 0600) and IOMMUs too."""
+        return not (self.is_bridge or self.is_iommu or (self.class_code or 0) >> 8 == 0x0600)
+
+    @property
     def express_type(self) -> int | None:
         """Device/port type of the PCI Express capability; None without one."""
         return EXPRESS_TYPES.get(self.kind or "")

@@ -42,11 +42,10 @@ def leaves_out(f: Function, aliases: AliasFinder, participants: Collection[str] 
     """
     if participants is not None:
         return "" if f.bdf in participants else "it is not behind an IOMMU on this machine"
-    klass = (f.class_code or 0) >> 8
-    if klass == 0x0806 or f.ids == (0x1AF4, 0x1057):
+    if f.is_iommu:
         return "it is an IOMMU itself"
-    if f.vendor == 0x1022 and klass == 0x0600 and f.key[2:] == (0, 0):
-        iommu = next((o for o in aliases.topology.siblings(f.bdf) if (o.class_code or 0) >> 8 == 0x0806), None)
+    if f.vendor == 0x1022 and (f.class_code or 0) >> 8 == 0x0600 and f.key[2:] == (0, 0):
+        iommu = next((o for o in aliases.topology.siblings(f.bdf) if o.is_iommu), None)
         if iommu is not None:
             return f"AMD's firmware tables leave the root complex beside the IOMMU {short(iommu.bdf)} out"
     if f.segment >= FIRST_VMD_SEGMENT and aliases.vmd(f) and not aliases.kernel.has("vmd_real_dma"):

@@ -152,7 +152,7 @@ class UserProcess(Process):
             if unprotected is None:
                 raise VfioError("ENOENT", f"/dev/vfio/{group} does not exist", source, "bind a device to vfio-pci in no-IOMMU mode first")
             return unprotected
-        if isinstance(group, str) and not group.isdecimal():
+        if isinstance(group, str) and not (group.isascii() and group.isdecimal() and len(group) <= 20):
             drivers.driver_of(group)
             of = self.system.core.group_of(group)
             vfio = drivers.groups.get(of.id) if of else drivers.noiommu.get(group)

@@ -235,6 +235,8 @@ class Group(Descriptor):
         with self.process.call("set_container", f"fd{self.fd}", container=f"fd{fd}"):
             file = self.process.descriptors.get(fd)
             is_open = self.process.holds(fd)
+            if isinstance(container, Container) and file is not container:
+                file, is_open = None, False  # closed, or another process's: whatever has its number here is not it
             denied = self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities
             run_checks(self.process.set_container_checks, SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
             assert isinstance(file, Container)

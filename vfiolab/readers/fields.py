@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from vfiolab._text import plain
 from vfiolab.model.address import U64, Span
 from vfiolab.model.pci import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
@@ -16,6 +17,7 @@ __all__ = ["Field", "parse_json"]
 
 Path = tuple[str | int, ...]
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_PRINTED = re.compile(r"[\n\r\t -\[\]-~]*")  # no escape, nothing outside of ASCII: no text in it needs a second look
 _LONG = re.compile(r"\d{4301}")  # Python reads no longer number
 
 
@@ -45,7 +47,16 @@ def parse_json(text: str, *, source: str) -> Field:
     document = _Document(text, source)
     if twice:
         raise document.doubled()
-    return Field(data, (), document)
+    return Field(data if _PRINTED.fullmatch(text) else _shown_as_text(data), (), document)
+
+
+def _shown_as_text(value: Any) -> Any:
+    """Return a value whose texts hold only what prints: names go to terminals, pages and pictures."""
+    if isinstance(value, dict):
+        return {key: _shown_as_text(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_shown_as_text(one) for one in value]
+    return plain(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,20 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vfiolab.model.address import Span, hexa, human_size
+from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.readers.errors import InputError
+from vfiolab.readers.lines import lines_of, read_text
 from vfiolab.readers.qemu import Unread
 
 __all__ = ["Ftrace", "IommuEvent", "read_ftrace"]
 
 _LINE = re.compile(
-    r"^\s*(?P<task>.+?)-(?P<pid>\d+)\s+(?:\(\s*[\d-]+\)\s+)?\[\d+\]\s+(?:\S+\s+)?"
-    r"(?P<time>\d+\.\d+):\s+(?P<event>\w+): (?P<rest>.*)$"
+    r"^\s{0,32}(?P<task>\S.{0,40}?)-(?P<pid>\d{1,10})\s{1,8}(?:\(\s{0,8}[\d-]{1,10}\)\s{1,8})?\[\d{1,6}\]\s{1,8}(?:\S{1,12}\s{1,8})?"
+    r"(?P<time>\d{1,12}\.\d{1,9}):\s{1,4}(?P<event>\w{1,40}): (?P<rest>.*)$"
 )
-_PAIR = re.compile(r"(\w+)=(0x[0-9a-fA-F]+|\d+)")
-_END = re.compile(r"iova=0x[0-9a-fA-F]+ - (0x[0-9a-fA-F]+)")
-_DEVICE = re.compile(r"[0-9a-fA-F]{4,}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
+_PAIR = re.compile(r"\b(\w{1,20})=(0x[0-9a-fA-F]{1,32}|[0-9]{1,32})")
+_END = re.compile(r"iova=0x[0-9a-fA-F]{1,32} - (0x[0-9a-fA-F]{1,32})")
+_DEVICE = re.compile(r"[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _KNOWN = (
     "map", "unmap", "attach_device_to_domain", "detach_device_from_domain", "io_page_fault", "add_device_to_group",
     "remove_device_from_group",
@@ -80,12 +81,12 @@ def read_ftrace(source: str | Path, *, where: str = "") -> Ftrace:
     1 IOMMU events (1 map, 0 unmap), 0 not understood
     """
     if isinstance(source, Path):
-        where, text = where or source.name, source.read_text(encoding="utf-8", errors="replace")
+        where, text = where or source.name, read_text(source)
     else:
         text = source
     events: list[IommuEvent] = []
     unread: list[Unread] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             found = _event(number, line)
             if isinstance(found, IommuEvent):
@@ -105,7 +106,7 @@ def _event(number: int, line: str) -> IommuEvent | Unread:
     kind, rest = match["event"], match["rest"]
     if kind not in _KNOWN:
         return Unread(number, line, f"{kind} is none of the IOMMU's events")
-    numbers = {name: int(word, 0) for name, word in _PAIR.findall(rest)}
+    numbers = {name: int(word, 16 if word[:2] == "0x" else 10) for name, word in _PAIR.findall(rest)}
     span = _span(numbers, rest)
     if kind in ("map", "unmap") and span is None:
         return Unread(number, line, f"{kind} without its range")
@@ -120,4 +121,4 @@ def _span(numbers: dict[str, int], rest: str) -> Span | None:
     if start is None:
         return None
     size = int(end[1], 16) - start if end else numbers.get("size", 1)
-    return Span.sized(start, size) if size > 0 else None
+    return Span.sized(start, size) if 0 < size <= U64 - start else None

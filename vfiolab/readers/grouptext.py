@@ -10,19 +10,30 @@ from dataclasses import dataclass
 
 from vfiolab.model.pci import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
+from vfiolab.readers.lines import lines_of, number_of
 from vfiolab.readers.listing import Recorded
 
 __all__ = ["GroupText", "looks_like_groups", "read_groups"]
 
 _BDF = r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])"
-_ADDING = re.compile(r"pci " + _BDF + r": Adding to iommu group (\d+)")
+#: The word before the address is the driver that has the device, `pci` if none has.
+_ADDING = re.compile(_BDF + r": Adding to iommu group (\d+)")
 _ADDING_OLD = re.compile(r"iommu: Adding device " + _BDF + r" to group (\d+)")
-_REMOVING = re.compile(r"pci " + _BDF + r": Removing from iommu group (\d+)|iommu: Removing device " + _BDF + r" from group (\d+)")
+_REMOVING = re.compile(_BDF + r": Removing from iommu group (\d+)|iommu: Removing device " + _BDF + r" from group (\d+)")
 _PATH = re.compile(r"iommu_groups/(\d+)/devices/" + _BDF)
-_HEAD = re.compile(r"\s*(?:[#*=>-]*\s*)?IOMMU[ _]?[Gg]roup:?\s*#?(\d+)\s*:?(.*)")
-_PLAIN_HEAD = re.compile(r"\s*[Gg]roup:?\s*#?(\d+)\s*:?(.*)")
+_FOLDER = re.compile(r"iommu_groups/(\d+)(?:/devices)?/?:?$")
+_LINK = re.compile(_BDF + r"/iommu_group\s*(?:->|:|=)?\s*\S{0,200}iommu_groups/(\d+)")
+_TREE = re.compile(r"[\s│├└─|`+-]{0,40}(\d{1,6})/?$")
+_HEAD = re.compile(r"[\s#*=>_-]{0,40}(?:iommu|IOMMU)[ _]?[Gg]roup:?\s?#?(\d+)\s?:?(.*)")
+_PLAIN_HEAD = re.compile(r"[\s#*=>_-]{0,40}(?:[Gg]roup|GROUP):?\s{0,4}#?(\d+)\s?:?(.*)")
+_END = re.compile(r"\s{0,8}(?:In no group|Warnings|Check)\b")
 _MEMBER = re.compile(r"(?<![0-9a-fA-F:.\[])" + _BDF + r"(?![0-9a-fA-F.])")
-_STAMP = re.compile(r"^\s*(?:<\d+>)?\[\s*\d+\.\d+\]| kernel: ")
+_NAMES = re.compile(r"(?:\s*(?:[0-9a-fA-F]{4,8}:)[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]@?)+\s*$")
+_SLOT = re.compile(r"Slot:\s{0,8}" + _BDF + r"\s*$")
+_SLOT_GROUP = re.compile(r"IOMMUGroup:\s{0,8}(\d+)\s*$")
+_STAMP = re.compile(r"^\s{0,8}(?:<\d{1,4}>)?\[\s{0,12}\d{1,12}\.\d{1,9}\]| kernel: ")
+_INSIDE = re.compile(r"(?:\./)?(\d{1,6})/devices(?:/" + _BDF + r"|:?$)")
+_QUOTED = re.compile(r"^(?:> ?){1,8}")
 _VERSION = re.compile(r"Linux version (\d+\.\d+\S*)")
 _FACTS = (
     (re.compile(r"DMAR: IOMMU enabled"), "Intel VT-d is turned on by the boot parameter"),
@@ -30,8 +41,8 @@ _FACTS = (
     (re.compile(r"DMAR-IR: Enabled IRQ remapping"), "interrupt remapping is on (Intel)"),
     (re.compile(r"AMD-Vi: Interrupt remapping enabled"), "interrupt remapping is on (AMD)"),
     (re.compile(r"AMD-Vi: (?:AMD IOMMUv2|Found IOMMU|IOMMU performance counters supported)"), "AMD-Vi is in use"),
-    (re.compile(r"arm-smmu-v3 .*(?:ias|probing hardware)"), "an Arm SMMUv3 is in use"),
-    (re.compile(r"arm-smmu .*(?:probing hardware|SMMUv[12] with)"), "an Arm SMMU is in use"),
+    (re.compile(r"arm-smmu-v3 .{0,80}?(?:ias|probing hardware)"), "an Arm SMMUv3 is in use"),
+    (re.compile(r"arm-smmu .{0,80}?(?:probing hardware|SMMUv[12] with)"), "an Arm SMMU is in use"),
     (re.compile(r"Intel PCH root port ACS workaround enabled"), "Linux programmed Intel PCH root ports to isolate"),
     (re.compile(r"Failed to enable Intel PCH ACS quirk"), "Linux could NOT program Intel PCH root ports to isolate"),
     (
@@ -55,14 +66,17 @@ class GroupText:
 
 def looks_like_groups(text: str) -> bool:
     """Return whether the text records groups in one of the shapes that are read here."""
-    head = text[:400_000]
-    return bool(
-        _ADDING.search(head) or _ADDING_OLD.search(head) or _PATH.search(head) or any(_HEAD.match(line) for line in head.splitlines())
-    )
+    return any(pattern.search(line) for line in lines_of(text[:400_000]) for pattern in _SIGNS)
+
+
+_SIGNS = (
+    _ADDING, _ADDING_OLD, _PATH, _LINK, _SLOT_GROUP, _FOLDER, re.compile(r"^" + _INSIDE.pattern), re.compile(r"[─-] devices$"),
+    re.compile("^" + _HEAD.pattern), re.compile("^" + _PLAIN_HEAD.pattern),
+)  # fmt: skip
 
 
 def read_groups(text: str, *, source: str = "group listing") -> GroupText:
-    r"""Read boot messages, paths below /sys/kernel/iommu_groups, or "IOMMU Group N" listings.
+    r"""Read boot messages, listings of /sys/kernel/iommu_groups, `lspci -vmm`, or "IOMMU Group N" listings.
 
     Raises InputError if no group is in it.
 
@@ -72,8 +86,8 @@ def read_groups(text: str, *, source: str = "group listing") -> GroupText:
     'boot messages'
     """
     reader = _Reader()
-    for number, line in enumerate(text.splitlines(), start=1):
-        reader.take(number, line)
+    for number, line in enumerate(lines_of(text), start=1):
+        reader.take(number, _QUOTED.sub("", line))
     if not reader.groups:
         raise InputError(
             "no IOMMU group in it",
@@ -97,29 +111,66 @@ class _Reader:
         self.kernel: str | None = None
         self.form = "group listing"
         self.now: int | None = None
+        self.folder = False
+        self.slot = ""
 
     def take(self, number: int, line: str) -> None:
         adding = _ADDING.search(line) or _ADDING_OLD.search(line)
         if adding:
             self.form = "boot messages"
             self.put(number, adding[1], adding[2])
-            return
-        if _STAMP.search(line):
+        elif _STAMP.search(line):
             self._boot_line(line)
-            return
-        path = _PATH.search(line)
+        elif not self._path(number, line) and not self._record(number, line):
+            self._section(number, line)
+
+    def _path(self, number: int, line: str) -> bool:
+        """Read a line that names a group's folder: what `find`, `ls` and `tree` print of /sys/kernel/iommu_groups."""
+        path, link, inside = _PATH.search(line), _LINK.search(line), _INSIDE.match(line)
+        folder = _FOLDER.search(line.rstrip()) or (inside if inside and not inside[2] else None)
         if path:
-            self.form = "paths"
             self.put(number, path[2], path[1])
-            return
+        elif link:
+            self.put(number, link[1], link[2])
+        elif inside and inside[2]:
+            self.put(number, inside[2], inside[1])
+        elif folder:
+            self.now = number_of(folder[1])
+            self.folder = True
+        else:
+            return False
+        self.form = "paths"
+        return True
+
+    def _record(self, number: int, line: str) -> bool:
+        """Read a line of `lspci -vmm`: a record's group stands behind its slot."""
+        slot, group = _SLOT.match(line), _SLOT_GROUP.match(line)
+        if slot:
+            self.slot, self.now = slot[1], None
+        elif group and self.slot:
+            self.form = "lspci -vmm"
+            self.put(number, self.slot, group[1])
+        return bool(slot or group)
+
+    def _section(self, number: int, line: str) -> None:
         head = _HEAD.match(line) or (_PLAIN_HEAD.match(line) if not self.groups or self.now is not None else None)
+        tree = _TREE.match(line)
         if head and len(head[1]) < 7:
-            self.now = int(head[1])
+            self.now, self.folder = number_of(head[1]), False
             line = head[2]
-        if self.now is not None:
-            member = _MEMBER.search(line)  # one device a line: addresses further on belong to its description
-            if member:
-                self.put(number, member[1], str(self.now))
+        elif _END.match(line):
+            self.now = None
+        elif tree and (self.folder or "─" in line or "--" in line):
+            self.now, self.folder = number_of(tree[1]), True
+        if self.now is None:
+            return
+        if self.folder and _NAMES.match(line):  # `ls` puts several names into one line
+            for name in _MEMBER.findall(line):
+                self.put(number, name, str(self.now))
+            return
+        member = _MEMBER.search(line)  # one device a line: addresses further on belong to its description
+        if member:
+            self.put(number, member[1], str(self.now))
 
     def _boot_line(self, line: str) -> None:
         version = _VERSION.search(line)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 
+from vfiolab.model.acs import REQUIRED
+from vfiolab.model.aliases import short
+from vfiolab.model.machine import Machine
 from vfiolab.model.pci import Acs, Function, Topology, TopologyError, bdf_key
+from vfiolab.model.quirks import QUIRKS
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["Draft", "PciInput", "Recorded", "settle"]
+__all__ = ["Draft", "PciInput", "Recorded", "is_wide", "settle", "with_acs_on"]
 
 Recorded = tuple[tuple[str, ...], ...]
 
@@ -32,6 +36,13 @@ class PciInput:
     kernel: str | None = None
     participants: frozenset[str] | None = None
     not_computable: str = ""
+
+    def machine(self, name: str = "input") -> Machine:
+        """Return the machine that this describes, its IOMMU units unknown; `notes` are the warnings."""
+        return Machine(
+            name=name, topology=self.topology, source=PurePath(self.source).name, kernel=self.kernel, participants=self.participants,
+            notes=self.warnings,
+        )  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +121,34 @@ def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topol
         raise InputError(str(error), where=where, line=line, advice="no tree can be built from these bus numbers") from error
 
 
+def with_acs_on(topology: Topology, recorded: Recorded, warnings: list[str]) -> Topology:
+    """Return the machine as it is once an IOMMU is in use, if it was described while none was; append what was assumed.
+
+    Linux turns ACS on only when an IOMMU driver asks for it (``pci_request_acs``; ``pci_enable_acs``, drivers/pci/pci.c, 4.4 to 6.19), and
+    then everywhere. So: no groups, and no function whose ACS is on although some have it. Ports that keep their control word elsewhere
+    (`AcsQuirk` wide-registers) look so on every machine.
+    """
+    able = [f for f in topology.values() if f.acs is not None and f.acs.cap & REQUIRED and not is_wide(f)]
+    if recorded or not able or any(f.acs is not None and f.acs.ctrl & REQUIRED for f in able):
+        return topology
+    warnings.append(
+        "no IOMMU was in use when this was taken: it shows no groups, and ACS is there but off in every device that has it"
+        f" ({len(able)}, {short(able[0].bdf)} first). These are the groups as they will be once one is in use (turn it on in the firmware;"
+        " Intel also needs intel_iommu=on): Linux turns ACS on then"
+    )
+    return topology.replace(*(replace(f, acs=_turned_on(f.acs)) for f in able if f.acs is not None))
+
+
+def is_wide(function: Function) -> bool:
+    """Return whether Linux knows (or may know) that this port keeps its ACS control word at offset 8."""
+    rows = [*QUIRKS.acs_rows(function), *QUIRKS.possible_rows(function)]
+    return any(row.rule == "wide-registers" for row in rows)
+
+
+def _turned_on(acs: Acs) -> Acs:
+    return replace(acs, ctrl=acs.ctrl | acs.cap & REQUIRED)
+
+
 def _mark_virtual_functions(drafts: list[Draft]) -> None:
     by_id = {}
     for d in drafts:
@@ -140,25 +179,11 @@ def _identify(draft: Draft) -> None:
     else:
         name = name.removeprefix(ids.vendors.get(draft.vendor, "")).strip()
     if draft.device is None and name:
-        candidates = ids.find_devices(draft.vendor, name) or _former_name(name)
+        candidates = ids.find_devices(draft.vendor, name)
         if len(candidates) == 1:
             draft.device = candidates[0]
         else:
-            draft.candidates = candidates[:200]
-
-
-def _former_name(name: str) -> tuple[int, ...]:
-    """Return the ids behind names that pci.ids has changed since, where Linux has a rule for the device."""
-    for pattern, ids in _FORMER_NAMES:
-        if re.match(pattern, name):
-            return tuple(ids)
-    return ()
-
-
-_FORMER_NAMES = (
-    (r"Sunrise Point-LP PCI Express Root Port", range(0x9D10, 0x9D1C)),
-    (r"Sunrise Point-H PCI (?:Express )?Root Port", (*range(0xA110, 0xA120), *range(0xA167, 0xA16B))),
-)
+            draft.candidates = candidates
 
 
 def _bus(draft: Draft) -> tuple[int, int]:

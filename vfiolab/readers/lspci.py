@@ -6,26 +6,34 @@ listed twice and a listing cut off are common, and are read with warnings.
 
 from __future__ import annotations
 
+import html
 import re
 
 from vfiolab.model.pci import Acs, TopologyError, normal_bdf
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.listing import Draft, PciInput, settle
-from vfiolab.readers.lspcilines import ACS_BITS, LABELS, Entry, loose_line, read_title
+from vfiolab.readers.lines import lines_of
+from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
+from vfiolab.readers.lspcilines import ACS_BITS, LABEL, LABELS, STARTS, Entry, loose_line, open_title, read_title
 from vfiolab.readers.pciids import pci_ids
 
 __all__ = ["looks_like_lspci", "read_lspci"]
 
-_DEVICE = re.compile(r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7])\s+(\S.*)")
+_DEVICE = re.compile(r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7])(?:\s+(\S.*))?$")
+_QUOTE = re.compile(r"[>|\s]+")
 _DUMP = re.compile(r"([0-9a-fA-F]{2,3}):((?: [0-9a-fA-F]{2}){1,16})\s*$")
 _NEEDED = {"SrcValid", "ReqRedir", "CmpltRedir", "UpstreamFwd"}
+_PORTS = {"root-port", "downstream"}
+_ONCE = {"Control", "Status", "Bus", "Secondary status", "BridgeCtl", "ACSCap", "ACSCtl"}
+_NOISE = ("pcilib:", "lspci:")
 MOST_LINES = 2_000_000
+#: Lines that a title or a detail may be wrapped into.
+_MOST_PIECES = 6
 
 
 def looks_like_lspci(text: str) -> bool:
     """Return whether some line is a device line of lspci."""
-    return any(_device_line(line) for line in text[:200_000].splitlines())
+    return any(found[2] for line in lines_of(text[:200_000]) if (found := _DEVICE.match(_unquoted(line))))
 
 
 def read_lspci(text: str, *, source: str = "lspci text") -> PciInput:
@@ -41,17 +49,21 @@ def read_lspci(text: str, *, source: str = "lspci text") -> PciInput:
     >>> found.topology.parent("0000:01:00.0").kind
     'root-port'
     """
-    lines = text.splitlines()
+    lines = lines_of(text)
     if len(lines) > MOST_LINES:
         raise InputError(f"{len(lines)} lines: more than any lspci listing has", where=source)
     reader = _Reader(source)
     for number, line in enumerate(lines, start=1):
         reader.take(number, line)
+    reader.whole = text.endswith(("\n", "\r"))
     return reader.finish()
 
 
-def _device_line(line: str) -> re.Match[str] | None:
-    return _DEVICE.match(line.lstrip("> \t"))
+def _unquoted(line: str) -> str:
+    """Return a line without the marks of a mail that quotes it, and without the blanks around it."""
+    if "&" in line:
+        line = html.unescape(line)
+    return _QUOTE.sub("", line, count=1).rstrip() if line[:1] in "> |\t" else line.rstrip()
 
 
 class _Reader:
@@ -60,39 +72,72 @@ class _Reader:
         self.entries: list[Entry] = []
         self.warnings: list[str] = []
         self.now: Entry | None = None
+        self.titled = False
+        self.pieces: list[str] = []
+        self.whole = True
+        self.apart = True
 
     def take(self, number: int, raw: str) -> None:
-        line = raw.strip().lstrip("> \t") if raw[:1] == ">" else raw.strip()
+        line = _unquoted(raw)
         if not line:
+            self._close()
+            self.apart = True
+            if self.now is not None:
+                self.now.ended = self.now.parted = True
             return
         device = _DEVICE.match(line)
         if device is not None and not _DUMP.match(line):
             self._begin(number, device)
             return
-        if self.now is None:
-            return
-        self.now.last = number
-        self.now.details += 1
-        label, _, rest = line.partition(":")
-        handler = LABELS.get(label)
-        if handler is not None:
-            handler(self.now, rest.strip(), line)
+        if self.now is None or line.startswith(_NOISE):
             return
         dump = _DUMP.match(line)
         if dump is not None:
+            self._close()
+            self.now.last = number
+            self.now.details += 1
             self._dump(number, dump)
+        elif self.titled and not (STARTS.match(line) or (":" in self.now.pieces[0] and LABEL.match(line))):
+            if len(self.now.pieces) < _MOST_PIECES and open_title(" ".join(self.now.pieces)):
+                self.now.pieces.append(line)
+        elif STARTS.match(line) or LABEL.match(line) or not self.pieces:
+            self._close()
+            self.now.last = number
+            self.now.details += 1
+            self.now.ended = self.now.parted = False
+            self.pieces = [line]
+        elif len(self.pieces) < _MOST_PIECES:
+            self.pieces.append(line)
+
+    def _close(self) -> None:
+        """Read the line that was open, with all that it was wrapped into."""
+        self.titled = False
+        if self.now is None or not self.pieces:
+            return
+        line, self.pieces = " ".join(self.pieces), []
+        label, _, rest = line.partition(":")
+        if label in _ONCE:
+            if label in self.now.labels:
+                self.now.cut, self.now.mixed = f"it has two lines '{label}:', so lines of another device are among its own", True
+            self.now.labels.add(label)
+        handler = LABELS.get(label)
+        if handler is not None:
+            handler(self.now, rest.strip(), line)
         else:
             loose_line(self.now, line)
 
     def _begin(self, number: int, match: re.Match[str]) -> None:
+        self._close()
         try:
             draft = Draft(bdf=normal_bdf(match[1]), line=number)
         except TopologyError as error:  # a slot or bus beyond what PCI has
             self.warnings.append(f"line {number}: {error}; the entry is left out")
             self.now = None
             return
-        read_title(draft, match[2].strip())
         self.now = Entry(draft, number)
+        self.now.apart, self.apart = self.apart, False
+        self.now.pieces = [(match[2] or "").strip()]
+        self.titled = True
         self.entries.append(self.now)
 
     def _dump(self, number: int, match: re.Match[str]) -> None:
@@ -108,38 +153,52 @@ class _Reader:
             )
 
     def finish(self) -> PciInput:
+        self._close()
         if not self.entries:
             raise InputError("no PCI device in it", where=self.source, advice="give the output of 'lspci -vvvnn', best run as root")
         verbose = any(entry.capabilities for entry in self.entries)
         registers = any(entry.registers for entry in self.entries)
+        self._find_holes()
         for entry in self.entries:
+            read_title(entry.draft, entry.pieces)
             self._conclude(entry, verbose=verbose, registers=registers)
+        self._look_at_the_end()
         drafts = self._merge()
         self._complain(drafts, verbose=verbose)
         topology = settle(drafts, self.warnings, where=self.source)
+        self.warnings += [
+            f"{f.bdf}: its title does not say who made it; rules for particular devices do not apply to it"
+            for f in topology.values()
+            if f.vendor is None and f.name and pci_ids().vendors and (f.kind in _PORTS or topology.is_multifunction(f.bdf))
+        ]
         groups: dict[int, list[str]] = {}
         for draft in drafts:
             if draft.group is not None:
                 groups.setdefault(draft.group, []).append(draft.bdf)
-        return PciInput(
-            source=self.source,
-            form="lspci",
-            topology=topology,
-            warnings=tuple(self.warnings),
-            recorded=tuple(tuple(members) for _, members in sorted(groups.items())),
-        )
+        recorded = tuple(tuple(members) for _, members in sorted(groups.items()))
+        topology = with_acs_on(topology, recorded, self.warnings)
+        return PciInput(source=self.source, form="lspci", topology=topology, warnings=tuple(self.warnings), recorded=recorded)
 
     def _conclude(self, entry: Entry, *, verbose: bool, registers: bool) -> None:
         draft = entry.draft
-        is_bridge = (draft.class_code or 0) >> 8 in {0x0604, 0x0609}
-        draft.caps_known = verbose and not entry.denied
+        is_bridge = (draft.class_code or 0) >> 8 in {0x0604, 0x0609} or draft.secondary is not None
+        # An entry of which only the title is there says nothing, however much its neighbours say; between blank lines, as only a verbose
+        # listing prints entries, it says that there is no more.
+        told = entry.details > 0 or (entry.apart and entry.ended)
+        draft.caps_known = verbose and told and not entry.denied and (entry.capabilities > 0 or not entry.listed)
+        if verbose and entry.listed and not entry.capabilities:
+            draft.notes.append("it has capabilities (Status: Cap+), and its entry shows none")
         if entry.extended and not (entry.express or entry.pcix or entry.dump):
+            entry.cut = entry.cut or "it has extended capabilities but no Express line"
+        if entry.cut and not entry.dump:
             draft.caps_known = False
-            draft.notes.append("it has extended capabilities but no Express line: part of its entry is missing")
+            draft.notes.append(f"{entry.cut}; part of its entry is missing")
+            if entry.mixed:  # what it says may be said of another device
+                draft.kind = draft.secondary = draft.subordinate = None
         if entry.asleep and not entry.express:
             draft.kind = "endpoint"
             draft.notes.append("it did not answer (powered down); taken to be a PCIe endpoint without ACS")
-        if draft.kind is None and not entry.express and draft.caps_known and (entry.details or not is_bridge):
+        if draft.kind is None and not entry.express and draft.caps_known:
             draft.kind = "pci-bridge" if is_bridge else "pci"
         if entry.has_acs:
             cap, ctrl = entry.words.get("ACSCap", {}), entry.words.get("ACSCtl", {})
@@ -189,7 +248,7 @@ class _Reader:
             if first is None:
                 found[entry.draft.bdf] = entry
                 continue
-            best, other = (entry, first) if entry.details >= first.details else (first, entry)
+            best, other = (entry, first) if _told(entry) >= _told(first) else (first, entry)
             self._compare(best, other)
             for name in ("vendor", "device", "group", "driver", "secondary", "subordinate", "multifunction"):
                 if getattr(best.draft, name) is None:
@@ -210,6 +269,33 @@ class _Reader:
                 f" content; the entry at line {a.line} is used"
             )
 
+    def _find_holes(self) -> None:
+        """Mark the entries of which a part must be missing, by what the others have: a blank line at their end, a chain from [100] on."""
+        told = [entry for entry in self.entries if entry.details]
+        apart = 2 * sum(entry.parted for entry in told) > len(told)
+        extended = [entry for entry in told if entry.extended]
+        chained = 2 * sum("100" in entry.offsets for entry in extended) > len(extended)
+        for entry in told:
+            if entry.cut or entry.has_acs or entry.denied:
+                continue
+            beyond = {offset for offset in entry.offsets if len(offset) > 2}
+            if apart and not entry.ended and entry is not self.entries[-1]:
+                entry.cut = "its entry ends as no other one does"
+            elif chained and beyond and "100" not in beyond:
+                entry.cut = "the first of its extended capabilities is not at [100]"
+            elif entry.null and beyond == {"100"} and entry.express:
+                entry.cut = "its extended capabilities end with the first one, which is none (Null)"
+
+    def _look_at_the_end(self) -> None:
+        """Name the last entry if the text may end inside it, and what it would go on with matters."""
+        last = self.entries[-1]
+        ends = any(entry.ended for entry in self.entries[:-1])
+        if last.ended or not last.details or last.has_acs or last.dump or (self.whole and not ends):
+            return
+        slot = last.draft.bdf[:-2]
+        if last.draft.kind in _PORTS or sum(entry.draft.bdf[:-2] == slot for entry in self.entries) > 1:
+            last.draft.notes.append("the text ends with its entry; if that is cut off, an ACS capability of it is missing here")
+
     def _complain(self, drafts: list[Draft], *, verbose: bool) -> None:
         denied = [entry.draft.bdf for entry in self.entries if entry.denied]
         if denied:
@@ -224,3 +310,7 @@ class _Reader:
         dead = [draft.bdf for draft in drafts if draft.kind is None and draft.class_code is None and not draft.title]
         if dead:
             self.warnings.append(f"nothing but an address is known of {', '.join(dead)}")
+
+
+def _told(entry: Entry) -> tuple[bool, int]:
+    return entry.draft.caps_known, entry.details

@@ -16,6 +16,7 @@ from vfiolab.model.process import Arena
 from vfiolab.model.type1 import ENTRY_LIMIT
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.fields import Field, parse_json
+from vfiolab.readers.lines import read_text
 from vfiolab.readers.pcijson import pci_of
 
 __all__ = ["read_machine", "read_machine_file"]
@@ -25,8 +26,9 @@ PAGE_SIZES = (0x1000, 0x4000, 0x10000)
 
 
 def read_machine_file(path: Path) -> Machine:
-    """Read a machine file. InputError names the line and field that do not fit; OSError if it cannot be read."""
-    return read_machine(path.read_text(encoding="utf-8"), source=str(path))
+    """Read a machine file. InputError names the line and field that do not fit; OSError if it is not there."""
+    path.stat()
+    return read_machine(read_text(path), source=str(path))
 
 
 def read_machine(text: str, *, source: str = "machine.json") -> Machine:
@@ -36,7 +38,8 @@ def read_machine(text: str, *, source: str = "machine.json") -> Machine:
     Machine('one', 1 functions, 0 IOMMU units)
     """
     data = parse_json(text, source=source)
-    return _machine(data, pci_of(data, source).topology, source)
+    found = pci_of(data, source)
+    return replace(_machine(data, found.topology, source), participants=found.participants)
 
 
 def _machine(data: Field, topology: Topology, source: str) -> Machine:

@@ -1,19 +1,27 @@
 """Names of PCI vendors, devices and classes, both ways, from the pci.ids file that a package brings along.
 
 The file is the PCI ID Project's, shipped by the package ``pypci-ng``; only its data is used, and it is
-read when a name or an id is asked for. Without the package there are no names: callers say so.
+read when a name or an id is asked for. Without the package there are no names: callers say so. Names change from edition to
+edition: ``data/pci-names.tsv`` has all that the devices with a rule in Linux ever had.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
 from itertools import islice, takewhile
 from pathlib import Path
 
+from vfiolab._paths import data_dir
+
 __all__ = ["PciIds", "pci_ids"]
+
+_LONGEST_VENDOR = 24  # words: the longest name of a vendor has 17
+_LINE = re.compile(r"(?:C (?P<base>[0-9a-fA-F]{2})|(?P<vendor>[0-9a-fA-F]{4})|\t(?P<one>[0-9a-fA-F]{2,4}))  (?P<name>.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class PciIds:
     vendors: dict[int, str] = field(default_factory=dict, repr=False)
     devices: dict[tuple[int, int], str] = field(default_factory=dict, repr=False)
     classes: dict[int, str] = field(default_factory=dict, repr=False)
-    vendor_ids: dict[str, int] = field(default_factory=dict, repr=False)
+    vendor_ids: dict[str, list[int]] = field(default_factory=dict, repr=False)
     device_ids: dict[int, dict[str, list[int]]] = field(default_factory=dict, repr=False)
     class_ids: dict[str, int] = field(default_factory=dict, repr=False)
     _ordered: dict[int, list[str]] = field(default_factory=dict, repr=False)
@@ -43,19 +51,25 @@ class PciIds:
         return "" if class_code is None else self.classes.get(class_code >> 8, "")
 
     def find_vendor(self, text: str) -> tuple[int, str] | None:
-        """Split "Vendor Device" into the vendor's id and the rest; the longest vendor name wins."""
+        """Split "Vendor Device" into the vendor's id and the rest.
+
+        The longest vendor name wins; of vendors that share it, the one that has the device.
+        """
         words = text.split(" ")
-        for count in range(len(words), 0, -1):
+        for count in range(min(len(words), _LONGEST_VENDOR), 0, -1):
             found = self.vendor_ids.get(" ".join(words[:count]))
             if found is not None:
-                return found, " ".join(words[count:])
+                rest = " ".join(words[count:])
+                exact = (one for one in found if rest in self.device_ids.get(one, {}))
+                begun = (one for one in found if self.find_devices(one, rest))
+                return next(exact, None) or next(begun, found[0]), rest
         return None
 
     def find_devices(self, vendor: int, name: str) -> tuple[int, ...]:
         """Return the ids that carry this name; of a name that was cut off, all that begin so."""
         names = self.device_ids.get(vendor, {})
         if name in names:
-            return tuple(names[name])
+            return tuple(sorted(set(names[name])))
         if len(name) < 6:
             return ()
         ordered = self._ordered.get(vendor)
@@ -63,19 +77,38 @@ class PciIds:
             ordered = self._ordered[vendor] = sorted(names)
         first = bisect_left(ordered, name)
         begun = takewhile(lambda full: full.startswith(name), islice(ordered, first, None))
-        return tuple(sorted(one for full in begun for one in names[full]))
+        return tuple(sorted({one for full in begun for one in names[full]}))
+
+    def add_names(self, rows: Iterable[str]) -> None:
+        """Take in names of other editions: lines of vendor, device ids (none: the vendor's own name), name, a tab between them."""
+        for row in rows:
+            vendor, devices, name = row.split("\t")
+            maker = int(vendor, 16)
+            if devices:
+                self.device_ids.setdefault(maker, {}).setdefault(name, []).extend(_runs(devices))
+            else:  # before those of one name that have no device with a rule
+                known = [one for one in self.vendor_ids.get(name, ()) if one != maker]
+                self.vendor_ids[name] = [maker, *known]
+
+
+def _runs(text: str) -> Iterator[int]:
+    for run in text.split(","):
+        first, _, last = run.partition("-")
+        yield from range(int(first, 16), int(last or first, 16) + 1)
 
 
 @lru_cache(maxsize=1)
 def pci_ids() -> PciIds:
-    """Return the database; an empty one if the package that ships it is not there."""
-    spec = importlib.util.find_spec("pypci")
-    if spec is None or spec.origin is None:
-        return PciIds()
-    path = Path(spec.origin).parent / "data" / "pci.ids"
-    if not path.is_file():
-        return PciIds()
-    return parse_ids(path.read_text(encoding="utf-8", errors="replace"))
+    """Return the database; of names only those of devices with a rule if the package that ships the list is not there."""
+    try:
+        # By its record of installed files: a folder `pypci` in the working directory is not it.
+        path = Path(str(distribution("pypci-ng").locate_file("pypci/data/pci.ids")))
+    except PackageNotFoundError:
+        path = Path()
+    ids = parse_ids(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else PciIds()
+    rows = (data_dir() / "pci-names.tsv").read_text(encoding="utf-8").splitlines()
+    ids.add_names(row for row in rows if not row.startswith("#"))
+    return ids
 
 
 def parse_ids(text: str) -> PciIds:
@@ -88,19 +121,20 @@ def parse_ids(text: str) -> PciIds:
     ids = PciIds(next((line.split()[-1] for line in text[:600].splitlines() if "Version:" in line), ""))
     vendor, base = -1, -1
     for line in text.splitlines():
-        if not line or line[0] == "#" or line.startswith("\t\t"):
+        found = _LINE.fullmatch(line)
+        if found is None:  # a comment, a subsystem, or nothing that the format has
             continue
-        number, _, name = line.strip().partition("  ")
-        if line[0] == "C":
-            vendor, base = -1, int(number.removeprefix("C "), 16)
-        elif line[0] != "\t":
-            vendor, base = int(number, 16), -1
+        name = found["name"].strip()
+        if found["base"]:
+            vendor, base = -1, int(found["base"], 16)
+        elif found["vendor"]:
+            vendor, base = int(found["vendor"], 16), -1
             ids.vendors[vendor] = name
-            ids.vendor_ids.setdefault(name, vendor)
+            ids.vendor_ids.setdefault(name, []).append(vendor)
         elif base >= 0:
-            ids.classes[base << 8 | int(number, 16)] = name
-            ids.class_ids.setdefault(name, base << 8 | int(number, 16))
+            ids.classes[base << 8 | int(found["one"], 16)] = name
+            ids.class_ids.setdefault(name, base << 8 | int(found["one"], 16))
         elif vendor >= 0:
-            ids.devices[vendor, int(number, 16)] = name
-            ids.device_ids.setdefault(vendor, {}).setdefault(name, []).append(int(number, 16))
+            ids.devices[vendor, int(found["one"], 16)] = name
+            ids.device_ids.setdefault(vendor, {}).setdefault(name, []).append(int(found["one"], 16))
     return ids

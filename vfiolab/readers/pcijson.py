@@ -7,7 +7,7 @@ from typing import Any
 from vfiolab.model.pci import KINDS, Acs, Function
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.fields import Field, parse_json
-from vfiolab.readers.listing import Draft, PciInput, settle
+from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
 
 __all__ = ["device_record", "pci_of", "read_pci_json"]
 
@@ -52,6 +52,8 @@ def pci_of(data: Field, source: str) -> PciInput:
         line = next((entry.line for entry, draft in zip(entries, drafts, strict=True) if draft.bdf in error.what), None)
         raise InputError(error.what, where=source, line=line, advice=error.advice) from error
     kernel = data.get("kernel").value
+    if data.get("units").value == [] and data.get("groups").value == []:  # what a snapshot of a machine without an IOMMU in use says
+        topology = with_acs_on(topology, recorded, warnings)
     behind = frozenset(one.address() for entry in data.get("units").items() for one in _devices_of(entry, "unit", "name"))
     return PciInput(
         source=source,

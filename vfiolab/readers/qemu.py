@@ -12,28 +12,39 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vfiolab._text import plain
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.errors import NAMES, STRERROR
 from vfiolab.readers.errors import InputError
+from vfiolab.readers.lines import lines_of, read_text
 
 __all__ = ["DmaMapError", "MsiBinding", "QemuTrace", "RamRange", "TraceEvent", "Unread", "parse_dma_map_error", "read_qemu_trace"]
 
-_LOG = re.compile(r"(?:^|\s)(\d+)@(\d+\.\d+):(\w+) ?(.*)$")
-_SIMPLE = re.compile(r"^\s*(\w+) (\d+\.\d+) pid=(\d+)((?: \S.*)?)$")
-_KEY = re.compile(r"(?:^|\s)([A-Za-z_]\w*)=")
-_HEX = r"0x([0-9a-fA-F]+)"
-_MAP_ERROR = re.compile(
-    r"vfio(?:_legacy|_container)?_dma_(map|unmap)\(\s*0x([0-9a-fA-F]+),\s*0x([0-9a-fA-F]+),\s*0x([0-9a-fA-F]+)"
-    r"(?:,\s*(0x[0-9a-fA-F]+|\(nil\)))?\s*\)"
-    r"\s*=\s*(-\d+)(?:\s*\(([^)]*)\))?"
+_LOG = re.compile(r"(?:^|\s)(\d{1,10})@(\d{1,12}\.\d{1,9}):(\w{1,80}) ?(.*)$")
+_SIMPLE = re.compile(r"^\s{0,8}(\w{1,80}) (\d{1,18}\.\d{1,9}) pid=(\d{1,10})((?: \S.*)?)$")
+#: The log backend without `pid@time:` (5.2 and later write it with -msg timestamp=on only); before the event's name the line's start,
+#: a time of day, or what syslog writes: `qemu-system-x86_64[4711]: `. A name behind `qemu-system-x86_64: ` belongs to a message.
+_BARE = re.compile(
+    r"^(?:.{0,120}?(?:\[\d{1,10}\]: |\d{2}:\d{2}:\d{2}(?:[.,]\d{1,9})?(?:Z|[+-]\d{2}:?\d{2})?:? ))?\s{0,8}"
+    r"((?:vfio|iommufd|vtd|amdvi|smmu|smmuv3|virtio_iommu|kvm|pci|msi|msix|spapr|memory_region|ram_block)_\w{1,80})(?:[ \t]+(.*))?$"
 )
+_KEY = re.compile(r"(?:^|\s)([A-Za-z_]\w{0,40})=")
+_HEX = r"0x([0-9a-fA-F]{1,32})"
+_ANSWER = re.compile(r"\((-?\d{1,10})\)\s*$")
+_MAP_ERROR = re.compile(
+    r"vfio(?:_legacy|_container)?_dma_(map|unmap)\(\s{0,4}0x([0-9a-fA-F]{1,32}),\s{0,4}0x([0-9a-fA-F]{1,32}),\s{0,4}0x([0-9a-fA-F]{1,32})"
+    r"(?:,\s{0,4}(0x[0-9a-fA-F]{1,32}|\(nil\)))?\s{0,4}\)"
+    r"\s{0,4}=\s{0,4}(-\d{1,10})(?:\s{0,4}\(([^)]{0,200})\))?"
+)
+_IOAS_ERROR = re.compile(r"IOMMU_IOAS_(MAP|UNMAP) failed: (.{1,200})$")
 
 
 @dataclass(frozen=True, slots=True)
 class TraceEvent:
     """One trace event: where it stands, who wrote it, its name, its arguments as far as they are understood, and the whole line.
 
-    `time`: seconds since the epoch (log backend) or microseconds since the event before (simple backend).
+    `time`: seconds since the epoch (log backend) or microseconds since the event before (simple backend). It and `pid`
+    are 0 where the line has none.
     """
 
     line: int
@@ -46,7 +57,10 @@ class TraceEvent:
 
 @dataclass(frozen=True, slots=True)
 class RamRange:
-    """A range of guest memory that QEMU maps, unmaps or skips. what: map, unmap, skip. `vaddr` None where the event has none."""
+    """A range of guest memory that QEMU maps, unmaps or skips. what: map, unmap, skip, or refused (a map that the kernel did not do).
+
+    `vaddr` None where the event has none.
+    """
 
     what: str
     span: Span
@@ -129,13 +143,14 @@ class QemuTrace:
 
     @property
     def mapped(self) -> tuple[RamRange, ...]:
-        """What is mapped at the end: maps, less those that an unmap of the same range took away."""
+        """What is mapped at the end: maps, less those that a later unmap's range holds."""
         open_: dict[Span, RamRange] = {}
         for part in self.ram:
             if part.what == "map":
                 open_[part.span] = part
-            elif part.what == "unmap":
-                open_.pop(part.span, None)
+            elif part.what == "unmap" and open_.pop(part.span, None) is None:
+                for span in [span for span in open_ if part.span.start <= span.start and span.last <= part.span.last]:
+                    del open_[span]
         return tuple(open_.values())
 
     def __str__(self) -> str:
@@ -173,11 +188,11 @@ def read_qemu_trace(source: str | Path, *, where: str = "") -> QemuTrace:
     """
     if isinstance(source, Path):
         where = where or source.name
-        text = source.read_text(encoding="utf-8", errors="replace")
+        text = read_text(source)
     else:
         text = source
     reading = _Reading()
-    lines = text.splitlines()
+    lines = lines_of(text)
     for number, line in enumerate(lines, 1):
         if line.strip():
             reading.line(number, line)
@@ -199,14 +214,34 @@ class _Reading:
 
     def line(self, number: int, line: str) -> None:
         failed = parse_dma_map_error(line, number)
-        event = None if failed else _event(number, line)
+        named = None if failed else _IOAS_ERROR.search(line)
+        event = None if failed or named else _event(number, line)
         if failed is not None:
-            self.errors.append(failed)
+            self.fail(failed)
+        elif named is not None and self.of_ioas(named[1].lower(), named[2].strip(), number):
+            return
         elif event is None:
             self.unread.append(Unread(number, line, "neither a trace event nor a failed map"))
         else:
             self.events.append(event)
             self.understand(event)
+
+    def fail(self, error: DmaMapError) -> None:
+        """Keep a failure; QEMU names one of iommufd twice, by the call and by the container's function, and the latter says more."""
+        last = self.errors[-1] if self.errors else None
+        if last is not None and not last.context and (last.verb, last.iova, last.size) == (error.verb, error.iova, error.size):
+            self.errors.pop()
+        self.errors.append(error)
+
+    def of_ioas(self, verb: str, message: str, number: int) -> bool:
+        """Read "IOMMU_IOAS_MAP failed: Invalid argument": the numbers are those of the event above it. False if there is none."""
+        refused = next((part for part in reversed(self.ram) if part.what == "refused"), None)
+        if verb != "map" or refused is None:
+            return False
+        name = next((name for name, text in STRERROR.items() if text == message), "")
+        errno = next((number for number, known in NAMES.items() if known == name), 0)
+        self.fail(DmaMapError("map", 0, refused.span.start, refused.span.size, refused.vaddr, errno, name, message, number))
+        return True
 
     def understand(self, event: TraceEvent) -> None:
         """Take out what the event says of memory and of doorbells; say so if an event that is known lacks what it should have."""
@@ -233,25 +268,31 @@ def _event(number: int, line: str) -> TraceEvent | None:
     if log is not None:
         pid, time, name, rest = log.groups()
         return TraceEvent(number, name, int(pid), float(time), _words(name, rest), line)
+    bare = _BARE.match(line)
+    if bare is not None:
+        return TraceEvent(number, bare[1], 0, 0.0, _words(bare[1], bare[2] or ""), line)
     return None
 
 
 def _pairs(rest: str) -> dict[str, int | str]:
-    """Split `key=value key=value`; a value may hold blanks."""
-    keys = list(_KEY.finditer(rest))
-    ends = [*(key.start() for key in keys[1:]), len(rest)]
-    return {key[1]: _value(rest[key.end() : end].strip()) for key, end in zip(keys, ends, strict=False)}
+    """Split `key=value key=value`; a value may hold blanks. `answer`: what stands in parentheses at the end, a call's return value."""
+    answer = _ANSWER.search(rest)
+    end = answer.start() if answer else len(rest)
+    keys = list(_KEY.finditer(rest, 0, end))
+    ends = [*(key.start() for key in keys[1:]), end]
+    found = {key[1]: _value(rest[key.end() : stop].strip()) for key, stop in zip(keys, ends, strict=False)}
+    return found | {"answer": int(answer[1])} if answer and keys else found
 
 
 def _value(word: str) -> int | str:
-    if re.fullmatch(r"0x[0-9a-fA-F]+", word):
+    if re.fullmatch(r"0x[0-9a-fA-F]{1,32}", word):
         return int(word, 16)
-    return int(word) if re.fullmatch(r"-?\d+", word) else word
+    return int(word) if re.fullmatch(r"-?[0-9]{1,32}", word) else plain(word)
 
 
 #: How the log backend words the arguments of events that are used here; QEMU's hw/vfio/trace-events has had these forms.
 _FORMS = {
-    "vfio_listener_region_add_ram": (rf"{_HEX} - {_HEX} \[(?:0x)?([0-9a-fA-F]+|\(nil\))\]", ("start", "end", "vaddr")),
+    "vfio_listener_region_add_ram": (rf"{_HEX} - {_HEX} \[(?:0x)?([0-9a-fA-F]{{1,32}}|\(nil\))\]", ("start", "end", "vaddr")),
     "vfio_listener_region_add_skip": (rf"{_HEX} - {_HEX}", ("start", "end")),
     "vfio_listener_region_skip": (rf"{_HEX} - {_HEX}", ("start", "end")),
     "vfio_listener_region_del_skip": (rf"{_HEX} - {_HEX}", ("start", "end")),
@@ -288,6 +329,20 @@ def _ram(what: str) -> Callable[[TraceEvent], RamRange]:
     return use
 
 
+def _iommufd(what: str) -> Callable[[TraceEvent], RamRange]:
+    """Read iommufd's events: iova and size of a range; for what the kernel answered nothing happened unless it is 0."""
+
+    def use(event: TraceEvent) -> RamRange:
+        start, size, answer = _number(event, "iova"), _number(event, "size"), event.fields.get("answer", 0)
+        vaddr = event.fields.get("addr")
+        last = min(start + size - 1, U64 - 1)  # "everything" is a size of 2^64 - 1
+        last = U64 - 1 if size == U64 - 1 else last
+        done = what if answer == 0 else "refused" if what == "map" else "skip"
+        return RamRange(done, Span.inclusive(start, last), vaddr if isinstance(vaddr, int) else None, event.line)
+
+    return use
+
+
 def _binding(event: TraceEvent) -> MsiBinding:
     device, vector = str(event.fields["name"]), _number(event, "vector")
     return MsiBinding(device, vector, _number(event, "giova"), _number(event, "gdb"), event.line)
@@ -301,4 +356,7 @@ _USES: dict[str, Callable[[TraceEvent], RamRange | MsiBinding | None]] = {
     "vfio_listener_region_add_skip": _ram("skip"),
     "vfio_listener_region_skip": _ram("skip"),
     "vfio_register_msi_binding": _binding,
+    "iommufd_backend_map_dma": _iommufd("map"),
+    "iommufd_backend_map_file_dma": _iommufd("map"),
+    "iommufd_backend_unmap_dma": _iommufd("unmap"),
 }

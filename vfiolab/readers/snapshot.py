@@ -1,7 +1,8 @@
 """Turn this machine's PCI into one machine file that may be shown to others.
 
-What is written is chosen field by field from registers and names out of pci.ids: nothing is copied as
-text from the machine, so serial numbers, MAC addresses and host names have no way in.
+What is written is chosen field by field: numbers out of registers, names out of pci.ids, words out of the short lists below, and the name
+of a driver that Linux has loaded (letters, digits, - and _). Nothing else is copied as text from the machine, so serial numbers, MAC
+addresses and host names have no way in.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vfiolab.model.pci import TopologyError, normal_bdf
-from vfiolab.readers.listing import PciInput
+from vfiolab.model.pci import Function, TopologyError, normal_bdf
+from vfiolab.readers.lines import number_of
+from vfiolab.readers.listing import PciInput, is_wide
 from vfiolab.readers.pcijson import device_record
-from vfiolab.readers.sysfs import SYS, open_tree, read_sysfs
+from vfiolab.readers.sysfs import SYS, open_tree, read_sysfs, root_of
 from vfiolab.readers.tree import Tree
 
 __all__ = ["snapshot"]
 
 _UNIT_KINDS = {"dmar": "intel-vtd", "ivhd": "amd-vi", "smmu3": "arm-smmu-v3", "virtio": "virtio-iommu"}
-_REGION = re.compile(r"(0x[0-9a-fA-F]+) (0x[0-9a-fA-F]+) ([a-z-]+)")
+_REGION = re.compile(r"(0x[0-9a-fA-F]{1,16}) (0x[0-9a-fA-F]{1,16}) (\S{1,20})")
 _PLAIN_DRIVER = re.compile(r"[A-Za-z0-9_-]{1,40}")
+#: What a group's ``type`` may say (iommu_group_show_type, drivers/iommu/iommu.c).
+_TYPES = frozenset({"DMA", "DMA-FQ", "identity", "blocked", "unmanaged", "unknown"})
+_RESERVED = frozenset({"direct", "direct-relaxable", "reserved", "msi"})
 
 
 def snapshot(path: Path = SYS) -> dict[str, Any]:
     """Return the machine file of a sysfs tree, as an object ready for JSON. Raises InputError without PCI devices."""
-    found = read_sysfs(path)
+    found = read_sysfs(path, as_found=True)
     tree = open_tree(path)
     return {
         "name": "snapshot",
@@ -36,7 +41,7 @@ def snapshot(path: Path = SYS) -> dict[str, Any]:
         "interrupts": None,
         "units": _units(tree),
         "groups": _groups(found, tree),
-        "devices": [_device(record) for record in map(device_record, found.topology.values())],
+        "devices": [_device(f) for f in found.topology.values()],
         "notes": [
             "recorded from sysfs: ids, classes, capabilities, bus numbers, drivers; and the kernel's groups",
             "not recorded: what the IOMMU units can do beyond their name, and the interrupt controller",
@@ -52,18 +57,21 @@ def _release(release: str | None) -> str | None:
     return match[0] if match else None
 
 
-def _device(record: dict[str, Any]) -> dict[str, Any]:
+def _device(f: Function) -> dict[str, Any]:
+    record = device_record(f)
     if not _PLAIN_DRIVER.fullmatch(record["driver"] or ""):
         record["driver"] = None
+    if record["acs"] is not None and not is_wide(f):
+        record["acs"].pop("wide_ctrl", None)  # behind the capability of other devices stands whatever their maker put there
     return record
 
 
 def _units(tree: Tree) -> list[dict[str, Any]]:
-    units = []
-    for n, name in enumerate(tree.names("/class/iommu")):
+    units, folder = [], f"{root_of(tree)}/class/iommu"
+    for n, name in enumerate(tree.names(folder)):
         kind = next((kind for prefix, kind in _UNIT_KINDS.items() if name.startswith(prefix)), None)
         devices = []
-        for device in tree.names(f"/class/iommu/{name}/devices"):
+        for device in tree.names(f"{folder}/{name}/devices"):
             try:
                 devices.append(normal_bdf(device))
             except TopologyError:
@@ -76,15 +84,15 @@ def _units(tree: Tree) -> list[dict[str, Any]]:
 def _groups(found: PciInput, tree: Tree) -> list[dict[str, Any]]:
     groups = []
     for n, members in enumerate(found.recorded):
-        link = tree.link_name(f"/bus/pci/devices/{members[0]}/iommu_group") or ""
-        number = int(link) if link.isdecimal() else n
-        at = f"/kernel/iommu_groups/{number}"
+        number = number_of(tree.link_name(f"{root_of(tree)}/bus/pci/devices/{members[0]}/iommu_group") or "")
+        number = n if number is None else number
+        at = f"{root_of(tree)}/kernel/iommu_groups/{number}"
         regions = _REGION.findall(tree.text(f"{at}/reserved_regions") or "")
         kind = tree.text(f"{at}/type")
         groups.append({
             "id": number,
-            "type": kind if kind and re.fullmatch(r"[A-Za-z-]{1,20}", kind) else None,
+            "type": kind if kind in _TYPES else None,
             "devices": list(members),
-            "reserved": [[start, end, word] for start, end, word in regions],
+            "reserved": [[start, end, word] for start, end, word in regions if word in _RESERVED],
         })  # fmt: skip
     return groups

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import tarfile
 from pathlib import Path
 
+from vfiolab._text import plain
 from vfiolab.model.pci import TopologyError, normal_bdf
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.listing import Draft, PciInput, settle
+from vfiolab.readers.lines import number_of
+from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
 from vfiolab.readers.pciids import pci_ids
-from vfiolab.readers.tree import DirectoryTree, TarTree, Tree
+from vfiolab.readers.tree import DirectoryTree, TarTree, Tree, is_tar
 
-__all__ = ["SYS", "open_tree", "read_sysfs"]
+__all__ = ["SYS", "is_tar", "open_tree", "read_sysfs", "root_of"]
 
 SYS = Path("/sys")
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -27,22 +28,30 @@ _DEEPEST = 24
 
 
 def open_tree(path: Path) -> Tree:
-    """Return the tree of a folder or tar file."""
-    return DirectoryTree(path) if path.is_dir() else TarTree(path)
-
-
-def is_tar(path: Path) -> bool:
-    """Return whether the file is a tar archive."""
+    """Return the tree of a folder or tar file. Raises InputError if it is neither."""
     try:
-        return path.is_file() and tarfile.is_tarfile(path)
-    except OSError:
-        return False
+        if path.is_dir():
+            return DirectoryTree(path)
+        there = path.exists()
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
+    if not there:
+        raise InputError("no such file or folder", where=str(path), advice="give a sysfs tree: a folder or a tar file")
+    if not is_tar(path):
+        raise InputError("not a readable tar file, nor a folder", where=str(path), advice="give a sysfs tree: a folder or a tar file")
+    return TarTree(path)
 
 
-def read_sysfs(path: Path = SYS) -> PciInput:
+def root_of(tree: Tree) -> str:
+    """Return where in a tree sysfs begins: "" or "/sys"."""
+    return "" if tree.names("/bus") or tree.names("/class") or tree.names("/devices") else "/sys"
+
+
+def read_sysfs(path: Path = SYS, *, as_found: bool = False) -> PciInput:
     """Read all PCI functions below a tree's ``bus/pci/devices`` (or, without it, wherever they are).
 
-    Raises InputError if there are none.
+    as_found: keep ACS as it is, where no IOMMU was in use; else it is turned on then, as Linux does with an IOMMU. Raises InputError if
+    there are no functions.
     """
     tree = open_tree(path)
     live = path == SYS
@@ -66,15 +75,16 @@ def read_sysfs(path: Path = SYS) -> PciInput:
     for draft in drafts:
         if draft.group is not None:
             groups.setdefault(draft.group, []).append(draft.bdf)
+    recorded = tuple(tuple(members) for _, members in sorted(groups.items()))
+    topology = topology if as_found else with_acs_on(topology, recorded, warnings)
     return PciInput(
-        source="this machine" if live else str(path), form="sysfs", topology=topology, warnings=tuple(warnings),
-        recorded=tuple(tuple(members) for _, members in sorted(groups.items())),
+        source="this machine" if live else str(path), form="sysfs", topology=topology, warnings=tuple(warnings), recorded=recorded,
         kernel=os.uname().release if live else None, participants=_behind_units(tree),
     )  # fmt: skip
 
 
 def _find_devices(tree: Tree) -> dict[str, str]:
-    for start in ("/bus/pci/devices", "/sys/bus/pci/devices"):
+    for start in (f"{root_of(tree)}/bus/pci/devices",):
         found = {name: tree.target(f"{start}/{name}") or "" for name in tree.names(start) if _ADDRESS.fullmatch(name)}
         usable = {name: at for name, at in found.items() if at and tree.bytes(f"{at}/config") is not None}
         if usable:
@@ -122,9 +132,9 @@ def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     physfn = tree.link_name(f"{at}/physfn")
     if physfn and _ADDRESS.fullmatch(physfn):
         draft.physfn, draft.kind, draft.multifunction = physfn, "vf", False
-    draft.driver = tree.link_name(f"{at}/driver")
-    group = tree.link_name(f"{at}/iommu_group") or ""
-    draft.group = int(group) if group.isdecimal() else None
+    driver = tree.link_name(f"{at}/driver")
+    draft.driver = None if driver is None else plain(driver)
+    draft.group = number_of(tree.link_name(f"{at}/iommu_group") or "")
     _place(draft, at)
     ids = pci_ids()
     draft.title = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
@@ -147,7 +157,7 @@ def _place(draft: Draft, at: str) -> None:
 def _behind_units(tree: Tree) -> frozenset[str] | None:
     """Return the PCI functions that some IOMMU under class/iommu lists; None if none does."""
     found: set[str] = set()
-    for start in ("/class/iommu", "/sys/class/iommu"):
+    for start in (f"{root_of(tree)}/class/iommu",):
         for unit in tree.names(start):
             for name in tree.names(f"{start}/{unit}/devices"):
                 try:

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vfiolab._text import plain
 from vfiolab.readers.errors import InputError
+from vfiolab.readers.lines import read_text
 
 __all__ = ["BLOCKS", "SKIPPED", "Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
 
@@ -23,6 +25,8 @@ _ANSWER = re.compile(r" -> (?=\?|skipped|crash|blocks|BLOCKS|GONE|\(no answer\)|
 _PROCESS = re.compile(r"([A-Za-z_]\w*): ")
 #: What stands for an answer that nobody could record.
 UNRECORDED = ("?", "(no answer)")
+#: The longest line of the recordings has a tenth of it.
+MOST_OF_A_LINE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +71,8 @@ class Scenario:
 
 
 def read_trace_file(path: Path) -> list[Scenario]:
-    """Read a trace file; see `read_trace`."""
-    return read_trace(path.read_text(encoding="utf-8"), source=str(path))
+    """Read a trace file; see `read_trace`. InputError if it cannot be read, or has no scenario."""
+    return read_trace(read_text(path), source=str(path))
 
 
 def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
@@ -79,11 +83,13 @@ def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
     ('open_container', '0')
     """
     scenarios: list[Scenario] = []
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.split("\n"), 1):
+        if len(raw) > MOST_OF_A_LINE:
+            raise InputError(f"{len(raw)} characters", where=source, line=number, advice="no operation or event is so long")
         line = raw.rstrip()
         if line.startswith("## "):
-            scenarios.append(Scenario(line[3:].strip(), number))
-        elif line.startswith(" "):
+            scenarios.append(Scenario(plain(line[3:].strip()), number))
+        elif line[:1] in {" ", "\t"}:
             _event(scenarios, line.strip(), number, source)
         elif line and not line.startswith("#"):
             if not scenarios:
@@ -100,6 +106,8 @@ def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
                 continue
             scenarios[-1].operations.append(operation)
             scenarios[-1].answers.append(answer)
+    if not scenarios:
+        raise InputError("no scenario in it: not a trace", where=source, line=1, advice="a trace has a line '## name', then operations")
     return scenarios
 
 
@@ -121,8 +129,11 @@ def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> No
 def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer | None]:
     match = _ANSWER.search(line)
     text, rest = (line[: match.start()], line[match.end() :]) if match else (line, "")
+    text = plain(text)
     process = _PROCESS.match(text)
     words = text[process.end() if process else 0 :].split()
+    if not words:
+        raise InputError("an answer without an operation", where=source, line=number, advice="write OPERATION -> RESULT {json}")
     names = tuple(word for word in words[1:] if "=" not in word)
     args = dict(word.split("=", 1) for word in words[1:] if "=" in word)
     operation = Operation(text, number, words[0], names, args, process[1] if process else "")
@@ -131,12 +142,19 @@ def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer |
     result, _, output = rest.partition(" ")
     if result == SKIPPED:
         return operation, Answer(result)
+    return operation, Answer(plain(result), _output(output.strip(), number, source))
+
+
+def _output(text: str, number: int, source: str) -> dict[str, Any]:
+    advice = "write OPERATION -> RESULT {json}"
     try:
-        return operation, Answer(result, json.loads(output) if output.strip() else {})
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"the answer is not JSON: {error.msg}", where=source, line=number, advice="write OPERATION -> RESULT {json}"
-        ) from error
+        found = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        what = error.msg if isinstance(error, json.JSONDecodeError) else "a number of thousands of digits, or nested too deeply"
+        raise InputError(f"the answer is not JSON: {what}", where=source, line=number, advice=advice) from error
+    if not isinstance(found, dict):
+        raise InputError(f"the answer holds a {type(found).__name__}, no object", where=source, line=number, advice=advice)
+    return found
 
 
 def questions(scenarios: Iterable[Scenario]) -> list[list[Operation]]:
