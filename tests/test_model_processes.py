@@ -3,6 +3,9 @@
 import pytest
 from model_steps import PAGE, A, container, fill, group, intel, refused
 
+from vfiolab.kit import load
+from vfiolab.model.builder import MachineBuilder
+from vfiolab.model.delivery import write
 from vfiolab.model.errors import WouldBlockError
 
 BASE = 0x2000_0000_0000
@@ -216,3 +219,75 @@ def test_a_log_names_the_process_of_each_call():
     theirs.map_dma(0, PAGE, BASE)
     assert "P" == host.log.calls[-1].process
     assert str(host.log.calls[-1]).startswith("P: map fd3 ")
+
+
+def test_a_devices_dma_to_a_mapped_bar_reaches_the_other_device():
+    host = intel().host("6.12")
+    opened = container(host, A)
+    second = group(host, "0000:02:00.0", opened)
+    bar = second.get_device_fd("0000:02:00.0")
+    bar.mmap(0, PAGE, 0x10_0000)
+    opened.map_dma(0x4000, PAGE, 0x10_0000)
+    journey = write(host, A, 0x4000)
+    assert "p2p" == journey.outcome
+    assert "lies in a BAR of 0000:02:00.0" in journey.steps[-1].why
+
+
+def test_a_reset_of_the_bus_takes_along_what_shares_it_and_wants_every_group():
+    m = MachineBuilder("two functions")
+    m.endpoint("0e:00.0", below=m.root_port("00:02.0", unit=m.unit("unit0", kind="intel-vtd")), functions=2, acs=True)
+    host = m.host("6.12")
+    opened = host.process.open_container()
+    groups = [group(host, f"0000:0e:00.{n}", opened) for n in range(2)]
+    opened.set_iommu(3)
+    device = groups[0].get_device_fd("0000:0e:00.0")
+    assert [("0000:0e:00.0", groups[0].id), ("0000:0e:00.1", groups[1].id)] == device.get_hot_reset_info()
+    with refused("EINVAL", host):
+        device.hot_reset(groups[0])
+    device.hot_reset(*groups)
+    device.reset()
+
+
+def test_what_a_device_tells_of_itself():
+    _, _, _, device = opened_device("6.12")
+    assert (3, 9, 5) == device.get_info()
+    assert (7, 128 << 10, 0, ()) == device.get_region_info(0)
+    assert (3, 4096, 7 << 40, ()) == device.get_region_info(7)
+    assert [7, 9, 1, 9, 9] == [device.get_irq_info(index).flags for index in range(5)]
+    assert [1, 1, 8, 1, 1] == [device.get_irq_info(index).count for index in range(5)]
+
+
+def test_intx_is_masked_and_unmasked():
+    _, _, _, device = opened_device("6.12")
+    device.set_irqs(0)
+    device.set_irqs(0, flags=0x9)
+    assert device.irqs.masked
+    device.set_irqs(0, flags=0x11)
+    assert not device.irqs.masked
+    device.set_irqs(0, flags=0xA, value=0)
+    assert not device.irqs.masked
+
+
+def test_a_block_that_fails_half_way_leaves_nothing_enabled_or_its_vectors_masked():
+    _, _, _, device = opened_device("6.12")
+    with refused("EBADF"):
+        device.set_irqs(2, 0, 2, evfd=999)
+    assert device.irqs.index is None
+    device.set_irqs(2, 0, 3)
+    with refused("EBADF"):
+        device.set_irqs(2, 0, 2, evfd=999)
+    assert [1, 2] == list(device.irqs.messages)
+    device.set_irqs(2, 0, 3, flags=0x21)
+    with refused("EINVAL"):
+        device.set_irqs(2, 0, 9, flags=0x21)
+    assert [1, 2] == list(device.irqs.messages)
+
+
+def test_the_picture_and_the_transcript_of_a_shared_address_space():
+    space = load("intel-vtd-39bit", kernel="5.15").address_space()
+    space.attach(A)
+    child = space.fork("P")
+    child.map(0x10_0000, "16K", name="the child's")
+    assert "[P] ioctl(3, VFIO_IOMMU_MAP_DMA" in space.transcript(events=False)
+    assert "the child's" in str(space.picture().table)
+    assert [("the child's")] == [row["name"] for row in space.mappings]

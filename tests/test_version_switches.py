@@ -21,7 +21,8 @@ from model_steps import (
 from recorded import ENVIRONMENTS, machine
 
 from vfiolab.model.builder import GICV2M, MachineBuilder
-from vfiolab.model.errors import NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.errors import NAMES, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.faultlog import interrupt_fault
 from vfiolab.model.grouping import iommu_groups
 from vfiolab.model.kernel import RECORDED, Kernel
 from vfiolab.model.msi import InterruptController
@@ -495,6 +496,25 @@ def compat_unmap_nothing(kernel):
     opened = host.process.open_container()
     group(host, A, opened)
     return answer(opened.unmap_dma, 0, PAGE)
+
+
+@probe("6.19", on="ERANGE", off="EFAULT")
+def intel_map_erange(kernel):
+    domain = vtd(kernel, {"width": 39})[1].backend.domains[0]
+    return NAMES[-domain.map_errno(1 << 39, PAGE)]
+
+
+def fault_line(kernel):
+    return interrupt_fault(kernel, A, 34, 0x10)
+
+
+TAIL = "Present field in the IRTE entry is clear"
+HEX = "DMAR: [INTR-REMAP] Request device [{}01:{}00.0] fault index 0x10 [fault reason 0x22] " + TAIL
+ONE_LINE = f"DMAR: [INTR-REMAP] Request device [01:00.0] fault index 10 [fault reason 34] {TAIL}"
+TWO_LINES = f"DMAR: INTR-REMAP: Request device [[01:00.0] fault index 10\nINTR-REMAP:[fault reason 34] {TAIL}"
+probe("4.7", on=ONE_LINE, off=TWO_LINES, switch="fault_line_is_one")(fault_line)
+probe("5.14", on=HEX.format("0x", "0x"), off=ONE_LINE, switch="fault_line_is_hex")(fault_line)
+probe("5.15", on=HEX.format("", ""), off=HEX.format("0x", "0x"), switch="fault_line_is_plain")(fault_line)
 
 
 # groups

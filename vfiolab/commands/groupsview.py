@@ -63,7 +63,7 @@ def _group_lines(source: str, grouping: Grouping) -> list[str]:
     room = columns()
     count = f"{len(grouping.groups)} groups, {len(grouping.reasons)} devices"
     lines = [
-        f"{paint(count, 'bold')}: {cut(source, None if room is None else max(room - 50, 20))} by the rules of Linux {grouping.kernel}",
+        f"{paint(count, 'bold')}: {cut(source, None if room is None else max(room - 50, 20))} by the rules of {grouping.kernel.title}",
         "",
     ]
     wide = max((len(short(bdf)) for bdf in grouping.topology), default=7)

@@ -34,7 +34,7 @@ def run(_arguments: argparse.Namespace) -> int:
     room = columns()
     for name, machine in machines:
         units = ", ".join(unit.kind for unit in machine.units) or "IOMMU not recorded"
-        kernel = f"Linux {Kernel(machine.kernel)}" if machine.kernel else "no kernel"
+        kernel = Kernel(machine.kernel).title if machine.kernel else "no kernel"
         told = f"{kernel:<10} {len(machine.topology):>3} functions  {units}"
         source = f"  {machine.source}" if machine.source and room is None else ""
         say(f"{paint(f'{name:<{wide}}', 'bold')}  {cut(told + source, None if room is None else room - wide - 2)}", wrap=False)

@@ -30,14 +30,15 @@ class Transcript(str):
 
 
 def strace_line(call: Call) -> str:
-    """Return one call as strace prints it.
+    """Return one call as strace prints it, the process in brackets if it is not the first.
 
     >>> print(strace_line(Call("map", "fd3", {"iova": 0x1000, "size": 4096, "vaddr": 0x7f00, "flags": 3})))
     ioctl(3, VFIO_IOMMU_MAP_DMA, {argsz=32, flags=READ|WRITE, vaddr=0x7f00, iova=0x1000, size=0x1000}) = 0
     """
     writer = _WRITERS.get(call.verb)
     words = writer(call) if writer else f"{call.verb}({', '.join(str(value) for value in call.args.values() if value is not None)})"
-    return plain(f"{words} = {_answer(call)}")
+    process = f"[{call.process}] " if call.process else ""
+    return plain(f"{process}{words} = {_answer(call)}")
 
 
 def transcript(calls: Iterable[Call], *, events: bool = True) -> Transcript:
@@ -122,6 +123,15 @@ _WRITERS: dict[str, Callable[[Call], str]] = {
     "unset_container": _named("VFIO_GROUP_UNSET_CONTAINER"),
     "get_device_fd": _named("VFIO_GROUP_GET_DEVICE_FD", lambda call: f'"{call.args["name"]}"'),
     "set_irqs": _named("VFIO_DEVICE_SET_IRQS", _irqs),
+    "device_info": _named("VFIO_DEVICE_GET_INFO"),
+    "region_info": _named("VFIO_DEVICE_GET_REGION_INFO", lambda call: f"{{index={call.args['index']}}}"),
+    "irq_info": _named("VFIO_DEVICE_GET_IRQ_INFO", lambda call: f"{{index={call.args['index']}}}"),
+    "device_reset": _named("VFIO_DEVICE_RESET"),
+    "hot_reset_info": _named("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
+    "hot_reset": _named("VFIO_DEVICE_PCI_HOT_RESET"),
+    "fork": lambda call: f"fork() /* {call.target} */",
+    "remove": lambda call: f"echo 1 > /sys/bus/pci/devices/{call.args['dev']}/remove",
+    "rescan": lambda _: "echo 1 > /sys/bus/pci/rescan",
     "bind": lambda call: f"echo {call.args['dev']} > /sys/bus/pci/drivers/{call.args['drv']}/bind",
     "unbind": lambda call: f"echo {call.args['dev']} > /sys/bus/pci/devices/{call.args['dev']}/driver/unbind",
     "param": lambda call: f"echo {call.args['value']} > /sys/module/{str(call.args['name']).replace('.', '/parameters/')}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,6 +59,22 @@ class AddressSpace:
         self._first_call = len(host.log.calls)
         self._files: dict[VfioGroup, Group] = {}  # where a group's descriptor was last met
         self.container: Container = self.process.open_container()
+
+    def fork(self, name: str = "P") -> AddressSpace:
+        """Return a child process's view of the same address space: it shares the container and maps memory of its own.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("intel-vtd-39bit", kernel="5.15").address_space()
+        >>> space.attach("0000:01:00.0")
+        >>> child = space.fork("P")
+        >>> child.map(0x10_0000, "16K")
+        >>> space.unmap(0x10_0000)
+        0
+        """
+        child = copy(self)
+        child.process = self.process.fork(name)
+        child.container = cast("Container", child.process.descriptors[self.container.fd])
+        return child
 
     # groups
 

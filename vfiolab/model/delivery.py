@@ -13,6 +13,7 @@ from typing import Protocol
 
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.core import IommuCore, IommuGroup
+from vfiolab.model.device import bar_at
 from vfiolab.model.domain import Domain
 from vfiolab.model.drivers import Drivers
 from vfiolab.model.errors import NotModelledError
@@ -96,7 +97,7 @@ class Journey:
         return tuple(step for step in self.steps if step.place == place)
 
     def __str__(self) -> str:
-        lines = [f"{self.act}, Linux {self.kernel}: {self.outcome} ({OUTCOMES[self.outcome]})"]
+        lines = [f"{self.act}, {Kernel(self.kernel).title}: {self.outcome} ({OUTCOMES[self.outcome]})"]
         lines += [fill(f"  {step.place:<7} {step.kind:<10} {step.why}{mark(step)}", 100, subsequent_indent=" " * 21) for step in self.steps]
         return "\n".join(lines)
 
@@ -335,6 +336,11 @@ class _Trip:
         controller = self._controller_at(physical)
         if controller is not None and self.what != "read":
             return self._doorbell(controller, physical)
+        bar = bar_at(self.system.drivers.topology, self.system.bars, physical)
+        if bar is not None:
+            why = f"{hexa(physical)} lies in a BAR of {bar}: the translated request reaches that device"
+            self._add("p2p", "target", why, "inference", physical=physical)
+            return "p2p"
         mask = -self.system.core.page_size
         every = self.system.interrupts.all if self.system.interrupts is not None else ()
         if any(one.doorbell is not None and one.doorbell & mask == physical & mask for one in every):

@@ -7,7 +7,7 @@ vfio_pci_dev_set_hot_reset, vfio_pci_core_match), read in 4.19 to 6.12; recorded
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -101,6 +101,15 @@ def bars_of(function: Function, known: Sequence[Span] = ()) -> tuple[Span, ...]:
     klass = (function.class_code or 0) >> 8
     size = ASSUMED_BAR.get(klass, ASSUMED_BAR.get(klass >> 8, ASSUMED_ELSE))
     return (Span.sized(ASSUMED_BASE + (function.segment << 16 | function.requester_id) * ASSUMED_ELSE, size),)
+
+
+def bar_at(topology: Topology, known: Mapping[str, Sequence[Span]], physical: int) -> str | None:
+    """Return the device in one of whose BARs a bus address lies; None where no BAR is."""
+    if physical >= ASSUMED_BASE:
+        names: Iterable[str] = topology
+    else:
+        names = known
+    return next((bdf for bdf in names if any(bar.contains(physical) for bar in bars_of(topology[bdf], known.get(bdf, ())))), None)
 
 
 def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index: int) -> RegionInfo:

@@ -147,7 +147,7 @@ class Domain:
                 raise KernelCrashError(
                     "a page that ends exactly at 2^64 passes VT-d's width test, because its end wraps to 0, and hits BUG_ON in __domain_mapping (intel-iommu.c, recorded on 4.4)"
                 )
-            return -ERRNO["ERANGE" if self.kernel.landed("6.19", "6.18") else "EFAULT"]
+            return -ERRNO["ERANGE" if self.kernel.has("intel_map_erange") else "EFAULT"]
         if self.unit.is_arm and iova + size > self.aperture.end:
             raise NotModelledError(
                 f"kernel {self.kernel} lets a mapping past the last iova of {self.unit}, {self.aperture.last:#x}, through to its driver, and what that answers was neither recorded nor read"

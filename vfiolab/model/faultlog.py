@@ -17,13 +17,13 @@ BLOCKED = {
     37: "Blocked a compatibility format interrupt request",
     38: "Blocked an interrupt request due to source-id verification failure",
 }
-#: Since when the line has which form: (first kernel, form, the commit that gave it). Source: dmar_fault_do_one, drivers/iommu/intel/dmar.c.
+#: The line's form by the switch that brought it, newest first. Source: dmar_fault_do_one, drivers/iommu/intel/dmar.c.
 FORMS = (
-    ("5.15", "[INTR-REMAP] Request device [{bus}:{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}", "0b482d0c75bf"),
-    ("5.14", "[INTR-REMAP] Request device [0x{bus}:0x{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}", "719a19335692"),
-    ("4.7", "[INTR-REMAP] Request device [{bus}:{rest}] fault index {index} [fault reason {reason:02}] {words}", "a0fe14d7dcf5"),
-    ("4.4", "INTR-REMAP: Request device [[{bus}:{rest}] fault index {index}\nINTR-REMAP:[fault reason {reason:02}] {words}", ""),
+    ("fault_line_is_plain", "[INTR-REMAP] Request device [{bus}:{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}"),
+    ("fault_line_is_hex", "[INTR-REMAP] Request device [0x{bus}:0x{rest}] fault index 0x{index} [fault reason 0x{reason:02x}] {words}"),
+    ("fault_line_is_one", "[INTR-REMAP] Request device [{bus}:{rest}] fault index {index} [fault reason {reason:02}] {words}"),
 )  # fmt: skip
+FIRST_FORM = "INTR-REMAP: Request device [[{bus}:{rest}] fault index {index}\nINTR-REMAP:[fault reason {reason:02}] {words}"
 
 
 def blocked_reason(address: int, data: int, given: int) -> tuple[int, int | None]:
@@ -50,5 +50,5 @@ def interrupt_fault(kernel: Kernel, device: str, reason: int, entry: int | None)
     'DMAR: INTR-REMAP: Request device [[01:00.0] fault index 10\nINTR-REMAP:[fault reason 34] Present field in the IRTE entry is clear'
     """
     _, bus, rest = device.split(":")
-    form = next(form for since, form, _ in FORMS if kernel.landed(since))
+    form = next((form for switch, form in FORMS if kernel.has(switch)), FIRST_FORM)
     return "DMAR: " + form.format(bus=bus, rest=rest, index=".." if entry is None else f"{entry:x}", reason=reason, words=BLOCKED[reason])

@@ -159,6 +159,11 @@ _TABLE = (
     Switch("pch_workaround_back", "Intel PCH root ports are programmed to isolate again", "pci_quirk_enable_intel_pch_acs, drivers/pci/quirks.c", (5, 10), (5, 9), stable=taken_by("5.9.9")),
     Switch("vmd_real_dma", "what is behind an Intel VMD controller is grouped by the controller's id", "pci_real_dma_dev, drivers/pci/search.c", (5, 6), (5, 5), commit="2b0140c69637"),
     Switch("virtio_groups_at_boot", "behind a virtio-iommu every device has its group at boot, before a device without driver gets it at its first bind", "of_iommu_configure, viommu_probe_device, drivers/iommu", (6, 15), (6, 14), commit="bcb81ac6ae3c"),
+    Switch("intel_map_erange", "VT-d answers a mapping past its width with ERANGE, before EFAULT (inside the kernel; replay passes it on)", f"pt_check_range, drivers/iommu/generic_pt/pt_iter.h; before intel_iommu_map, {INTEL}", (6, 19), (6, 18), commit="d373449d8e97"),
+    # what the host's log says of a blocked interrupt request
+    Switch("fault_line_is_one", "an interrupt-remapping fault is one line in the log, before two", "dmar_fault_do_one, drivers/iommu/dmar.c", (4, 7), (4, 6), commit="a0fe14d7dcf5"),
+    Switch("fault_line_is_hex", "the numbers of an interrupt-remapping fault are printed as hex", "dmar_fault_do_one, drivers/iommu/intel/dmar.c", (5, 14), (5, 13), commit="719a19335692"),
+    Switch("fault_line_is_plain", "the device of an interrupt-remapping fault is printed as lspci does again", "dmar_fault_do_one, drivers/iommu/intel/dmar.c", (5, 15), (5, 14), commit="0b482d0c75bf"),
     # interrupts
     Switch("msi_two_phase", "a doorbell page that cannot be mapped fails the allocation of the interrupt, before the message became all ones", f"iommu_dma_prepare_msi, {DMA_IOMMU}", (5, 3), (5, 2), commit="ece6e6f0218b"),
     Switch("refused_block_masks", "SET_IRQS for more vectors than were allocated leaves those of the block masked, before they stayed as they were", "vfio_msi_set_block, drivers/vfio/pci/vfio_pci_intrs.c", (6, 5), (6, 4), _RECORDED, commit="63972f63a63f"),
