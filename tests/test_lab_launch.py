@@ -1,42 +1,82 @@
-"""`vfiolab lab` opens a checkout's notebooks in place, else a copy, and never overwrites."""
+"""`vfiolab lab` opens a learner's copy of the notebooks, made once, and never overwrites."""
 
+import json
 import sys
 
 import pytest
 
 from vfiolab.lab import launch
 
+CELL = {"cell_type": "code", "execution_count": 1, "id": "a", "metadata": {}, "outputs": [{"name": "stdout"}], "source": ["1"]}
+
 
 @pytest.fixture
 def packaged(tmp_path, monkeypatch):
-    """Pretend to be installed from a wheel that carries one notebook."""
+    """Let one notebook, and what must not be copied beside it, be all that there is."""
     source = tmp_path / "site" / "_notebooks"
     (source / ".ipynb_checkpoints").mkdir(parents=True)
-    (source / launch.START).write_text("packaged")
+    (source / "vfiolab-notebooks").mkdir()
+    (source / launch.START).write_text(json.dumps({"cells": [{"cell_type": "markdown", "source": ["é"]}, CELL]}))
     monkeypatch.setattr(launch, "notebooks_dir", lambda: source)
-    monkeypatch.setattr(launch, "in_checkout", lambda: False)
     return source
 
 
-def test_in_a_checkout_its_own_notebooks_are_opened():
-    assert launch.workspace() == launch.notebooks_dir()
-
-
-@pytest.mark.usefixtures("packaged")
-def test_from_a_wheel_the_notebooks_are_copied_to_a_new_folder(tmp_path):
+def test_in_a_checkout_too_a_copy_is_opened(tmp_path):
     folder = launch.workspace(tmp_path)
     assert folder == tmp_path / "vfiolab-notebooks"
-    assert ["00-start-here.ipynb"] == [path.name for path in folder.iterdir()]
+    assert (folder / launch.START).read_bytes() == (launch.notebooks_dir() / launch.START).read_bytes()
 
 
 @pytest.mark.usefixtures("packaged")
-def test_a_second_start_leaves_the_first_copy_alone(tmp_path):
+def test_the_copy_holds_the_notebooks_and_no_other_copy(tmp_path):
+    assert ["00-start-here.ipynb"] == [path.name for path in launch.workspace(tmp_path).iterdir()]
+    assert ["site", "vfiolab-notebooks"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("packaged")
+def test_a_second_start_opens_the_first_copy_as_it_was_left(tmp_path):
     first = launch.workspace(tmp_path)
     (first / launch.START).write_text("my own work")
-    second = launch.workspace(tmp_path)
-    assert second == tmp_path / "vfiolab-notebooks-2"
+    assert first == launch.workspace(tmp_path)
     assert (first / launch.START).read_text() == "my own work"
-    assert (second / launch.START).read_text() == "packaged"
+
+
+@pytest.mark.usefixtures("packaged")
+def test_a_fresh_copy_has_no_outputs_and_stands_beside_what_is_there(tmp_path):
+    first = launch.workspace(tmp_path)
+    (first / launch.START).write_text("my own work")
+    assert [tmp_path / "vfiolab-notebooks-2", tmp_path / "vfiolab-notebooks-3"] == [launch.workspace(tmp_path, fresh=True) for _ in "12"]
+    cells = json.loads((tmp_path / "vfiolab-notebooks-3" / launch.START).read_text())["cells"]
+    assert [{"cell_type": "markdown", "source": ["é"]}, CELL | {"outputs": [], "execution_count": None}] == cells
+    assert (first / launch.START).read_text() == "my own work"
+    assert first == launch.workspace(tmp_path)
+
+
+@pytest.mark.usefixtures("packaged")
+def test_a_file_of_that_name_is_left_alone(tmp_path):
+    (tmp_path / "vfiolab-notebooks").write_text("mine")
+    assert launch.workspace(tmp_path) == tmp_path / "vfiolab-notebooks-2"
+    assert (tmp_path / "vfiolab-notebooks").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("packaged")
+def test_a_copy_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "_clear", lambda _: (tmp_path / "no such file").read_text())
+    with pytest.raises(FileNotFoundError):
+        launch.workspace(tmp_path, fresh=True)
+    assert ["site"] == [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.usefixtures("packaged")
+def test_where_no_copy_can_be_made_the_user_is_told_where_and_why(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "find_spec", lambda _: True)
+    monkeypatch.setattr(launch.shutil, "copytree", refuse)
+    assert launch.main([]) == 2
+    assert f"cannot copy the notebooks to {tmp_path}: [Errno 13] Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("packaged")
@@ -64,9 +104,9 @@ def test_jupyterlab_is_run_by_the_python_that_has_vfiolab_and_in_the_notebooks_f
     started = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "find_spec", lambda _: True)
-    monkeypatch.setattr(launch, "run", lambda argv: started.append((argv[:4], launch.Path.cwd())))
-    launch.main([])
-    assert [([sys.executable, "-P", "-m", "jupyterlab"], tmp_path / "vfiolab-notebooks")] == started
+    monkeypatch.setattr(launch, "run", lambda argv: started.append((argv[:4], "--fresh" in argv, launch.Path.cwd())))
+    launch.main(["--fresh"])
+    assert [([sys.executable, "-P", "-m", "jupyterlab"], False, tmp_path / "vfiolab-notebooks")] == started
 
 
 @pytest.mark.usefixtures("packaged")
@@ -83,5 +123,14 @@ def test_the_command_hands_every_option_to_jupyterlab(monkeypatch):
 
     given = []
     monkeypatch.setattr(launch, "main", lambda options: given.extend(options) or 3)
-    assert main(["lab", "--no-browser", "--port=1", "-y", "--help", "x.ipynb"]) == 3
-    assert ["--no-browser", "--port=1", "-y", "--help", "x.ipynb"] == given
+    assert main(["lab", "--no-browser", "--port=1", "-y", "--help-all", "x.ipynb"]) == 3
+    assert ["--no-browser", "--port=1", "-y", "--help-all", "x.ipynb"] == given
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_the_commands_own_and_opens_nothing(monkeypatch, capsys, option):
+    from vfiolab.__main__ import main
+
+    monkeypatch.setattr(launch, "main", lambda _: pytest.fail("something was opened"))
+    assert main(["lab", option]) == 0
+    assert "usage: vfiolab lab [--fresh] [OPTION ...]" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vfiolab._paths import data_dir, in_checkout, notebooks_dir
+from vfiolab._paths import data_dir, notebooks_dir
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def test_a_broken_installation_is_told_where_was_looked(package):
 def test_the_notebooks_are_found_in_the_same_way(package):
     make(package / "_notebooks")
     assert notebooks_dir(package) == package / "_notebooks"
-    assert not in_checkout(package)
 
 
-def test_a_checkout_knows_that_it_is_one(package):
+def test_a_checkouts_own_notebooks_come_first(package):
+    make(package / "_notebooks")
     make(package.parent / "notebooks")
     (package.parent / "pyproject.toml").touch()
-    assert in_checkout(package)
+    assert notebooks_dir(package) == package.parent / "notebooks"

@@ -57,8 +57,3 @@ def notebooks_dir(package: Path = PACKAGE) -> Path:
     Raises FileNotFoundError that names both places when the installation is not complete.
     """
     return _find("notebooks", package)
-
-
-def in_checkout(package: Path = PACKAGE) -> bool:
-    """Tell whether the notebooks are the checkout's own, which a learner may edit and commit."""
-    return notebooks_dir(package).parent == package.parent

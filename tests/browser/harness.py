@@ -88,8 +88,11 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90
 
 
 @contextlib.contextmanager
-def serving(root: Path | None = None) -> Iterator[str]:
-    """Run `vfiolab lab` on a free port until the block ends; yield its address. `root` serves another folder."""
+def serving(root: Path | None = None, checkout: Path | None = None) -> Iterator[str]:
+    """Run `vfiolab lab` on a free port until the block ends; yield its address.
+
+    The learner's copy is made in a folder that goes away, or in `checkout`, whose vfiolab is then run. `root` serves another folder.
+    """
     port = _free_port()
     options = [
         "--no-browser",
@@ -106,7 +109,8 @@ def serving(root: Path | None = None) -> Iterator[str]:
         with log.open("w") as out:
             server = subprocess.Popen(
                 [sys.executable, "-m", "vfiolab", "lab", *options],
-                env=_environment(home),
+                cwd=checkout or home,
+                env=_environment(home) | ({"PYTHONPATH": str(checkout)} if checkout else {}),
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

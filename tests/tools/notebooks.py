@@ -23,6 +23,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from vfiolab.lab.launch import COPY
+
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -34,8 +36,9 @@ VOLATILE = re.compile(r"\bat 0x[0-9a-f]{6,}|/tmp/|ipykernel_\d+|/site-packages/"
 
 
 def find(root: Path = NOTEBOOKS) -> list[Path]:
-    """List the notebooks below `root`, without Jupyter's own checkpoints."""
-    return sorted(path for path in root.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    """List the notebooks below `root`, without Jupyter's own checkpoints and without learners' copies."""
+    found = (path for path in root.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+    return sorted(path for path in found if not any(part.startswith(COPY) for part in path.relative_to(root).parts))
 
 
 def name_cell(cell: NotebookNode, taken: set[str]) -> str:

@@ -10,18 +10,23 @@ __all__ = ["add", "run"]
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the word ``lab``; everything behind it is JupyterLab's."""
+    """Add the word ``lab``; behind it stand ``--fresh``, ``--help`` and JupyterLab's own options."""
     parser = subparsers.add_parser(
         "lab",
         help="open the notebooks in JupyterLab",
-        description="Open the notebooks in JupyterLab: the checkout's own, or else a new copy in the current folder.",
+        usage="vfiolab lab [--fresh] [OPTION ...]",
+        description="Open your copy of the notebooks in JupyterLab: vfiolab-notebooks in the current folder, made by the first call.",
+        epilog="--fresh puts a new copy without outputs beside the one that is there, and opens it. --help-all is JupyterLab's own help.",
         add_help=False,
         prefix_chars="\0",  # so that no option is taken for one of ours
     )
     parser.add_argument("options", nargs="*", metavar="OPTION", help="goes to JupyterLab as it is, such as --no-browser")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, show_help=parser.print_help)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; return JupyterLab's exit status, or 2 if it is not installed."""
+    """Run the command; return JupyterLab's exit status, or 2 if it cannot be opened."""
+    if {"-h", "--help"} & set(arguments.options):
+        arguments.show_help()
+        return 0
     return launch.main(arguments.options)

@@ -1,39 +1,53 @@
-"""`vfiolab lab`: open the notebooks in JupyterLab."""
+"""`vfiolab lab`: open a learner's copy of the notebooks in JupyterLab."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-from vfiolab._paths import in_checkout, notebooks_dir
+from vfiolab._paths import notebooks_dir
 
 START = "00-start-here.ipynb"
-_JUNK = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__")
+COPY = "vfiolab-notebooks"
+_NOT_COPIED = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", f"{COPY}*", f".{COPY}*")
 
 
-def workspace(parent: Path | None = None) -> Path:
-    """Return the folder to open: the checkout's notebooks, or a fresh copy of the packaged ones.
+def workspace(parent: Path | None = None, *, fresh: bool = False) -> Path:
+    """Return the learner's copy of the notebooks: `vfiolab-notebooks` below `parent` (default: the current folder).
 
-    The copy is made below `parent` (default: the current folder) as `vfiolab-notebooks`, or with the first free number
-    behind that name: a learner's work is never overwritten.
+    The copy is made once and never overwritten. `fresh` makes another one without outputs, at the first free number behind
+    that name. OSError where no copy can be made; then nothing is left behind.
     """
-    source = notebooks_dir()
-    if in_checkout():
-        return source
     parent = parent or Path.cwd()
+    target = parent / COPY
+    if target.is_dir() and not fresh:
+        return target
     number = 1
-    while True:
-        target = parent / ("vfiolab-notebooks" if number == 1 else f"vfiolab-notebooks-{number}")
-        try:
-            shutil.copytree(source, target, ignore=_JUNK)
-        except FileExistsError:
-            number += 1
-        else:
-            return target
+    while os.path.lexists(target):
+        number += 1
+        target = parent / f"{COPY}-{number}"
+    with tempfile.TemporaryDirectory(prefix=f".{COPY}-", dir=parent) as half_made:  # a copy has its name only when it is whole
+        made = shutil.copytree(notebooks_dir(), Path(half_made) / COPY, ignore=_NOT_COPIED)
+        if fresh:
+            for path in made.rglob("*.ipynb"):
+                _clear(path)
+        made.rename(target)
+    return target
+
+
+def _clear(path: Path) -> None:
+    """Take the outputs out of a notebook."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            cell.update(outputs=[], execution_count=None)
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def command(folder: Path, arguments: list[str]) -> list[str]:
@@ -53,12 +67,20 @@ def run(argv: list[str]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Open the notebooks in JupyterLab and stay until it ends; return its exit status."""
+    """Open the learner's copy in JupyterLab and stay until it ends; return its exit status, or 2 where it cannot be opened.
+
+    `--fresh` makes a new copy first; the other arguments go to JupyterLab.
+    """
     if find_spec("jupyterlab") is None:
         print("vfiolab lab: JupyterLab is not installed here; try: pip install 'vfiolab[lab]'", file=sys.stderr)
         return 2
-    folder = workspace()
-    print(f"Opening the notebooks in {folder}", flush=True)
-    argv = command(folder, arguments or [])
+    given = arguments or []
+    try:
+        folder = workspace(fresh="--fresh" in given)
+    except OSError as error:
+        print(f"vfiolab lab: cannot copy the notebooks to {Path.cwd()}: {error}; go to a folder that you may write to", file=sys.stderr)
+        return 2
+    print(f"Opening your copy of the notebooks in {folder} (--fresh makes a new one beside it)", flush=True)
+    argv = command(folder, [argument for argument in given if argument != "--fresh"])
     os.chdir(folder)  # JupyterLab shows the folder it is started in
     return run(argv)
