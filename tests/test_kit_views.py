@@ -132,3 +132,18 @@ def test_each_object_of_a_host_is_one_short_line_that_does_not_depend_on_the_ord
     for unit in host.units:
         assert repr(unit).startswith(f"IommuUnit({unit.name!r}, {unit.kind}")
         assert repr(unit).endswith(f"{len(unit.devices)} devices)")
+
+
+def test_an_answer_alone_in_a_cell_is_the_whole_case_and_beside_others_a_line():
+    from IPython.core.formatters import DisplayFormatter
+
+    from vfiolab.course import answer
+
+    space = vl.load("two-smmu-server").address_space()
+    space.attach("0000:01:00.0")
+    done, refused = answer(space.map, 0x4000_0000, "1G"), answer(space.map, 0x800_0000, "1M")
+    shown, _ = DisplayFormatter().format(refused)
+    assert refused.error.explain() == shown["text/plain"]
+    assert "✗ the range lies inside one usable iova range" in shown["text/html"]
+    assert {"text/plain": "0"} == DisplayFormatter().format(done)[0]
+    assert "[0, EINVAL: 0x800_0000-" in DisplayFormatter().format([done, refused])[0]["text/plain"]

@@ -149,16 +149,12 @@ class NotebookPage:
     external: list[str]
 
     def run_all(self, milliseconds: int = 120_000) -> None:
-        """Run every cell; raise AssertionError with the words of the cells that failed or did not run.
-
-        A cell tagged `raises-exception` is meant to fail.
-        """
+        """Run every cell; raise AssertionError with the words of the cells that failed or did not run."""
         js(self.page, "return await app.commands.execute('notebook:run-all-cells')", milliseconds)
         problems = js(
             self.page,
             """const cells = panel.content.widgets
-                .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim())
-                .filter(cell => !(cell.model.getMetadata('tags') || []).includes('raises-exception'));
+                .filter(cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim());
                 const failed = cell => cell.model.outputs.toJSON().some(output => output.output_type === 'error');
                 // The command can come back a moment before the last cell's number does.
                 for (let i = 0; i < 50 && !cells.some(failed) && !cells.every(cell => cell.model.executionCount); i++)

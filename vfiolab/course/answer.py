@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections import UserString
 from collections.abc import Callable
 from typing import Any
 
+from vfiolab.kit.ipython import box, case
 from vfiolab.model.errors import VfioError
 
 
-class Answer(str):
-    """`0`, or the errno's name and the reason; shows itself without quotes. `error` is the refusal, None if there was none."""
+class Answer(UserString):  # no str: IPython prints those in its own way
+    """`0`, or the errno's name and the reason; shows itself without quotes. `error` is the refusal, None if there was none.
 
-    __slots__ = ("error",)
-    error: VfioError | None
+    Alone in a cell a refusal shows the whole case, with every check of the call in the kernel's order.
+    """
+
+    def __init__(self, said: object, error: VfioError | None = None) -> None:
+        super().__init__(said)
+        self.error = error
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        if self.error is None:
+            return {"text/plain": str(self)}
+        return {"text/plain": "\n".join(case(self.error)), "text/html": box(self.error)}
 
 
 def answer(verb: Callable[..., object], *args: Any, **named: Any) -> Answer:
@@ -32,6 +43,4 @@ def answer(verb: Callable[..., object], *args: Any, **named: Any) -> Answer:
         value = verb(*args, **named)
     except VfioError as refusal:
         error = refusal
-    said = Answer(error if error is not None else 0 if value is None else value)
-    said.error = error
-    return said
+    return Answer(error if error is not None else 0 if value is None else value, error)

@@ -5,16 +5,28 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from vfiolab._text import page_text
 from vfiolab.model.errors import VfioError
 
-__all__ = ["install", "shown"]
+__all__ = ["box", "case", "install", "shown"]
 
+_BOX = "margin:0;border-left:4px solid #D55E00;padding:4px 8px;white-space:pre-wrap"
 PACKAGE = Path(__file__).parents[1]
 
 
 def shown(error: VfioError) -> list[str]:
     """Return what IPython prints for a refusal: the lines of the user's own code, outermost first, then the case and its notes."""
-    return [*_own_lines(error), *error.explain().splitlines(), *getattr(error, "__notes__", ())]
+    return [*_own_lines(error), *case(error)]
+
+
+def case(error: VfioError) -> list[str]:
+    """Return the lines of the whole case: the rule, the kernel function, the way out, every check in order, and the error's notes."""
+    return [*error.explain().splitlines(), *getattr(error, "__notes__", ())]
+
+
+def box(error: VfioError) -> str:
+    """Return the whole case as HTML, with a bar at its side: what a cell shows that asked for the answer and so does not fail."""
+    return f'<pre style="{_BOX}">{page_text(chr(10).join(case(error)))}</pre>'
 
 
 def _own_lines(error: VfioError) -> list[str]:
