@@ -14,7 +14,7 @@ from vfiolab.model.address import hexa, human_size
 if TYPE_CHECKING:
     from vfiolab.draw.layout import Mark
 
-SIZE = 10.5
+SIZE = 11.0
 ROW = 14.0
 ROWS = 3
 AIR = 7.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group
+from vfiolab.draw.measure import shorten
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Text
 from vfiolab.draw.words import count, differing, groups_word, headline, listed, traits
@@ -59,7 +60,7 @@ class _Chain:
         said = f"The domains differ in {listed(self.loud)}." if self.loud else headline(facts) + "."
         page.heading(self.title(), said)
         for column, words in zip(self.columns, HEADS, strict=True):
-            page.add(Text.plain(column.x, page.y + 10, words, "muted", size=12, bold=True))
+            page.add(Text.plain(column.x, page.y + 10, shorten(words, column.width + AIR - 4, 12, bold=True), "muted", size=12, bold=True))
         page.y += 20
         top = page.y
         units: dict[str, list[float]] = {}

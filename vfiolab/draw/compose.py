@@ -8,7 +8,7 @@ from vfiolab.draw.facts import SpaceFacts
 from vfiolab.draw.labels import Keys
 from vfiolab.draw.lanes import GAP, TRACKS, draw_lane, tip
 from vfiolab.draw.layout import Layout, Mark, Scene, rows_of
-from vfiolab.draw.measure import text_width, wrap
+from vfiolab.draw.measure import shorten, text_width, wrap
 from vfiolab.draw.page import MARGIN, Page, layered
 from vfiolab.draw.ruler import Ruler
 from vfiolab.draw.shapes import Box, Line, Poly, Shape, Text
@@ -67,10 +67,10 @@ def _strip(page: Page, layout: Layout) -> None:
         return
     whole = max(facts.top, window[1])
     words = f"true scale, {human_size(whole)}"
-    x = MARGIN + text_width(words, 10.5) + 8
+    x = MARGIN + text_width(words, 11) + 8
     room = page.right - x
     y = page.y + 3
-    page.add(Text.plain(MARGIN, y + 7, words, "muted", size=10.5), Box(x, y, room, 7, "lane"))
+    page.add(Text.plain(MARGIN, y + 7, words, "muted", size=11), Box(x, y, room, 7, "lane"))
     seen: set[tuple[int, int]] = set()
     for m in layout.marks:
         if m.lane != 0 or m.kind not in {"mapping", "refused", "fault"}:
@@ -179,15 +179,16 @@ def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool, g
         entries.append(("ghost", palette.WORDS["ghost"]))
     if any(m.count > 1 for m in marks):
         entries.append(("merged", palette.WORDS["merged"]))
-    for kind, words in entries:
-        need = 20 + text_width(words, 10.5) + 14
+    for kind, told in entries:
+        words = shorten(told, page.right - MARGIN - 20, 11)
+        need = 20 + text_width(words, 11) + 14
         if x > MARGIN and x + need > page.right:
             x, page.y = MARGIN, page.y + 17
         if kind == "merged":
             page.add(*(Box(x + 5 * i, page.y + 2, 5, 10, "mapping", level=level) for i, level in enumerate((2, 5, 8))))
         else:
             page.add(Box(x, page.y + 2, 15, 10, kind))
-        page.add(Text.plain(x + 20, page.y + 11, words, "muted", size=10.5))
+        page.add(Text.plain(x + 20, page.y + 11, words, "muted", size=11))
         x += need
     page.y += 18 if entries else 2
     page.letters(keys.lettered())

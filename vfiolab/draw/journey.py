@@ -12,7 +12,7 @@ from vfiolab.model.events import Event
 
 HEADS = {"device": "device", "bus": "bus", "IOMMU": "IOMMU", "target": "doorbell or memory", "outcome": "what becomes of it"}
 GAP = 34.0
-WIDE = 640
+WIDE = 760
 HEIGHT = 66.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨"
 BAD = ("fault", "lost", "corrupt", "refused")
@@ -30,7 +30,7 @@ COLUMNS = ("step", "place", "what", "bus address", "physical", "why", "rests on"
 def journey(trip: Journey, *, upto: int | None = None, width: int = 900) -> Picture:
     """Draw a journey, or its first `upto` steps: stations in a row with their addresses, and each step's reason below.
 
-    Below 640 pixels the stations stand in a column.
+    Below 760 pixels the stations stand in a column.
     """
     steps = trip.steps[: len(trip.steps) if upto is None else max(1, upto)]
     return _Journey(trip, steps, max(width, LEAST_WIDTH)).draw()
@@ -79,7 +79,7 @@ class _Journey:
         xs = {place: round(MARGIN + n * (each + GAP), 1) for n, place in enumerate(PLACES)}
         self.addresses({place: x + each / 2 for place, x in xs.items()})
         for place, x in xs.items():
-            page.add(Text.plain(x, page.y + 10, HEADS[place], "muted", size=12, bold=True))
+            page.add(Text.plain(x, page.y + 10, shorten(HEADS[place], each + GAP - 4, 12, bold=True), "muted", size=12, bold=True))
         page.y += 18
         for place, x in xs.items():
             lines, role = self.station(place)
@@ -166,7 +166,7 @@ class _Journey:
     def said(self, number: int, step: Event, x: float, room: float) -> None:
         page = self.page
         head = f"{NUMBERS[number]} {step.place}: "
-        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room, 11, lines=8)):
+        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room - 16, 11, lines=8)):
             role = "vermilion-text" if step.kind in BAD else "ink"
             page.add(Text.plain(x + (16 if n else 0), page.y + 11, line, role))
             page.y += 15

@@ -92,8 +92,8 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         if m.count > 1:
             return []
         if lane.domain is not None:
-            words = shorten(f"= {m.label}", room - 6, 10, least=7) if m.label else ""
-            return [Text.plain(centre, middle + 3.5, words, "muted", size=10, anchor="middle")] if words else []
+            words = shorten(f"= {m.label}", room - 6, SIZE, least=7) if m.label else ""
+            return [Text.plain(centre, middle + 3.5, words, "muted", size=SIZE, anchor="middle")] if words else []
         return _mapping_label(m, centre, middle, room, keys)
     words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
     if not words:
@@ -105,8 +105,8 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         return _on_paper(centre, middle, [(letter, SIZE)], "ink") if letter else []
     role = "muted" if m.kind in {"hole", "outside", "gone"} else "ink"
     second = f"→ {m.label}" if m.kind == "doorbell" else human_size(m.end - m.start) if m.kind not in {"hole", "outside", "gone"} else ""
-    if second and text_width(second, 10) <= room and text_width(words, SIZE) <= 0.72 * m.width:
-        return _on_paper(centre, middle, [(words, SIZE), (second, 10)], role)
+    if second and text_width(second, SIZE) <= room and text_width(words, SIZE) <= 0.72 * m.width:
+        return _on_paper(centre, middle, [(words, SIZE), (second, SIZE)], role)
     return _on_paper(centre, middle, [(words, SIZE)], role)
 
 
@@ -123,7 +123,7 @@ def _on_paper(centre: float, middle: float, lines: list[tuple[str, float]], role
 
 def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Keys) -> list[Shape]:
     size = human_size(m.end - m.start)
-    fits = text_width(size, 10) <= room
+    fits = text_width(size, SIZE) <= room
     name = shorten(m.label, room, SIZE) if m.label else ""
     if m.label and not name:
         letter = keys.take(f"{m.label} at {hexa(m.start)}, {size}", most=MOST_NAMES) if m.width >= 9 else ""
@@ -131,7 +131,7 @@ def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Key
     if name and fits:
         return [
             Text.plain(centre, middle - 2, name, size=SIZE, anchor="middle"),
-            Text.plain(centre, middle + 12, size, size=10, anchor="middle"),
+            Text.plain(centre, middle + 12, size, size=SIZE, anchor="middle"),
         ]
     words = name or (size if fits else "")
-    return [Text.plain(centre, middle + 4, words, size=SIZE if name else 10, anchor="middle")] if words else []
+    return [Text.plain(centre, middle + 4, words, size=SIZE, anchor="middle")] if words else []

@@ -1,41 +1,53 @@
-"""How wide a text will be: a fixed table, so that the same picture is laid out the same way on every machine."""
+"""How wide a text will be: a fixed table, so that the same picture is laid out the same way on every machine.
+
+A picture does not know the font that it will meet, so a letter is as wide as in the widest of those that it may be.
+"""
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterator
 
-SAFETY = 1.05  # the reader's font may be a little wider than Helvetica
+from vfiolab.draw.fonts import ADVANCES, LETTERS
+
 MONO = 0.602
-_NARROW = {
-    " ": 278, "!": 278, '"': 355, "'": 191, "(": 333, ")": 333, "*": 389, ",": 278, "-": 333, ".": 278, "/": 278, ":": 278, ";": 278,
-    "[": 278, "]": 278, "f": 278, "i": 222, "j": 222, "l": 222, "r": 333, "t": 278, "I": 278, "J": 500, "c": 500, "k": 500, "s": 500,
-    "v": 500, "x": 500, "y": 500, "z": 500, "|": 260, "·": 278, "…": 1000, "m": 833, "w": 722, "M": 833, "W": 944, "%": 889,
-    "A": 667, "B": 667, "C": 722, "D": 722, "E": 667, "F": 611, "G": 778, "H": 722, "K": 667, "L": 556, "N": 722, "O": 778, "P": 667,
-    "Q": 778, "R": 722, "S": 667, "T": 611, "U": 722, "V": 667, "X": 667, "Y": 667, "Z": 611, "+": 584, "=": 584, "<": 584, ">": 584,
-    "≈": 584, "→": 1000, "←": 1000, "✗": 790, "✓": 790, "≠": 584,
-}  # fmt: skip
-_THINNEST = min(_NARROW.values())
 
 
-def text_width(text: str, size: float, *, bold: bool = False, mono: bool = False) -> float:
-    """Return the width in pixels of one line at `size` pixels.
+class _Widths(dict[str, int]):
+    """The advance of a letter in thousandths; without an entry it is that of the letter below the accents, else a full square or more."""
 
-    >>> text_width("0xfee0_0000", 10, mono=True)
-    66.2
+    def __missing__(self, letter: str) -> int:
+        plain = unicodedata.normalize("NFD", letter)[0]
+        if unicodedata.combining(letter):
+            return 0
+        return self[plain] if plain in self else 1000 if ord(letter) < 0x1_0000 else 1300
+
+
+_WIDTHS = {key: _Widths(zip(LETTERS, row, strict=True)) for key, row in ADVANCES.items()}
+_WIDEST = [_Widths(zip(LETTERS, map(max, *(row for (_, b), row in ADVANCES.items() if b == bold)), strict=True)) for bold in (False, True)]
+_THINNEST = min(_WIDEST[0].values())
+
+
+def text_width(text: str, size: float, *, bold: bool = False, mono: bool = False, font: str = "") -> float:
+    """Return the width in pixels of one line at `size` pixels: in the widest font that it may be drawn with, or in `font`.
+
+    >>> text_width("0xfee0_0000", 10, mono=True), text_width("guest RAM", 11), text_width("guest RAM", 11, font="Liberation Sans")
+    (66.2, 59.3, 54.5)
     """
     if mono:
         return round(len(text) * size * MONO, 1)
-    units = sum(_NARROW.get(letter, 556) for letter in text)
-    return round(units * size * SAFETY * (1.07 if bold else 1.0) / 1000, 1)
+    widths = _WIDTHS[font, bold] if font else _WIDEST[bold]
+    return round(sum(map(widths.__getitem__, text)) * size / 1000, 1)
 
 
 def shorten(text: str, room: float, size: float, *, bold: bool = False, mono: bool = False, least: int = 4) -> str:
     """Return the text, or its beginning and `…`, or nothing if not even `least` letters fit.
 
-    >>> shorten("guest RAM below 4G", 60, 11), shorten("guest RAM", 12, 11)
+    >>> shorten("guest RAM below 4G", 64, 11), shorten("guest RAM", 12, 11)
     ('guest RA…', '')
     """
-    most = max(0, int(room / (size * (MONO if mono else SAFETY * _THINNEST / 1000)))) + 2  # what more letters there are cannot fit
+    most = max(0, int(room / (size * (MONO if mono else _THINNEST / 1000)))) + 2  # what more letters there are cannot fit
     start = text[:most]
     if start == text and text_width(text, size, bold=bold, mono=mono) <= room:
         return text
@@ -52,12 +64,14 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, mono: bo
 def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int = 4) -> list[str]:
     """Return the text in lines no wider than `room`; what does not fit in `lines` ends in `…`.
 
-    >>> wrap("two domains mirror three mappings", 100, 11)
+    A word that is too long for a line goes on in the next one: after a dash, else anywhere.
+
+    >>> wrap("two domains mirror three mappings", 115, 11)
     ['two domains mirror', 'three mappings']
     """
     done: list[str] = []
     line = ""
-    for word in text.split():
+    for word in (part for whole in text.split() for part in _parts(whole, room, size, bold=bold)):
         longer = f"{line} {word}".strip()
         if line and text_width(longer, size, bold=bold) > room:
             done.append(line)
@@ -68,3 +82,13 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int 
     if len(done) > lines:
         done = [*done[: lines - 1], shorten(" ".join(done[lines - 1 :]), room, size, bold=bold)]
     return [part for part in done if part]
+
+
+def _parts(word: str, room: float, size: float, *, bold: bool) -> Iterator[str]:
+    most = int(room / (size * _THINNEST / 1000)) + 2  # what more letters there are cannot fit
+    while len(word) > 1 and text_width(word[:most], size, bold=bold) > room:
+        fits = next(n for n in range(min(most, len(word)), 0, -1) if n == 1 or text_width(word[:n], size, bold=bold) <= room)
+        at = word.rfind("-", 1, fits) + 1 or fits
+        yield word[:at]
+        word = word[at:]
+    yield word

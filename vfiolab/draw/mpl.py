@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from vfiolab._text import plain
-from vfiolab.draw.measure import SAFETY, text_width
+from vfiolab.draw.measure import text_width
 from vfiolab.draw.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Shape, Text
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 THEMES = {"light": LIGHT, "dark": DARK, "contrast": CONTRAST}
 PIXELS_PER_INCH = 100
 _HATCH = {"hatch": "////", "dots": "...", "cross": "xxx", "bars": "---", "slants": "\\\\", "": None}
-_WIDER = 0.87  # DejaVu Sans, when no Helvetica is at hand, is so much wider
 
 
 def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> Axes:
@@ -123,27 +122,28 @@ class _Pen:
     def text(self, text: Text) -> None:
         from matplotlib.patheffects import withStroke
 
-        family, scale = _fonts(mono=text.mono)
-        widths = [text_width(r.text, text.size, bold=r.bold, mono=text.mono) / (1 if text.mono else SAFETY) for r in text.runs]
+        family = _fonts(mono=text.mono)
+        font = "DejaVu Sans" if len(family) == 1 else "Liberation Sans"  # the others have its widths
+        widths = [text_width(r.text, text.size, bold=r.bold, mono=text.mono, font=font) for r in text.runs]
         start = {"start": 0.0, "middle": sum(widths) / 2, "end": sum(widths)}[text.anchor]
         x = text.x - start if len(text.runs) > 1 else text.x
         ha = "left" if len(text.runs) > 1 else {"start": "left", "middle": "center", "end": "right"}[text.anchor]
         for run, width in zip(text.runs, widths, strict=True):
             effects = [withStroke(linewidth=4 * self.points, foreground=self.theme["paper"])] if text.halo else []
             self.ax.text(
-                x, text.y, plain(run.text).replace("$", r"\$"), color=self.theme[run.role], fontsize=text.size * self.points * scale, ha=ha,
+                x, text.y, plain(run.text).replace("$", r"\$"), color=self.theme[run.role], fontsize=text.size * self.points, ha=ha,
                 va="baseline", fontweight="bold" if run.bold else "normal", family=list(family), path_effects=effects, zorder=self.z + 50,
             )  # fmt: skip
             x += width
 
 
 @lru_cache(maxsize=2)
-def _fonts(*, mono: bool) -> tuple[tuple[str, ...], float]:
-    """Return the families to use and how much to shrink them; DejaVu comes with matplotlib and has every sign that we use."""
+def _fonts(*, mono: bool) -> tuple[str, ...]:
+    """Return the families to use; DejaVu comes with matplotlib and has every sign that we use."""
     from matplotlib.font_manager import fontManager
 
     if mono:
-        return ("DejaVu Sans Mono",), 1.0
+        return ("DejaVu Sans Mono",)
     known = {font.name for font in fontManager.ttflist}
     found = next((name for name in ("Helvetica", "Arial", "Liberation Sans", "Nimbus Sans") if name in known), "")
-    return ((found, "DejaVu Sans"), 1.0) if found else (("DejaVu Sans",), _WIDER)
+    return (found, "DejaVu Sans") if found else ("DejaVu Sans",)

@@ -42,20 +42,21 @@ class Page:
 
     def note(self, words: str) -> None:
         """Write a quiet line at the foot."""
-        for line in wrap(words, self.right - MARGIN, 10.5, lines=6):
-            self.add(Text.plain(MARGIN, self.y + 10, line, "muted", size=10.5))
+        for line in wrap(words, self.right - MARGIN, 11, lines=6):
+            self.add(Text.plain(MARGIN, self.y + 10, line, "muted", size=11))
             self.y += 15
 
     def key(self, entries: Iterable[tuple[str, str]]) -> None:
         """Write the legend: a small box in each role's look and its words."""
         x = MARGIN
-        for role, words in entries:
-            need = 20 + text_width(words, 10.5) + 14
+        for role, told in entries:
+            words = shorten(told, self.right - MARGIN - 20, 11)
+            need = 20 + text_width(words, 11) + 14
             if x > MARGIN and x + need > self.right:
                 x, self.y = MARGIN, self.y + 17
             self.add(
                 Box(round(x, 1), self.y + 2, 15, 10, role),
-                Text.plain(round(x + 20, 1), self.y + 11, words, "muted", size=10.5),
+                Text.plain(round(x + 20, 1), self.y + 11, words, "muted", size=11),
             )
             x += need
         self.y += 18
@@ -64,12 +65,12 @@ class Page:
         """Write what letters in the picture stand for."""
         x = MARGIN
         for letter, words in entries:
-            text = shorten(words, self.right - MARGIN - 16, 10.5)
-            need = 15 + text_width(text, 10.5) + 16
+            text = shorten(words, self.right - MARGIN - 16, 11)
+            need = 15 + text_width(text, 11) + 16
             if x > MARGIN and x + need - 16 > self.right:
                 x, self.y = MARGIN, self.y + 15
             at = round(self.y + 10, 1)
-            self.add(Text.plain(round(x, 1), at, letter, size=11, bold=True), Text.plain(round(x + 14, 1), at, text, "muted", size=10.5))
+            self.add(Text.plain(round(x, 1), at, letter, size=11, bold=True), Text.plain(round(x + 14, 1), at, text, "muted", size=11))
             x += need
         self.y += 16 if entries else 0
 

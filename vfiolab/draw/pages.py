@@ -86,7 +86,7 @@ def _addresses(page: Page, ruler: Ruler, points: list[tuple[int, int]], name: st
     placed: list[tuple[float, float, int, str]] = []
     for at, address in points:
         x, words = ruler.x(at), hexa(address)
-        half = text_width(words, 10.5, mono=True) / 2
+        half = text_width(words, 11, mono=True) / 2
         centre = round(min(max(x, ruler.xs[0] + half), ruler.xs[-1] - half), 1)
         row = next((n for n, shelf in enumerate(shelves) if shelf.free(centre - half, centre + half)), None)
         if row is not None:
@@ -99,5 +99,5 @@ def _addresses(page: Page, ruler: Ruler, points: list[tuple[int, int]], name: st
     for x, centre, row, words in placed:
         y = first + (-14 if above else 14) * row
         page.add(Line(x, edge, x, y + (3 if above else -10), "rule"))
-        page.add(Text.plain(centre, y, words, size=10.5, anchor="middle", mono=True, halo=True))
+        page.add(Text.plain(centre, y, words, size=11, anchor="middle", mono=True, halo=True))
     page.y += 14 * rows + (4 if above else 14)

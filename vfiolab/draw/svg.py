@@ -17,6 +17,7 @@ from vfiolab.draw.shapes import Box, Curve, Line, Picture, Shape, Text
 
 SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
 MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
+_SCROLLED = "max-width:100%;overflow-x:auto"  # where a page is narrower than the picture
 _PATTERNS = {
     "hatch": ("7", '<path d="M-1 1l2-2M0 7l7-7M6 8l2-2" stroke="var(--{c})" stroke-width="1.8"/>'),
     "dots": (
@@ -39,17 +40,17 @@ def to_svg(picture: Picture, *, tips: bool = True) -> str:
 
 def inline_svg(picture: Picture) -> str:
     """Return the picture for `widgets.HTML` in JupyterLab, with tooltips; it follows the theme of the page."""
-    return _document(picture, inline=True, tips=True)
+    return f'<div tabindex="0" style="{_SCROLLED}">{_document(picture, inline=True, tips=True)}</div>'
 
 
 def figure_html(picture: Picture, caption: str = "") -> str:
     """Return the form for stored outputs: `<figure>` with an image, its alternative text, a caption and the table twin."""
     data = base64.b64encode(to_svg(picture, tips=False).encode()).decode()
     parts = [
-        '<figure style="margin:0">',
+        f'<figure style="margin:0"><div tabindex="0" style="{_SCROLLED}">',
         (
             f'<img alt="{markup(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
-            f'style="max-width:100%;height:auto" src="data:image/svg+xml;base64,{data}">'
+            f'style="{_size(picture)}" src="data:image/svg+xml;base64,{data}"></div>'
         ),
     ]
     if caption:
@@ -72,7 +73,7 @@ def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
     mark = f"v{zlib.crc32(f'{picture.title}{picture.width}{body}'.encode()):08x}"
     used = sorted({LOOKS[r].pattern for r in _roles(picture.shapes) if LOOKS[r].pattern})
     size = f'width="{_n(picture.width)}" height="{_n(picture.height)}" viewBox="0 0 {_n(picture.width)} {_n(picture.height)}"'
-    style = ' style="max-width:100%;height:auto"' if inline else ""
+    style = f' style="{_size(picture)}"' if inline else ""
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" role="img" aria-label="{markup(picture.alt)}" {size}{style}>',
@@ -85,6 +86,11 @@ def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
             "</svg>",
         ]
     )
+
+
+def _size(picture: Picture) -> str:
+    """Return the style that keeps a picture's size: a page may not shrink it, or its letters would be too small to read."""
+    return f"min-width:{_n(picture.width)}px;max-width:none;height:{_n(picture.height)}px"
 
 
 def _roles(shapes: Iterable[Shape]) -> list[str]:
@@ -124,7 +130,8 @@ def _style(mark: str, roles: Iterable[str], *, inline: bool) -> str:
         "--paper:Canvas;--lane:Canvas;--pale-blue:Canvas;--pale-green:Canvas;--pale-purple:Canvas;--pale-vermilion:Canvas;"
         "--quiet:Canvas;--outside:Canvas}}"
     )
-    rules.append(f"{me} text{{font:11px {SANS};fill:var(--ink)}}{me} .m{{font-family:{MONO}}}{me} .b{{font-weight:700}}")
+    rules.append(f"{me} text{{font:11px {SANS};fill:var(--ink);text-rendering:geometricPrecision}}")  # spaced as measured
+    rules.append(f"{me} .m{{font-family:{MONO}}}{me} .b{{font-weight:700}}")
     rules.append(f"{me} .h{{stroke:var(--paper);stroke-width:4px;stroke-linejoin:round;paint-order:stroke}}{me} .page{{fill:var(--paper)}}")
     rules += [f"{me} .t-{r}{{fill:var(--{r})}}" for r in TEXT_ROLES]
     rules += [f"{me} .s{n}{{fill:var(--blue);fill-opacity:{opacity}}}" for n, opacity in SHADES.items()]

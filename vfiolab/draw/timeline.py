@@ -86,8 +86,8 @@ class _Grid:
         runs = (Run(words + "  "), Run(answer, "vermilion-text" if wrong else "muted", bold=wrong))
         page.add(band, Text(MARGIN + 6, round(page.y + 14, 1), runs))
         if call.error is not None and not here:
-            why = shorten(call.error.why, page.right - self.left - 20, 10.5)
-            page.add(Text.plain(self.left + 14, round(page.y + 14, 1), why, size=10.5, halo=True))
+            why = shorten(call.error.why, page.right - self.left - 20, 11)
+            page.add(Text.plain(self.left + 14, round(page.y + 14, 1), why, size=11, halo=True))
         for n, step in enumerate(here):
             self.step(step, round(page.y + 14 + LINE * (n + below), 1))
         page.y += height
@@ -138,24 +138,24 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
     half = (page.right - MARGIN) * 0.27
     x1, x2 = page.right - 2 * half, page.right - half
     for x, words in ((MARGIN + 22, "call"), (x1, names[0]), (x2, names[1])):
-        page.add(Text.plain(round(x, 1), page.y + 10, words, bold=True, size=12))
+        page.add(Text.plain(round(x, 1), page.y + 10, shorten(words, half - 8, 12, bold=True), bold=True, size=12))
     page.y += 18
     for (a, b), loud, below in zip(calls, different, inner, strict=True):
-        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 10.5, lines=3) if loud else [] for one in (a, b)]
+        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 11, lines=3) if loud else [] for one in (a, b)]
         height = 20 + 13 * max(map(len, whys)) + (4 if loud else 0)
         page.add(Box(MARGIN, page.y, page.right - MARGIN, height - 2, "alarm" if loud else "band"))
         sign = "≠" if loud else "≈" if below else ""
         page.add(Text.plain(MARGIN + 7, page.y + 13, sign, "vermilion-text" if loud else "muted", bold=True, size=12))
-        words = shorten(call_words(a, known), x1 - MARGIN - 30, 11)
+        words = shorten(call_words(a, known), x1 - MARGIN - 30, 11, bold=loud)
         page.add(Text.plain(MARGIN + 22, page.y + 13, words, "ink" if loud else "muted", bold=loud))
         for x, one, why in ((x1, a, whys[0]), (x2, b, whys[1])):
             answer = f"✗ {one.result}" if one.error or one.died else f"→ {one.result}"
             page.add(Text.plain(round(x, 1), page.y + 13, answer, "ink" if loud else "muted", bold=loud))
             if below:
-                words = shorten(_first_other(a, b, one), half - text_width(answer, 11) - 14, 10.5)
-                page.add(Text.plain(round(x + text_width(answer, 11) + 8, 1), page.y + 13, words, "muted", size=10.5))
+                words = shorten(_first_other(a, b, one), half - text_width(answer, 11, bold=loud) - 14, 11)
+                page.add(Text.plain(round(x + text_width(answer, 11, bold=loud) + 8, 1), page.y + 13, words, "muted", size=11))
             for n, line in enumerate(why, 1):
-                page.add(Text.plain(round(x, 1), page.y + 14 + 13 * n, line, size=10.5))
+                page.add(Text.plain(round(x, 1), page.y + 14 + 13 * n, line, size=11))
         page.y += height
     table = [
         (call_words(a, known), a.result, b.result, "different" if d else "same answer, other events" if i else "same")

@@ -201,11 +201,11 @@ class _Tree:
 
     def beside(self, x: float, span: tuple[float, float], name: str, why: str) -> None:
         room = max(1, min(3, int((span[1] - span[0] - 12) / 13)))
-        lines = wrap(why, self.page.right - x, 10.5, lines=room) if why else []
+        lines = wrap(why, self.page.right - x, 11, lines=room) if why else []
         y = (span[0] + span[1]) / 2 + 4 - 6.5 * len(lines)
         self.page.add(Text.plain(x, round(y, 1), name, bold=True))
         for n, line in enumerate(lines, 1):
-            self.page.add(Text.plain(x, round(y + 13 * n, 1), line, "muted", size=10.5))
+            self.page.add(Text.plain(x, round(y + 13 * n, 1), line, "muted", size=11))
 
     def card(self, node: Node) -> None:
         (x, y), f = self.place(node), node.function
