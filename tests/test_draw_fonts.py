@@ -8,7 +8,7 @@ from test_scene_properties import scenes
 
 import vfiolab as vl
 from vfiolab.course.benches import two_units
-from vfiolab.draw import Box, Text, chain, compare, pages, svg, timeline, topology
+from vfiolab.draw import Box, Text, chain, compare, pages, svg, timeline, topology, who_is_who
 from vfiolab.draw.examples import arm_server, intel_workstation
 from vfiolab.draw.fonts import ADVANCES
 from vfiolab.draw.gallery import EXHIBITS
@@ -96,3 +96,8 @@ def test_no_page_table_and_no_journey_has(width):
 def test_no_topology_has(width):
     for host in (arm_server(), intel_workstation(), vl.load("amd-matisse-desktop")):
         assert [] == problems(topology(host, width=width))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_who_is_who_has_not(width):
+    assert [] == problems(who_is_who(width=width))

@@ -34,6 +34,12 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
+def inner_svg(picture):
+    """Return a widget's picture without the box in which it scrolls."""
+    (svg,) = ET.fromstring(inline_svg(picture))
+    return ET.tostring(svg, encoding="unicode")
+
+
 @pytest.fixture(scope="module")
 def scene():
     bench = intel_two_widths()
@@ -62,7 +68,7 @@ def test_a_picture_holds_no_script_and_asks_for_nothing_outside(scene, draw):
     assert ["http://www.w3.org/2000/svg"] == re.findall(r"https?://[^\"]+", text)
 
 
-@pytest.mark.parametrize("draw", [to_svg, inline_svg])
+@pytest.mark.parametrize("draw", [to_svg, inner_svg])
 def test_title_and_description_come_first_and_say_what_is_seen(scene, draw):
     root = ET.fromstring(draw(scene))
 
@@ -71,7 +77,7 @@ def test_title_and_description_come_first_and_say_what_is_seen(scene, draw):
     assert "Refused: map 0xfee0_0000-0xfeef_ffff (1 MiB), EINVAL, meets the MSI window of D2 and D1." in root[1].text
 
 
-@pytest.mark.parametrize("draw", [to_svg, inline_svg])
+@pytest.mark.parametrize("draw", [to_svg, inner_svg])
 def test_a_picture_is_an_image_with_a_name_for_screen_readers(scene, draw):
     root = ET.fromstring(draw(scene))
 
@@ -101,7 +107,7 @@ def test_a_stored_output_is_a_figure_with_an_image_its_words_and_a_table(scene):
     html = figure_html(scene, "what the user may map")
     tags = [tag for tag, _ in Tags(html).found]
 
-    assert ["figure", "img", "figcaption", "details", "summary", "table"] == [
+    assert ["figure", "div", "img", "figcaption", "details", "summary", "table"] == [
         t for t in tags if t not in {"thead", "tbody", "tr", "th", "td"}
     ]
     assert len(scene.rows()) + 1 == tags.count("tr")
@@ -181,3 +187,13 @@ def test_a_thousand_mappings_in_three_domains_stay_under_four_hundred_kilobytes(
 
 def test_a_timeline_is_well_formed_xml_too():
     assert f"{NS}svg" == ET.fromstring(to_svg(timeline(intel_two_widths().log))).tag
+
+
+@pytest.mark.parametrize("draw", [figure_html, inline_svg])
+def test_no_page_shrinks_a_picture_and_a_narrow_one_scrolls_it(scene, draw):
+    tags = Tags(draw(scene)).found
+    style = next(attributes["style"] for tag, attributes in tags if tag in {"img", "svg"})
+    box = next(attributes for tag, attributes in tags if tag == "div")
+
+    assert f"min-width:{scene.width}px;max-width:none" in style
+    assert ("0", "max-width:100%;overflow-x:auto") == (box["tabindex"], box["style"])

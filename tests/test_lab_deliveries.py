@@ -53,10 +53,10 @@ def test_the_journeys_ends_are_where_the_buttons_stop(stepper, presses, step):
     assert step == stepper.step
 
 
-@pytest.mark.parametrize(("step", "disabled"), [(1, ["First", "Back"]), (3, []), (5, ["Next", "Last"])])
-def test_a_button_that_would_lead_nowhere_is_disabled(stepper, step, disabled):
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_no_button_is_disabled_so_the_keyboard_stays_where_it_is(stepper, step):
     stepper.go(step)
-    assert disabled == [name for name, button in stepper.buttons.items() if button.disabled]
+    assert [] == [name for name, button in stepper.buttons.items() if button.disabled]
 
 
 @pytest.mark.parametrize(("wanted", "step"), [(-7, 1), (0, 1), (3, 3), (6, 5)])

@@ -14,8 +14,13 @@ def app():
     return Explorer("two-smmu-server", "intel-vtd-39bit")
 
 
+def offered(app):
+    """List the groups' buttons, unit by unit."""
+    return [button for part in app.groups.children if isinstance(part, ipywidgets.Box) for button in part.children]
+
+
 def buttons(app):
-    return {button.description: button for button in (*app.groups.children, *app.drivers.children)}
+    return {button.description: button for button in (*offered(app), *app.drivers.children)}
 
 
 def click(app, words):
@@ -36,15 +41,15 @@ def test_a_click_attaches_a_group(app):
 
 def test_the_same_button_then_says_detach_and_does_it(app):
     attach(app, "0000:01:00.0")
-    assert "Detach group 8: 0000:01:00.0" in buttons(app)
+    assert "Detach group 8: 0000:01:00.0 Ethernet" in buttons(app)
     attach(app, "0000:01:00.0")
     assert () == app.space.groups
-    assert "Attach group 8: 0000:01:00.0" in buttons(app)
+    assert "Attach group 8: 0000:01:00.0 Ethernet" in buttons(app)
 
 
 def test_why_some_groups_are_not_offered_is_said(app):
-    offered, groups = len(app.groups.children), len(app.host.groups)
-    assert f"{groups - offered} of {groups} groups hold bridges only: they cannot be attached" in app.unoffered.value
+    number, groups = len(offered(app)), len(app.host.groups)
+    assert f"{groups - number} of {groups} groups hold bridges only: they cannot be attached" in app.unoffered.value
 
 
 def test_a_second_group_behind_another_unit_splits_the_domain_and_the_picture_says_so(app):
@@ -140,7 +145,7 @@ def test_start_over_loads_the_machine_anew(app):
     attach(app, "0000:01:00.0")
     app.again.click()
     assert () == app.space.groups
-    assert "Attach group 8: 0000:01:00.0" in buttons(app)
+    assert "Attach group 8: 0000:01:00.0 Ethernet" in buttons(app)
 
 
 def test_bridges_are_not_offered_to_the_user(app):
@@ -205,7 +210,7 @@ def test_the_stored_form_is_the_same_every_time():
 @pytest.mark.parametrize("machine", CHOICE)
 def test_each_machine_of_the_first_choice_has_a_group_that_can_be_attached(machine):
     app = Explorer(machine)
-    for button in app.groups.children:
+    for button in offered(app):
         button.click()
     assert len(app.space.groups) >= 6
 
@@ -223,3 +228,23 @@ def test_a_click_on_a_button_of_the_machine_before_does_nothing():
     for button in stale:
         button.click()
     assert (steps, ()) == (len(view.session.steps), view.space.groups)
+
+
+def test_groups_stand_under_the_iommu_that_they_are_behind(app):
+    heads = [part.value for part in app.groups.children if not isinstance(part, ipywidgets.Box)]
+    assert ["<strong>Behind smmu3.0xc020000 (arm-smmu-v3)</strong>", "<strong>Behind smmu3.0xc000000 (arm-smmu-v3)</strong>"] == heads
+    first, second = (part.children for part in app.groups.children if isinstance(part, ipywidgets.Box))
+    assert [[4, 5, 10, 11], [8, 9]] == [[int(re.search(r"group (\d+)", b.description)[1]) for b in part] for part in (first, second)]
+
+
+def test_a_button_names_the_device_beside_its_address():
+    names = list(buttons(Explorer("amd-matisse-desktop")))
+    assert "Attach group 18: 0000:2d:00.0 Radeon RX 6600/6600 XT/6600M" in names
+    assert "Attach group 15: 0000:02:00.0 500 Series Chipset USB 3.1 XHCI Con… and 4 more" in names
+
+
+def test_enter_in_a_field_maps_once_and_says_what_came_of_it(app):
+    attach(app, "0000:01:00.0")
+    app.iova._handle_msg({"content": {"data": {"method": "custom", "content": {"event": "submit"}}}, "buffers": []})
+    assert 1 == len(app.space.mappings)
+    assert 'space.map(0x4000_0000, "1G", name="guest RAM")' == app.session.steps[-1].code

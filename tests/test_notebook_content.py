@@ -130,3 +130,11 @@ def test_each_cell_has_a_name_that_a_link_can_use(cells):
 def test_no_question_leans_on_a_colour():
     said = [text for entry in questions().values() for text in (entry["question"], entry["because"], *entry["why"].values())]
     assert [] == [found for text in said for found in re.findall(rf"\b(?:{COLOURS})\b", text, re.IGNORECASE)]
+
+
+def test_the_first_screen_of_notebook_00_has_a_picture_of_who_is_who():
+    from vfiolab.draw import who_is_who
+
+    first = nbformat.read(PATHS[0], 4).cells[0].source
+    assert f"![{who_is_who().alt}](pictures/who-is-who.svg)" in first
+    assert first.index("pictures/who-is-who.svg") < first.index("**Time:**")

@@ -30,6 +30,10 @@ def test_the_stepper_goes_along_the_journey_with_mouse_and_keyboard(opened):
     page.text(re.compile(r"Step 3 of 5, IOMMU: D1 translates iova 0x800_0040 to 0x809_0040")).wait_for()
     page.button("Last").click()
     page.inline(re.compile("raises vector 0: delivered")).wait_for()
+    assert page.focused() == "Last"
+    page.button("Next").focus()
+    page.page.keyboard.press("Space")
+    assert page.focused() == "Next"
 
 
 def test_the_window_lab_tells_the_silent_loss_from_the_refusal(opened):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+from vfiolab.course.toggles import column, toggles
 from vfiolab.course.words import html, plain
 
 if TYPE_CHECKING:  # a Prediction loads its view late; only the type checker sees a cycle
@@ -22,15 +23,14 @@ class PredictionView:
 
     def __init__(self, prediction: Prediction) -> None:
         self.prediction = prediction
-        self.buttons = ipywidgets.ToggleButtons(
-            options=[(str(option), option) for option in prediction.options],
-            value=prediction.answer,
-            tooltips=[f"Predict {option}: {plain(prediction.question)}" for option in prediction.options],
-            style={"button_width": "auto", "description_width": "initial"},
+        self.buttons = toggles(
+            [(str(option), option) for option in prediction.options],
+            prediction.answer,
+            [f"Predict {option}: {plain(prediction.question)}" for option in prediction.options],
         )
         self.status = ipywidgets.HTML()
         question = ipywidgets.HTML(f"<p><strong>Predict.</strong> {html(prediction.question)}</p>")
-        self.box = ipywidgets.VBox([question, self.buttons, self.status])
+        self.box = column(question, self.buttons, self.status)
         self.buttons.observe(self._on_click, "value")
         self.show()
 

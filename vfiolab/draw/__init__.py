@@ -13,6 +13,7 @@ from vfiolab.draw.change import change
 from vfiolab.draw.facts import DomainFacts, SpaceFacts, observe
 from vfiolab.draw.layout import Lane, Layout, Mark, Row, Scene
 from vfiolab.draw.mpl import plot
+from vfiolab.draw.overview import who_is_who
 from vfiolab.draw.pages import page_table, pages
 from vfiolab.draw.refusals import Attempt, Newcomer
 from vfiolab.draw.scene import iova_map, lay_out
@@ -55,4 +56,5 @@ __all__ = [
     "to_svg",
     "to_text",
     "topology",
+    "who_is_who",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group
+from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
 from vfiolab.draw.measure import shorten
 from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
 from vfiolab.draw.shapes import Box, Curve, Line, Picture, Text
 from vfiolab.draw.words import count, differing, groups_word, headline, listed, traits
 from vfiolab.model.address import human_size
+from vfiolab.model.events import EventLog
 
 MOST_DEVICES = 4
 HEADS = ("devices", "groups", "container", "domains", "IOMMU units")
@@ -33,16 +34,22 @@ class Column(NamedTuple):
         return self.x + self.width
 
 
-def chain(container: Viewed, *, width: int = 900) -> Picture:
-    """Draw which devices a container's groups hold, which domain serves each group, and behind which IOMMU unit it stands."""
-    facts = count_only(container)
-    picture = _Chain(facts, {iommu_group(g).id: iommu_group(g).devices for g in container.groups}, max(width, LEAST_WIDTH))
+def chain(container: Viewed, *, log: EventLog | None = None, width: int = 900) -> Picture:
+    """Draw which devices a container's groups hold, which domain serves each group, and behind which IOMMU unit it stands.
+
+    `log` adds the group that was refused last, with the domain that was tried for it.
+    """
+    devices = {iommu_group(g).id: iommu_group(g).devices for g in container.groups}
+    met = refused_group(container, log) if log is not None else None
+    if met is not None:
+        devices[met[0].id] = met[0].devices
+    picture = _Chain(count_only(container), devices, max(width, LEAST_WIDTH), met[1] if met is not None else None)
     return picture.draw()
 
 
 class _Chain:
-    def __init__(self, facts: SpaceFacts, devices: dict[int, tuple[str, ...]], width: float) -> None:
-        self.facts, self.devices, self.page = facts, devices, Page(width)
+    def __init__(self, facts: SpaceFacts, devices: dict[int, tuple[str, ...]], width: float, refused: DomainFacts | None = None) -> None:
+        self.facts, self.devices, self.page, self.refused = facts, devices, Page(width), refused
         self.servers: dict[int, tuple[str, str]] = {}
         for domain in reversed(facts.domains):
             behind = {g: unit for g, unit, _ in reversed(domain.places)}
@@ -55,9 +62,18 @@ class _Chain:
             self.columns.append(Column(round(x, 1), round(room * share, 1)))
             x += room * share + AIR
 
+    @property
+    def shown(self) -> tuple[DomainFacts, ...]:
+        """The domains with a card: those of the container, and the one of a group that was refused."""
+        return (*self.facts.domains, *((self.refused,) if self.refused is not None else ()))
+
     def draw(self) -> Picture:
         facts, page = self.facts, self.page
         said = f"The domains differ in {listed(self.loud)}." if self.loud else headline(facts) + "."
+        if self.refused is not None:
+            said += (
+                f" {groups_word(self.refused.groups).capitalize()} was refused with {self.refused.refused}, and is not in the container."
+            )
         page.heading(self.title(), said)
         for column, words in zip(self.columns, HEADS, strict=True):
             page.add(Text.plain(column.x, page.y + 10, shorten(words, column.width + AIR - 4, 12, bold=True), "muted", size=12, bold=True))
@@ -73,6 +89,12 @@ class _Chain:
             page.add(Curve(self.columns[1].end, middle, self.columns[2].x, middle, "link"))
         bottom = max(page.y - 14, top + 60)
         self.container(top, bottom)
+        if self.refused is not None:
+            page.y = bottom + 14
+            middle = self.domain(self.refused)
+            for unit in self.refused.units:
+                units.setdefault(unit, []).append(middle)
+            bottom = page.y - 14
         page.y = max(bottom, self.units(units)) + 6
         page.note(NOTE)
         table = [(d, str(g), *self.server(g)) for g in self.order() for d in self.devices.get(g, ())]
@@ -80,10 +102,10 @@ class _Chain:
         return page.finish(self.title(), told, ("device", "group", "domain", "IOMMU unit"), table)
 
     def title(self) -> str:
-        units = len({unit for d in self.facts.domains for unit in d.units})
+        units = len({unit for d in self.shown for unit in d.units})
         words = [
             count(sum(map(len, self.devices.values())), "device"),
-            count(len(self.facts.groups), "group"),
+            count(len(self.devices), "group"),
             "1 container",
             count(len(self.facts.domains), "domain"),
         ]
@@ -91,13 +113,18 @@ class _Chain:
 
     def order(self) -> list[int]:
         """Put groups in the order of the domains that serve them, so that lines do not cross."""
-        return list(dict.fromkeys([*(g for d in self.facts.domains for g in d.groups), *self.facts.groups]))
+        served = [g for d in self.facts.domains for g in d.groups]
+        return list(dict.fromkeys([*served, *self.facts.groups, *self.devices]))
 
     def server(self, group: int) -> tuple[str, str]:
         """Return the domain and the unit of a group."""
+        if self.refused is not None and group in self.refused.groups:
+            return f"refused: {self.refused.refused}", self.refused.unit
         return self.servers.get(group, ("no domain yet", ""))
 
     def sentence(self, group: int) -> str:
+        if self.refused is not None and group in self.refused.groups:
+            return f"Group {group} was refused with {self.refused.refused}."
         domain, unit = self.server(group)
         members = ", ".join(self.devices.get(group, ())) or "no device"
         return f"Group {group} ({members}) is served by {domain}{' behind ' + unit if unit else ''}."
@@ -113,13 +140,18 @@ class _Chain:
         wanted = sum(self.height(g) + 10 for g in domain.groups) - 10
         served = self.groups(domain.groups, start + max(0.0, (tall - wanted) / 2))
         middle = round(start + max(tall, wanted) / 2, 1)
-        lines = [(f"{domain.name}  {groups_word(domain.groups)}", "ink", True)]
+        lost = domain.refused
+        head = f"✗ {lost}: {groups_word(domain.groups)}" if lost else f"{domain.name}  {groups_word(domain.groups)}"
+        lines = [(head, "vermilion-text" if lost else "ink", True)]
         lines += [(w, "ink" if name in self.loud else "muted", name in self.loud) for name, w in self.rest(domain)]
         _, group, container, place, _ = self.columns
         tip = f"{domain.name}: {', '.join(traits(domain).values())}"
-        shapes, _ = card(place.x, middle - tall / 2, place.width, lines, role="domain", tip=tip, height=tall)
+        shapes, _ = card(place.x, middle - tall / 2, place.width, lines, role="ghost" if lost else "domain", tip=tip, height=tall)
         self.page.add(*shapes)
         for at in served:
+            if lost:
+                self.page.add(Curve(group.end, at, place.x, middle, "cut"))
+                continue
             self.page.add(Curve(group.end, at, container.x, at, "link-strong"))
             self.page.add(Curve(container.end, at, place.x, middle, "link-strong"))
             self.page.add(Line(container.x, at, container.end, at, "guide-quiet"))
@@ -165,7 +197,7 @@ class _Chain:
         y = 0.0
         for name, middles in units.items():
             middle = max(sum(middles) / len(middles), y + 20)
-            kind = next(d.units[name] for d in self.facts.domains if name in d.units)
+            kind = next(d.units[name] for d in self.shown if name in d.units)
             lines = [(name, "ink", True), (kind, "muted", False)]
             shapes, tall = card(place.x, middle - 20, place.width, lines, role="unit", tip=f"{name}, {kind}")
             self.page.add(*shapes, *(Curve(domain.end, at, place.x, middle, "link") for at in middles))

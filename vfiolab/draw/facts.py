@@ -198,6 +198,15 @@ def _newcomer(backend: Any, calls: Sequence[Call], starts: list[int], ends: list
     return Newcomer(facts, call.error.name, call.error.why, tuple(conflicts_of(call.error.name, call, group, domain, starts, ends)))
 
 
+def refused_group(container: Viewed, log: EventLog) -> tuple[IommuGroup, DomainFacts] | None:
+    """Return the last group that a container refused, with the domain that was tried for it; None if none was."""
+    backend = container.backend
+    _, since = calls_on(getattr(container, "fd", None), log)
+    met = _newcomer(backend, since, [], []) if backend is not None else None
+    group = next((g for number in met.domain.groups if (g := backend.core.groups.get(number))), None) if met is not None else None
+    return (group, met.domain) if met is not None and group is not None else None
+
+
 def with_mappings(backend: Any) -> Type1 | Compat | None:
     """Return a backend that holds mappings and domains: neither None nor no-IOMMU does."""
     return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)

@@ -1,4 +1,4 @@
-"""The gallery: one page of ten pictures and what each teaches. `python -m vfiolab.draw.gallery` writes it, `--check` compares."""
+"""The gallery: one page of eleven pictures and what each teaches. `python -m vfiolab.draw.gallery` writes it, `--check` compares."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vfiolab._paths import notebooks_dir
 from vfiolab.draw import examples
+from vfiolab.draw.overview import who_is_who
 from vfiolab.draw.shapes import Picture
 from vfiolab.draw.svg import to_svg
 
@@ -18,7 +19,7 @@ FOLDER = "pictures"
 INTRODUCTION = """\
 # Gallery
 
-Ten pictures, all drawn from live objects of the model. In a notebook each shows itself as the last line of a cell, `to_text` gives it in 80
+Eleven pictures; all but the first are drawn from live objects of the model. In a notebook each shows itself as the last line of a cell, `to_text` gives it in 80
 columns, `plot` puts it on matplotlib axes, and every one has a table with the same facts.
 """
 
@@ -34,6 +35,13 @@ class Exhibit(NamedTuple):
 
 
 EXHIBITS = (
+    Exhibit(
+        "who-is-who",
+        "Who is who",
+        "A device reaches memory by itself, and only the IOMMU stands in between. What it lets through is what a program mapped by way of VFIO.",
+        "who_is_who()",
+        who_is_who,
+    ),
     Exhibit(
         "two-domains",
         "One address space, two domains",

@@ -91,7 +91,7 @@ class _Journey:
 
     def way(self, place: str) -> str:
         """Return the role of the line to a station: reached, not yet, or cut."""
-        if place == "outcome" and self.found["outcome"] and not self.found["target"]:
+        if place == "outcome" and self.done and not self.found["target"]:
             return "cut"
         if self.found[place] or (place == "outcome" and self.done and self.trip.outcome in {"memory", "refused", "p2p"}):
             return "flow"

@@ -116,7 +116,7 @@ class _Tree:
 
     def row(self, f: Function) -> tuple[str, ...]:
         number = str(self.number[f.bdf]) if f.bdf in self.number else "-"
-        return f.bdf, _what(f), number, self.acs(f), self.why(f.bdf)
+        return f.bdf, what(f), number, self.acs(f), self.why(f.bdf)
 
     def why(self, bdf: str) -> str:
         return self.found.reasons.get(bdf, "")
@@ -211,7 +211,7 @@ class _Tree:
         (x, y), f = self.place(node), node.function
         many = f"  ×{len(node.others) + 1}" if node.others else ""
         acs = self.acs(f) if f.is_bridge or f.multifunction else ""
-        lines = [(f"{short(f.bdf)}  {_what(f)}{many}", "ink", True)]
+        lines = [(f"{short(f.bdf)}  {what(f)}{many}", "ink", True)]
         second = " · ".join(filter(None, (acs, f.driver, "" if node.others else f.name.partition(": ")[2])))
         lines += [(second, "muted", False)] if second else []
         shapes, _ = card(x, y, self.column, lines, tip=self.why(f.bdf), height=TALL)
@@ -220,7 +220,8 @@ class _Tree:
             self.page.add(Text.plain(round(x + self.column + 15, 1), y + TALL / 2 + 4, "no group", "muted"))
 
 
-def _what(f: Function) -> str:
+def what(f: Function) -> str:
+    """Name what a function is: its port type, the class in its name or of its code, else `function`."""
     if f.is_bridge and f.kind in PORTS:
         return PORTS[f.kind]
     return f.name.partition(": ")[0] or CLASSES.get((f.class_code or 0) >> 8, f.kind or "function")

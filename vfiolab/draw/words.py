@@ -101,7 +101,8 @@ def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None 
         said.append(f"{who} differ in {listed(names)}." if names else f"{who} do not differ in anything a user can see.")
     if facts.attempts and not facts.said:
         refused = len(facts.attempts) + facts.attempts_before
-        said.append(f"{count(refused, 'map')} {'was' if refused == 1 else 'were'} refused.")
+        since = " since the last change" if facts.attempts_earlier else ""
+        said.append(f"{count(refused, 'map')} {'was' if refused == 1 else 'were'} refused{since}.")
     if facts.newcomer is not None and not facts.said:
         met = facts.newcomer
         said.append(f"{groups_word(met.domain.groups).capitalize()} was refused with {met.errno}: {met.why}.")

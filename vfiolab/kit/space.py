@@ -358,7 +358,7 @@ class AddressSpace:
         """Draw devices, groups, container, domains and IOMMU units, and which serves which."""
         from vfiolab.draw import chain
 
-        return chain(self.container)
+        return chain(self.container, log=self.host.log)
 
     def timeline(self, last: int = 20) -> Picture:
         """Draw what the last calls on this host did to each domain, in order."""

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import ipywidgets
+from typing import Any
 
 from vfiolab._text import page_text
+from vfiolab.course.toggles import toggles
 
 __all__ = ["choice", "said"]
 
 
-def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[], None]) -> ipywidgets.ToggleButtons:
+def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[], None]) -> Any:
     """Return toggle buttons with a name and a tooltip each; `changed` is called after every choice."""
-    buttons = ipywidgets.ToggleButtons(
-        options=options,
-        value=value,
-        description=name,
-        tooltips=[f"{name}: {option}" for option in options],
-        style={"button_width": "auto", "description_width": "70px"},
-    )
+    buttons = toggles(options, value, [f"{name}: {option}" for option in options], name, "70px")
     buttons.observe(lambda _: changed(), "value")
     return buttons
 

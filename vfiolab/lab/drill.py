@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 
 from vfiolab._text import page_text
+from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.lab.panels import panel
 from vfiolab.lab.problems import OPTIONS, Problem
@@ -23,19 +24,13 @@ class MapDrill:
         self.right = self.tried = 0
         self.question, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
         self.verdict, self.checks = ipywidgets.HTML(), ipywidgets.HTML()
-        self.options = ipywidgets.ToggleButtons(
-            options=OPTIONS,
-            value=None,
-            description="Answer",
-            tooltips=[f"The kernel answers {option}" for option in OPTIONS],
-            style={"button_width": "auto", "description_width": "70px"},
-        )
+        self.options = toggles(OPTIONS, None, [f"The kernel answers {option}" for option in OPTIONS], "Answer", "70px")
         self.next = ipywidgets.Button(
             description="Next problem", tooltip="Go on to the next seed", layout={"width": "auto", "align_self": "flex-start"}
         )
         self.options.observe(lambda change: self._answer(change["new"]), "value")
         self.next.on_click(lambda _: self.go(self.problem.seed + 1))
-        self.box = ipywidgets.VBox([self.question, self.options, self.verdict, self.next, self.picture, self.checks])
+        self.box = column(self.question, self.options, self.verdict, self.next, self.picture, self.checks)
         self.go(seed)
 
     def go(self, seed: int) -> None:

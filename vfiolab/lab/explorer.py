@@ -7,13 +7,18 @@ from typing import Any
 
 import ipywidgets
 
+from vfiolab._text import page_text
+from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
+from vfiolab.draw.topology import what
 from vfiolab.kit import AddressSpace, Host
 from vfiolab.lab.panels import panels, status
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.core import IommuGroup
 from vfiolab.model.drivers import VFIO_DRIVERS
+from vfiolab.model.pci import Function
 
+MOST_LETTERS = 36
 _WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 
 #: One of each kind: two units, units of different stages, VT-d, AMD-Vi, and a desktop that someone asked about.
@@ -24,6 +29,21 @@ def _number(field: ipywidgets.Text) -> int | str:
     """Read a field: a number as Python writes it, else the words as they stand, for the verb to judge."""
     text = str(field.value).strip()
     return int(text, 0) if re.fullmatch(r"0x[0-9a-fA-F]+(_[0-9a-fA-F]+)*|[1-9]\d*|0", text) else text
+
+
+def brief(function: Function) -> str:
+    """Name a function in few letters: what its name has in brackets at the end, else what follows the vendor, else its class.
+
+    >>> from vfiolab.draw.topology import what
+    from vfiolab.kit import load
+    >>> functions = load("amd-matisse-desktop").machine.topology
+    >>> brief(functions["0000:2d:00.0"]), brief(functions["0000:01:00.0"])
+    ('Radeon RX 6600/6600 XT/6600M', 'E16 PCIe4 NVMe Controller')
+    """
+    name = function.name.partition(": ")[2]
+    bracketed = re.search(r"\[([^\[\]]+)\]$", name)
+    words = bracketed[1] if bracketed else re.sub(r"^.*?\b(?:Corporation|Corp|Inc|Ltd|Limited|GmbH)\b\.?(?: \[[^\]]*\])?,? ", "", name)
+    return (words if len(words) <= MOST_LETTERS else words[: MOST_LETTERS - 1].rstrip() + "…") or what(function)
 
 
 class Explorer:
@@ -52,15 +72,9 @@ class Explorer:
 
     def _build(self, names: tuple[str, ...]) -> None:
         """Make the controls; only buttons, toggle buttons and text fields, which JupyterLab leaves to the keyboard."""
-        self.machine = ipywidgets.ToggleButtons(
-            options=names,
-            value=names[0],
-            description="Machine",
-            tooltips=[f"Load {name}" for name in names],
-            style={"button_width": "auto", "description_width": "initial"},
-        )
+        self.machine = toggles(names, names[0], [f"Load {name}" for name in names], "Machine")
         self.unoffered = ipywidgets.HTML()
-        self.groups = ipywidgets.Box(layout={**_WRAP, "max_height": "13em", "overflow": "auto"})
+        self.groups = ipywidgets.VBox(layout={"max_height": "18em", "overflow": "auto"})
         self.iova = ipywidgets.Text("0x4000_0000", description="iova", layout={"width": "230px"})
         self.size = ipywidgets.Text("1G", description="Size", layout={"width": "180px"})
         self.name = ipywidgets.Text("guest RAM", description="Name", layout={"width": "230px"})
@@ -70,9 +84,11 @@ class Explorer:
         self.drivers = ipywidgets.Box(layout=_WRAP)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         form = ipywidgets.Box([self.iova, self.size, self.name, self.map, self.unmap, self.again], layout=_WRAP)
-        self.box = ipywidgets.VBox([self.machine, self.groups, self.unoffered, form, self.status, self.drivers, self.picture, self.panels])
+        self.box = column(self.machine, self.groups, self.unoffered, form, self.status, self.drivers, self.picture, self.panels)
         self.machine.observe(lambda change: self.load(change["new"]), "value")
         self.map.on_click(lambda _: self._map())
+        for entry in (self.iova, self.size, self.name):  # Enter in a field does what Map does
+            entry.on_msg(lambda _, content, __: self._map() if content.get("event") == "submit" else None)
         self.unmap.on_click(lambda _: self._do("space.unmap", _number(self.iova), _number(self.size)))
         self.again.on_click(lambda _: self.load(self.machine.value))
 
@@ -88,13 +104,22 @@ class Explorer:
         return [bdf for bdf in group.devices if bdf not in functions or functions[bdf].is_for_users]
 
     def _fill_groups(self) -> None:
-        """Make one button for each group that has a device for the user; a click that comes after the machine changed does nothing."""
+        """Make one button for each group that has a device for the user, below the name of the IOMMU that it is behind.
+
+        A click that comes after the machine changed does nothing.
+        """
         self._buttons = {}
+        behind: dict[str, list[ipywidgets.Button]] = {}
         for group in filter(self._devices, self.host.groups):
             button = ipywidgets.Button(layout={"width": "auto", "flex": "0 0 auto"}, tooltip=self._who(group))
             button.on_click(lambda _, group=group, host=self.host: self._toggle(group) if host is self.host else None)
             self._buttons[group.id] = (group, button)
-        self.groups.children = [button for _, button in self._buttons.values()]
+            behind.setdefault(f"Behind {group.unit.name} ({group.unit.kind})" if group.unit else "Behind no IOMMU", []).append(button)
+        self.groups.children = [
+            part
+            for unit, buttons in behind.items()
+            for part in (ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>"), ipywidgets.Box(buttons, layout=_WRAP))
+        ]
         bridges = len(self.host.groups) - len(self._buttons)
         words = f"{bridges} of {len(self.host.groups)} groups hold bridges only: they cannot be attached, so they are not offered."
         self.unoffered.value = f'<p style="margin:4px 0;line-height:1.5">{words}</p>' if bridges else ""
@@ -104,6 +129,13 @@ class Explorer:
         functions = self.host.machine.topology
         names = [functions[bdf].name for bdf in self._devices(group) if bdf in functions]
         return "; ".join(name for name in names if name) or ", ".join(group.devices)
+
+    def _label(self, group: IommuGroup) -> str:
+        """Name a group for its button: its number, the first device, what that is, and how many more there are."""
+        functions = self.host.machine.topology
+        first, *others = self._devices(group)
+        more = f" and {len(others)} more" if others else ""
+        return " ".join(filter(None, (f"group {group.id}: {first}", brief(functions[first]) if first in functions else ""))) + more
 
     def _attached(self) -> set[int]:
         return {group.id for group in self.space.container.groups}
@@ -139,9 +171,7 @@ class Explorer:
         """Bring every view to what the objects are now; controls stay the same, so the keyboard's focus does."""
         attached = self._attached()
         for group, button in self._buttons.values():
-            first, *others = self._devices(group)
-            more = f" and {len(others)} more" if others else ""
-            button.description = f"{'Detach' if group.id in attached else 'Attach'} group {group.id}: {first}{more}"
+            button.description = f"{'Detach' if group.id in attached else 'Attach'} {self._label(group)}"
             button.button_style = "info" if group.id in attached else ""
         self.drivers.children = ()
         self.status.value = status(step, self.session)

@@ -7,6 +7,7 @@ from typing import Any
 import ipywidgets
 
 from vfiolab.course.hotplug import EMULATED, NARROW, PLAIN, hotplug_host
+from vfiolab.course.toggles import column
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
@@ -73,7 +74,7 @@ class HotAddLab:
         self.memory = choice("Memory", tuple(MEMORY), "4 GiB in one piece", self._show)
         self.joining = choice("Device", tuple(JOINING), next(iter(JOINING)), self._show)
         self.status, self.picture, self.code = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.box = ipywidgets.VBox([self.kernel, self.memory, self.joining, self.status, self.picture, self.code])
+        self.box = column(self.kernel, self.memory, self.joining, self.status, self.picture, self.code)
         self._show()
 
     def _show(self) -> None:

@@ -8,6 +8,7 @@ import ipywidgets
 
 from vfiolab._text import page_text
 from vfiolab.course.benches import FIRST, SECOND, two_units
+from vfiolab.course.toggles import column
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
 from vfiolab.lab.controls import choice, said
@@ -84,7 +85,7 @@ class SplitLab:
         self.kernel = choice("Kernel", KERNELS, "6.12", self._show)
         self.mapped = choice("Mapped", tuple(MAPPED), "1 GiB at 0x4000_0000", self._show)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.box = ipywidgets.VBox([self.hardware, self.kernel, self.mapped, self.status, self.picture, self.panels])
+        self.box = column(self.hardware, self.kernel, self.mapped, self.status, self.picture, self.panels)
         self._show()
 
     def run(self) -> Experiment:
@@ -95,7 +96,10 @@ class SplitLab:
         self.experiment = run = self.run()
         self.status.value = said(run.verdict, alert=run.refused is not None)
         self.picture.value = inline_svg(run.space.chain()) + inline_svg(run.space.picture())
-        parts = [panel("The same in Python", "\n".join(run.code)), panel("Events of the second attach", "\n".join(run.events))]
+        parts = [
+            panel("The same in Python", "\n".join(["from vfiolab.course import two_units", *run.code])),
+            panel("Events of the second attach", "\n".join(run.events)),
+        ]
         columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:8px"
         self.panels.value = f'<div style="{columns}">{"".join(parts)}</div>'
 

@@ -45,10 +45,7 @@ class Stepper:
         return f"Step {self.step} of {len(self.trip.steps)}, {here.place}: {here.why}{mark(here)}"
 
     def _show(self) -> None:
-        """Draw the journey so far; a button that would lead nowhere is disabled."""
-        first, last = self.step == 1, self.step == len(self.trip.steps)
-        for name, button in self.buttons.items():
-            button.disabled = first if name in {"First", "Back"} else last
+        """Draw the journey so far; no button is ever disabled, or the keyboard would lose its place at the ends."""
         self.status.value = said(self.words)
         self.picture.value = inline_svg(self.trip.picture(upto=self.step))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import ipywidgets
 
+from vfiolab.course.toggles import column
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.kit import AddressSpace, Journey, load
 from vfiolab.lab.controls import choice, said
@@ -81,7 +82,7 @@ class WindowLab:
         self.guest = choice("Guest", tuple(GUESTS), "does not know the window", self._show)
         self.act = choice("Device", tuple(ACTS), "DMA to 0xfee0_1000", self._show)
         self.status, self.picture, self.code = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.box = ipywidgets.VBox([self.kernel, self.guest, self.act, self.status, self.picture, self.code])
+        self.box = column(self.kernel, self.guest, self.act, self.status, self.picture, self.code)
         self._show()
 
     def _show(self) -> None:

@@ -1,0 +1,34 @@
+"""Toggle buttons on which the choice cannot be missed: an accent, a check mark and bold letters, light, dark and disabled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ipywidgets
+
+__all__ = ["column", "toggles"]
+
+_CHOSEN = ".vfiolab-choice .widget-toggle-button.mod-active"
+_STYLE = (
+    f"<style>{_CHOSEN}{{background:#0072b2;color:#fff;font-weight:700;opacity:1}}"
+    f'{_CHOSEN}::before{{content:"✓\\00a0";content:"✓\\00a0"/""}}</style>'  # the second form keeps the mark out of the button's name
+)
+
+
+def toggles(options: Sequence[Any], value: Any, tooltips: Sequence[str], description: str = "", width: str = "initial") -> Any:
+    """Return toggle buttons, which Tab and Space reach; `column` around them makes the choice loud. `width` is the description's."""
+    buttons = ipywidgets.ToggleButtons(
+        options=options,
+        value=value,
+        description=description,
+        tooltips=list(tooltips),
+        style={"button_width": "auto", "description_width": width},
+    )
+    buttons.add_class("vfiolab-choice")
+    return buttons
+
+
+def column(*children: Any) -> Any:
+    """Return the parts of an app one below the other, with the look of its toggle buttons."""
+    return ipywidgets.VBox([*children, ipywidgets.HTML(_STYLE, layout={"display": "none"})])
