@@ -19,8 +19,8 @@ FOLDER = "pictures"
 INTRODUCTION = """\
 # Gallery
 
-Eleven pictures; all but the first are drawn from live objects of the model. In a notebook each shows itself as the last line of a cell, `to_text` gives it in 80
-columns, `plot` puts it on matplotlib axes, and every one has a table with the same facts.
+Eleven pictures; all but the first are drawn from live objects of the model. In a notebook each shows itself as the last line of a cell,
+`to_text` gives it in 80 columns, `plot` puts it on matplotlib axes, and every one has a table with the same facts.
 """
 
 
@@ -38,7 +38,7 @@ EXHIBITS = (
     Exhibit(
         "who-is-who",
         "Who is who",
-        "A device reaches memory by itself, and only the IOMMU stands in between. What it lets through is what a program mapped by way of VFIO.",
+        "A device reaches memory by itself, and only the IOMMU stands in between. It lets through what a program mapped by way of VFIO.",
         "who_is_who()",
         who_is_who,
     ),

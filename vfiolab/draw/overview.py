@@ -45,7 +45,7 @@ def who_is_who(*, width: int = 900) -> Picture:
     _across(page, xs[0] + each, xs[1], low + TALL / 2, "DMA: an iova")
     _across(page, xs[1] + each, xs[2], low + TALL / 2, "a physical address")
     _arrow(page, (down, top + TALL), (down, low))
-    words = shorten("a domain's page table", each / 2 - 8, 11)
+    words = shorten("a domain's page table", xs[2] - down - 16, 11)
     page.add(Text.plain(down + 8, top + TALL + 36, words, "muted", halo=True))
     page.y = low + TALL + 6
     return page.finish(TITLE, SAID, ("who", "does", "through"), TABLE)
@@ -57,7 +57,7 @@ def _memory(page: Page, x: float, width: float, top: float, bottom: float) -> No
     for y, role, words in (
         (top + 8, "mirror", "other programs"),
         (top + 8 + PLATE + 6, "mirror", "your program"),
-        (bottom - TALL / 2 - PLATE / 2, "mapping", "mapped: for the device too"),
+        (bottom - TALL / 2 - PLATE / 2, "mapping", "your program: mapped"),
     ):
         page.add(Box(x + 8, round(y, 1), width - 16, PLATE, role))
         page.add(Text.plain(x + 14, round(y + PLATE / 2 + 4, 1), shorten(words, width - 28, 11)))
