@@ -34,8 +34,7 @@ def _number(field: ipywidgets.Text) -> int | str:
 def brief(function: Function) -> str:
     """Name a function in few letters: what its name has in brackets at the end, else what follows the vendor, else its class.
 
-    >>> from vfiolab.draw.topology import what
-    from vfiolab.kit import load
+    >>> from vfiolab.kit import load
     >>> functions = load("amd-matisse-desktop").machine.topology
     >>> brief(functions["0000:2d:00.0"]), brief(functions["0000:01:00.0"])
     ('Radeon RX 6600/6600 XT/6600M', 'E16 PCIe4 NVMe Controller')
