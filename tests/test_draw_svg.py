@@ -196,4 +196,4 @@ def test_no_page_shrinks_a_picture_and_a_narrow_one_scrolls_it(scene, draw):
     box = next(attributes for tag, attributes in tags if tag == "div")
 
     assert f"min-width:{scene.width}px;max-width:none" in style
-    assert ("0", "max-width:100%;overflow-x:auto") == (box["tabindex"], box["style"])
+    assert ("0", "width:0;min-width:100%;overflow-x:auto") == (box["tabindex"], box["style"])

@@ -17,7 +17,7 @@ from vfiolab.draw.shapes import Box, Curve, Line, Picture, Shape, Text
 
 SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
 MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
-_SCROLLED = "max-width:100%;overflow-x:auto"  # where a page is narrower than the picture
+_SCROLLED = "width:0;min-width:100%;overflow-x:auto"  # as wide as the page lets it be, whatever the picture needs
 _PATTERNS = {
     "hatch": ("7", '<path d="M-1 1l2-2M0 7l7-7M6 8l2-2" stroke="var(--{c})" stroke-width="1.8"/>'),
     "dots": (
