@@ -11,7 +11,8 @@ __all__ = ["column", "toggles"]
 
 _CHOSEN = ".vfiolab-choice .widget-toggle-button.mod-active"
 _STYLE = (
-    f"<style>{_CHOSEN}{{background:#0072b2;color:#fff;font-weight:700;opacity:1}}"
+    "<style>.vfiolab-app .jupyter-button{white-space:normal;height:auto;min-height:28px;line-height:1.4;max-width:100%}"  # never cut
+    f"{_CHOSEN}{{background:#0072b2;color:#fff;font-weight:700;opacity:1}}"
     f'{_CHOSEN}::before{{content:"✓\\00a0";content:"✓\\00a0"/""}}</style>'  # the second form keeps the mark out of the button's name
 )
 
@@ -30,5 +31,7 @@ def toggles(options: Sequence[Any], value: Any, tooltips: Sequence[str], descrip
 
 
 def column(*children: Any) -> Any:
-    """Return the parts of an app one below the other, with the look of its toggle buttons."""
-    return ipywidgets.VBox([*children, ipywidgets.HTML(_STYLE, layout={"display": "none"})])
+    """Return the parts of an app one below the other, with the look of its buttons."""
+    box = ipywidgets.VBox([*children, ipywidgets.HTML(_STYLE, layout={"display": "none"})])
+    box.add_class("vfiolab-app")
+    return box

@@ -71,7 +71,8 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int 
     """
     done: list[str] = []
     line = ""
-    for word in (part for whole in text.split() for part in _parts(whole, room, size, bold=bold)):
+    most = (lines + 1) * (max(0, int(room / (size * _THINNEST / 1000))) + 2)  # what more letters there are cannot fit
+    for word in (part for whole in " ".join(text.split())[:most].split(" ") for part in _parts(whole, room, size, bold=bold)):
         longer = f"{line} {word}".strip()
         if line and text_width(longer, size, bold=bold) > room:
             done.append(line)
@@ -85,7 +86,7 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int 
 
 
 def _parts(word: str, room: float, size: float, *, bold: bool) -> Iterator[str]:
-    most = int(room / (size * _THINNEST / 1000)) + 2  # what more letters there are cannot fit
+    most = max(0, int(room / (size * _THINNEST / 1000))) + 2
     while len(word) > 1 and text_width(word[:most], size, bold=bold) > room:
         fits = next(n for n in range(min(most, len(word)), 0, -1) if n == 1 or text_width(word[:n], size, bold=bold) <= room)
         at = word.rfind("-", 1, fits) + 1 or fits
