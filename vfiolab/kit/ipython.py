@@ -10,7 +10,7 @@ from vfiolab.model.errors import VfioError
 
 __all__ = ["box", "case", "install", "shown"]
 
-_BOX = "margin:0;border-left:4px solid #D55E00;padding:4px 8px;white-space:pre-wrap"
+_BOX = "margin:0;border-left:4px solid #D55E00;padding:4px 8px;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
 PACKAGE = Path(__file__).parents[1]
 
 
