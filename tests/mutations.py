@@ -287,7 +287,6 @@ FLIPS = {
     "update_vaddr_needs_backend": "noiommu-5.15",
     "wrap_eoverflow": "intel-4.4-noir",
     "unmap_wrap_check": "intel-4.4-noir",
-    "unmap_may_end_at_top": "errors-7.3.4",
     "unmap_all": "intel-4.4-hand",
     "unmap_in_iova_order": "errors-5.10",
     "dirty_tracking": "intel-4.4-hand",

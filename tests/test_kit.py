@@ -273,3 +273,17 @@ def test_a_kernel_is_the_given_one_else_the_machines_else_the_newest():
 def test_one_line_reprs_are_deterministic(space):
     assert "AddressSpace('two-smmu-server', groups [8], 1 mappings, 1 domains, type1)" == repr(space)
     assert "Host('two-smmu-server', kernel 6.12, 12 groups)" == repr(space.host)
+
+
+def test_whole_numbers_of_numpy_are_numbers_and_others_are_named():
+    np = pytest.importorskip("numpy")
+    space = vl.load("intel-vtd-39bit").address_space()
+    space.attach("0000:01:00.0")
+    space.map(np.int64(0x1000), np.uint32(0x1000))
+    assert 0x1000 == space.unmap(np.uint64(0x1000))
+    space.enable_msi("0000:01:00.0")
+    for act in (lambda: space.raise_msi("0000:01:00.0", "x"), lambda: space.dma_write("0000:01:00.0", 0, "x")):
+        with pytest.raises(TypeError, match="is a whole number, not 'x'"):
+            act()
+    with pytest.raises(ValueError, match="does not fit a field of 32 bits"):
+        space.dma_write("0000:01:00.0", 0, 2**5000)

@@ -91,7 +91,7 @@ LANDED = {
     "fault_line_is_one": ("4.6", "4.7"),
     "fault_line_is_hex": ("5.13", "5.14"),
     "fault_line_is_plain": ("5.14", "5.15"),
-    "msi_two_phase": ("5.2", "5.3"),
+    "msi_two_phase": ("5.1", "5.2"),
     "refused_block_masks": ("6.4", "6.5"),
     "no_vectors_enospc": ("4.20", "5.0"),
     "no_vectors_erange": ("5.8", "5.9"),

@@ -34,7 +34,11 @@ class Storm:
         signal.signal(signal.SIGINT, self.interrupt)
 
     def arm(self):
-        signal.setitimer(signal.ITIMER_REAL, self.random.uniform(2e-6, 6e-4))
+        """Interrupt soon; again after half a second, because Python drops what a collector's callback or a finalizer raises."""
+        signal.setitimer(signal.ITIMER_REAL, self.random.uniform(2e-6, 6e-4), 0.5)
+
+    def disarm(self):
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def act(space, rng):
@@ -74,6 +78,7 @@ def interrupted(number, seed=7):
                 for _ in count():
                     act(space, rng)
             except KeyboardInterrupt:
+                storm.disarm()
                 seen += 1
             assert [] == host.log.running
             invariants(host)

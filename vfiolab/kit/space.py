@@ -21,7 +21,7 @@ from vfiolab.model.interrupts import whole
 from vfiolab.model.machine import Host
 from vfiolab.model.msi import IrqState
 from vfiolab.model.noiommu import NoIommu
-from vfiolab.model.requests import word
+from vfiolab.model.requests import field, word
 from vfiolab.model.type1 import Type1
 from vfiolab.model.vfio import Container, Group
 from vfiolab.model.vfio_device import Device
@@ -305,7 +305,8 @@ class AddressSpace:
         ValueError for an address or a size that no request has.
         """
         device = device_name(self.host, device)
-        args = (self.host, device, parse_size(iova), data, size)
+        size = field("size", parse_size(size), 32)
+        args = (self.host, device, parse_size(iova), field("data", data, 8 * max(size, 1)), size)
         return Journey.of(delivery.write(*args, irqs=self._irqs(device), owner=self._owner))
 
     @whole
@@ -316,7 +317,7 @@ class AddressSpace:
     @whole
     def raise_msi(self, device: str, vector: int = 0) -> Journey:
         """Let a device raise one of its vectors: it writes that vector's message. ValueError if the vector is not enabled."""
-        device = device_name(self.host, device)
+        device, vector = device_name(self.host, device), field("vector", vector, 32)
         if vector not in self._irqs(device).messages:
             raise ValueError(f'vector {vector} of {device} is not enabled: space.enable_msi("{device}", {max(vector, 0) + 1}) enables it')
         return Journey.of(delivery.raise_msi(self.host, device, self._irqs(device), vector, owner=self._owner))

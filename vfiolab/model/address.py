@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from operator import index
+from typing import Generic, SupportsIndex, TypeVar
 
 PAGE_SIZE = 4096
 U64 = 1 << 64
@@ -145,10 +146,10 @@ def parse_size(text: int | str) -> int:
     >>> parse_size("1G") == 1 << 30, parse_size("0x1000"), parse_size("64 KiB")
     (True, 4096, 65536)
     """
-    if isinstance(text, bool) or not isinstance(text, (int, str)):
+    if isinstance(text, bool) or not isinstance(text, (str, SupportsIndex)):
         raise TypeError(f"a size is an int or a word such as '2M' or '0x1000', not {text!r}")
-    if isinstance(text, int):
-        return text
+    if not isinstance(text, str):
+        return index(text)
     word = text.strip().replace("_", "").upper()
     negative, word = (True, word[1:]) if word.startswith("-") else (False, word)
     try:

@@ -110,8 +110,10 @@ class Descriptor:
         return self.process.descriptors.get(self.fd) is self
 
     def _need_open(self) -> None:
-        self.process.need_awake()
-        if self.process.descriptors.get(self.fd) is not self:
+        process = self.process
+        if process.write is not None or process.stuck:
+            process.need_awake()
+        if process.descriptors.get(self.fd) is not self:
             raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
 
     by_number: ClassVar[Mapping[int, Callable[[Any, int], int | None]]] = MappingProxyType({})

@@ -29,7 +29,7 @@ FIRST_VECTOR, VECTORS = 0x31, 0xBE
 FIRST_ARM_RECORDING = (5, 10)
 
 
-#: What a message became when its doorbell page could not be mapped (4.11 to 5.2; iommu_dma_map_msi_msg).
+#: What a message became when its doorbell page could not be mapped (4.11 to 5.1; iommu_dma_map_msi_msg).
 ALL_ONES = (1 << 64) - 1
 
 

@@ -67,7 +67,7 @@ class Memory:
         self.regions: SpanMap[Region] = SpanMap()
         self._next_physical = self.RAM
         self._next_vaddr = 0x7F00_0000_0000
-        self._plain = True  # no fresh memory and no BAR was ever placed
+        self.plain = True  # no fresh memory and no BAR was ever placed
         self._undo: list[Callable[[], object]] | None = None  # how to take back what a trial did, oldest first
         self.place(Span.sized(arena.base, arena.size), "rw")
         if arena.ro_size:
@@ -76,13 +76,13 @@ class Memory:
     def copied(self) -> Memory:
         """Return a child's memory after a fork: the same places, the same pages."""
         child = Memory.__new__(Memory)
-        child.regions, child._undo, child._plain = SpanMap(self.regions), None, self._plain
+        child.regions, child._undo, child.plain = SpanMap(self.regions), None, self.plain
         child._next_physical, child._next_vaddr = self._next_physical, self._next_vaddr
         return child
 
     def place(self, span: Span, prot: str, *, fresh: bool = False, bar: DeviceMemory | None = None, physical: int | None = None) -> None:
         """Put memory at `span` (half-open), in place of what was there. prot: rw, r, none, or hole; `fresh`, `bar` as in `Region`."""
-        self._plain = self._plain and not fresh and bar is None
+        self.plain = self.plain and not fresh and bar is None
         for old, region in self.regions.overlapping(span):
             self._take(old)
             if old.start < span.start:
@@ -97,7 +97,7 @@ class Memory:
 
     def written(self, span: Span) -> None:
         """Note that every byte of `span` gets written: none of it is fresh any more."""
-        for old, region in () if self._plain else self.regions.overlapping(span):
+        for old, region in () if self.plain else self.regions.overlapping(span):
             if region.fresh:
                 part = old.intersection(span)
                 assert part is not None
@@ -109,7 +109,7 @@ class Memory:
 
     def uncharged(self, vaddr: int, size: int, *, zeros: bool, page_size: int) -> int:
         """Return how many pages of a range are never counted as locked: BARs, and (`zeros`) fresh memory."""
-        if self._plain or not size:
+        if self.plain or not size:
             return 0
         bytes_free = 0
         for span, region in self.regions.overlapping(Span(vaddr, vaddr + size)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import index
+from typing import TYPE_CHECKING, SupportsIndex
 
 from vfiolab.model.address import U64
 
@@ -25,8 +26,9 @@ def field(name: str, value: object, bits: int = 64) -> int:
     """Return a number as a struct's field holds it; a negative one wraps. TypeError and ValueError name the argument."""
     if type(value) is int and 0 <= value < 1 << bits - 1:
         return value
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} is a whole number, not {value!r}")
+    value = index(value)  # numpy's whole numbers too
     if not -(1 << bits - 1) <= value < 1 << bits:
         raise ValueError(f"{name} = {value:#x} does not fit a field of {bits} bits")
     return value & (1 << bits) - 1

@@ -7,6 +7,7 @@ the emulated groups. Every verb runs its table of checks (`type1_checks`) and on
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 
 from vfiolab.model import dirty, iova
 from vfiolab.model import type1_checks as tests
@@ -110,6 +111,8 @@ class Type1:
     def charged_pages(self, request: MapRequest, pages: int | None = None) -> int:
         """Return how many of a request's pages (of the first `pages`) count as locked memory: BARs do not, nor does the page of zeros."""
         pages = -(-request.size // self.page_size) if pages is None else pages
+        if request.caller.memory.plain:
+            return pages
         zeros = not request.flags & 2 and self._pins_zeros
         return pages - request.caller.memory.uncharged(request.vaddr, pages * self.page_size, zeros=zeros, page_size=self.page_size)
 
@@ -341,7 +344,7 @@ class Type1:
         dma.pinned = True
         dma.charged = self.charged_pages(request)
         dma.process.locked_pages += dma.charged
-        if dma.prot & 2:
+        if dma.prot & 2 and not dma.process.memory.plain:
             dma.process.memory.written(Span.sized(dma.vaddr, dma.size))
 
     @staticmethod
@@ -404,11 +407,9 @@ class Type1:
         return removed, user if flags & UNMAP_DIRTY else None
 
     def _takes(self, r: UnmapRequest, caller: Process) -> Iterator[Dma]:
-        """Yield what UNMAP takes of the mappings in its range: up to 5.18 it ends at the first that another process made (recorded)."""
-        for dma in self._in_range(r):
-            if dma.process is not caller and not self.kernel.has("unmap_by_anyone"):
-                return
-            yield dma
+        """Return what UNMAP takes of the mappings in its range: up to 5.19 it ends at the first that another process made (recorded)."""
+        found = self._in_range(r)
+        return found if self.kernel.has("unmap_by_anyone") else takewhile(lambda dma: dma.process is caller, found)
 
     def _in_range(self, r: UnmapRequest) -> Iterator[Dma]:
         """Yield the mappings that UNMAP takes, in the kernel's order; the consumer may remove each."""

@@ -152,8 +152,11 @@ def _bad_memory(r: MapRequest) -> str | None:
 
 def _too_much_locked(r: MapRequest) -> str | None:
     process = r.caller
-    room, pages = process.room(), r.backend.charged_pages(r)
-    if room is None or pages <= room or r.backend.untranslatable_page(r) < max(room, 0):
+    room = process.room()
+    if room is None:
+        return None
+    pages = r.backend.charged_pages(r)
+    if pages <= room or r.backend.untranslatable_page(r) < max(room, 0):
         return None
     limit = process.memlock
     return f"{pages} more pages on top of {process.locked_pages} locked ones exceed RLIMIT_MEMLOCK, {limit:#x} bytes = {process.limit_pages} pages"

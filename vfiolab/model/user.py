@@ -21,7 +21,8 @@ from vfiolab.model.vfio_checks import SET_CONTAINER_CHECKS
 class UserProcess(Process):
     """The user's process, with the calls that open VFIO's files.
 
-    `name` is "" for the first process of a host, else what `fork` called it. `write` is its last write to sysfs that had to wait.
+    `name` is "" for the first process of a host, else what `fork` called it. `write` is its last write to sysfs,
+    `stuck` why it sleeps for ever in a call.
 
     >>> from vfiolab.model.builder import MachineBuilder
     >>> m = MachineBuilder("demo")
@@ -38,7 +39,7 @@ class UserProcess(Process):
         self.system = system
         self.set_container_checks = for_kernel(SET_CONTAINER_CHECKS, system.kernel)
         self.write: Waiting | None = None
-        self._stuck = ""
+        self.stuck = ""
         self._new_server = new_server
 
     @property
@@ -48,7 +49,8 @@ class UserProcess(Process):
 
     def call(self, verb: str, target: str = "", **args: object) -> Running:
         """Record a call of this process for the length of a `with` block."""
-        return self.log.call(verb, target, **args).by(self.name)
+        running = self.log.call(verb, target, **args)
+        return running.by(self.name) if self.name else running
 
     def holds(self, fd: int) -> bool:
         """Say whether a descriptor is open; 0 to 2 are ordinary files."""
@@ -56,7 +58,7 @@ class UserProcess(Process):
 
     def asleep(self) -> str:
         """Until what the process sleeps in a call, "" if it does not."""
-        return self._stuck or (self.write.why if self.write is not None else "")
+        return self.stuck or (self.write.why if self.write is not None else "")
 
     def need_awake(self) -> None:
         """Raise WouldBlockError while the process sleeps in a call: it can make no other."""
@@ -65,7 +67,7 @@ class UserProcess(Process):
 
     def sleep_for_ever(self, why: str) -> None:
         """Sleep in the call that is running and never return from it: WouldBlockError."""
-        self._stuck = why
+        self.stuck = why
         raise WouldBlockError(why)
 
     def fork(self, name: str) -> UserProcess:
