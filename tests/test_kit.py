@@ -287,3 +287,14 @@ def test_whole_numbers_of_numpy_are_numbers_and_others_are_named():
             act()
     with pytest.raises(ValueError, match="does not fit a field of 32 bits"):
         space.dma_write("0000:01:00.0", 0, 2**5000)
+
+
+def test_a_word_that_is_no_number_is_named_for_what_it_was_given_as():
+    space = vl.load("two-smmu-server").address_space()
+    for verb, what in (
+        (lambda: space.map("abc", "4K"), "an iova"),
+        (lambda: space.map(0, "abc"), "a size"),
+        (lambda: space.map(0, "4K", vaddr="abc"), "an address"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot read {what} from 'abc'"):
+            verb()

@@ -99,6 +99,11 @@ def test_root_is_allowed_only_where_root_is_who_asks(packaged, monkeypatch, user
     assert allowed == ("--allow-root" in launch.command(packaged, []))
 
 
+def test_no_news_is_asked_about_unless_a_learner_says_where_it_is(packaged):
+    said = [word for word in launch.command(packaged, ["--LabApp.news_url=mine"]) if "news" in word]
+    assert ["--LabApp.news_url=None", "--LabApp.news_url=mine"] == said  # the last one counts
+
+
 @pytest.mark.usefixtures("packaged")
 def test_jupyterlab_is_run_by_the_python_that_has_vfiolab_and_in_the_notebooks_folder(tmp_path, monkeypatch):
     started = []

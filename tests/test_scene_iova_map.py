@@ -113,7 +113,7 @@ def test_an_empty_container_has_the_users_lane_and_nothing_on_it():
 
     assert ["user"] == [lane.name for lane in scene.lanes]
     assert [] == scene.rows()
-    assert "A container with no group and no backend: there is no address space yet" == scene.title
+    assert "A container with no group and no backend: attach a group to begin" == scene.title
 
 
 def test_one_page_at_zero_and_one_below_2_to_the_64_are_both_drawn():

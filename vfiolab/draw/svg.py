@@ -56,7 +56,8 @@ def figure_html(picture: Picture, caption: str = "") -> str:
     if caption:
         parts.append(f"<figcaption>{page_text(caption)}</figcaption>")
     if picture.table:
-        parts.append(f"<details><summary>The same as a table ({len(picture.table)} rows)</summary>{table_html(picture)}</details>")
+        rows = f"{len(picture.table)} row{'s' * (len(picture.table) != 1)}"
+        parts.append(f"<details><summary>The same as a table ({rows})</summary>{table_html(picture)}</details>")
     parts.append("</figure>")
     return "".join(parts)
 

@@ -80,7 +80,8 @@ def headline(facts: SpaceFacts) -> str:
     user = f"the user's {count(number, 'mapping')} ({human_size(facts.mapped_bytes)})" if number else "nothing yet"
     if facts.backend == "none":
         joined = count(len(facts.groups), "group") if facts.groups else "no group"
-        return f"A container with {joined} and no backend: there is no address space yet"
+        follow = "there is no address space yet" if facts.groups else "attach a group to begin"
+        return f"A container with {joined} and no backend: {follow}"
     if facts.backend == "noiommu":
         return "A container without an IOMMU: nothing is translated and nothing is protected"
     if not facts.domains:

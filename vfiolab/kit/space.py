@@ -211,7 +211,7 @@ class AddressSpace:
         """
         if not isinstance(name, str):
             raise TypeError(f"the third argument, name, is a text, not {name!r}: the process's address is given as vaddr=")
-        start, length = parse_size(iova), parse_size(size)
+        start, length = parse_size(iova, "an iova"), parse_size(size)
         if word("rights", rights) not in RIGHTS:
             raise ValueError(f"rights are 'r', 'w' or 'rw' (what the device may do), not {rights!r}")
         if vaddr is None and not 0 <= length < MOST_FRESH:
@@ -220,13 +220,13 @@ class AddressSpace:
                 " or give vaddr= to see what the kernel answers"
             )
         with self.process.memory.trial() as memory:
-            place = memory.mmap(max(length, 1)) if vaddr is None else parse_size(vaddr)
+            place = memory.mmap(max(length, 1)) if vaddr is None else parse_size(vaddr, "an address")
             self.container.map_dma(start, length, place, RIGHTS[rights], name=name)
 
     @whole
     def unmap(self, iova: Size, size: Size | None = None) -> int:
         """Unmap a range, by default the mapping that begins at `iova`: UNMAP_DMA. Return the bytes unmapped."""
-        start = parse_size(iova)
+        start = parse_size(iova, "an iova")
         if size is None:
             found = self._beginning_at(start)
             if found is None:
@@ -306,13 +306,13 @@ class AddressSpace:
         """
         device = device_name(self.host, device)
         size = field("size", parse_size(size), 32)
-        args = (self.host, device, parse_size(iova), field("data", data, 8 * max(size, 1)), size)
+        args = (self.host, device, parse_size(iova, "an iova"), field("data", data, 8 * max(size, 1)), size)
         return Journey.of(delivery.write(*args, irqs=self._irqs(device), owner=self._owner))
 
     @whole
     def dma_read(self, device: str, iova: int | str, size: int = 4) -> Journey:
         """Let a device read `size` bytes at a bus address, and see where they come from; errors as `dma_write`."""
-        return Journey.of(delivery.read(self.host, device_name(self.host, device), parse_size(iova), size, owner=self._owner))
+        return Journey.of(delivery.read(self.host, device_name(self.host, device), parse_size(iova, "an iova"), size, owner=self._owner))
 
     @whole
     def raise_msi(self, device: str, vector: int = 0) -> Journey:

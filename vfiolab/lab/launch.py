@@ -15,6 +15,7 @@ from vfiolab._paths import notebooks_dir
 
 START = "00-start-here.ipynb"
 COPY = "vfiolab-notebooks"
+_NO_NEWS = "--LabApp.news_url=None"  # JupyterLab asks about its project's news, above the first notebook
 _NOT_COPIED = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", f"{COPY}*", f".{COPY}*")
 
 
@@ -56,7 +57,7 @@ def command(folder: Path, arguments: list[str]) -> list[str]:
     # JupyterLab refuses to run as root unless told; in a container root is the only user there is.
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     # -P: a learner's own file beside the notebooks must not stand in for one of JupyterLab's modules.
-    return [sys.executable, "-P", "-m", "jupyterlab", *start, *root, *arguments]
+    return [sys.executable, "-P", "-m", "jupyterlab", _NO_NEWS, *start, *root, *arguments]
 
 
 def run(argv: list[str]) -> int:

@@ -140,14 +140,14 @@ class SpanMap(Generic[V]):
             previous = span.end
 
 
-def parse_size(text: int | str) -> int:
+def parse_size(text: int | str, what: str = "a size") -> int:
     """Return a number of bytes from an int, a hex or decimal word, or a word with a binary unit.
 
     >>> parse_size("1G") == 1 << 30, parse_size("0x1000"), parse_size("64 KiB")
     (True, 4096, 65536)
     """
     if isinstance(text, bool) or not isinstance(text, (str, SupportsIndex)):
-        raise TypeError(f"a size is an int or a word such as '2M' or '0x1000', not {text!r}")
+        raise TypeError(f"{what} is an int or a word such as '2M' or '0x1000', not {text!r}")
     if not isinstance(text, str):
         return index(text)
     word = text.strip().replace("_", "").upper()
@@ -162,7 +162,7 @@ def parse_size(text: int | str) -> int:
             unit = digits[-1:] if digits[-1:] in _UNITS and not digits[-1:].isdigit() else ""
             number = int(digits.removesuffix(unit).strip()) * _UNITS[unit]
     except ValueError:
-        raise ValueError(f"cannot read a size from {text!r}: write bytes (4096, 0x1000) or a binary unit (4K, 2M, 1G, 1T)") from None
+        raise ValueError(f"cannot read {what} from {text!r}: write bytes (4096, 0x1000) or a binary unit (4K, 2M, 1G, 1T)") from None
     return -number if negative else number
 
 
