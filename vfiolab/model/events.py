@@ -103,11 +103,6 @@ class Running:
     def __init__(self, log: EventLog, record: Call) -> None:
         self._log, self._record = log, record
 
-    def by(self, process: str) -> Running:
-        """Say which process makes the call."""
-        self._record.process = process
-        return self
-
     def __enter__(self) -> Call:
         self._held = HOLD.enter()
         log = self._log
@@ -214,7 +209,7 @@ class EventLog:
 
     def call(self, verb: str, target: str = "", **args: object) -> Running:
         """Record a call for the length of a `with` block; a refusal that leaves the block is kept with it and goes on to the caller."""
-        return Running(self, Call(verb, target, args))
+        return Running(self, Call(verb, target, args, 0, None, NOTHING, []))
 
     @property
     def events(self) -> list[Event]:

@@ -24,7 +24,7 @@ POINTERS = ("good", "bad", "null")
 
 def field(name: str, value: object, bits: int = 64) -> int:
     """Return a number as a struct's field holds it; a negative one wraps. TypeError and ValueError name the argument."""
-    if type(value) is int and 0 <= value < 1 << bits - 1:
+    if type(value) is int and not value >> bits - 1:
         return value
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} is a whole number, not {value!r}")

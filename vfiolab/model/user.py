@@ -8,7 +8,7 @@ from vfiolab.model.address import Span
 from vfiolab.model.descriptors import ContainerFile, Descriptor, GroupFile
 from vfiolab.model.drivers import VfioGroup, Waiting
 from vfiolab.model.errors import VfioError, WouldBlockError, for_kernel
-from vfiolab.model.events import Running
+from vfiolab.model.events import NOTHING, Call, Running
 from vfiolab.model.msi import IrqState
 from vfiolab.model.native import CORE
 from vfiolab.model.process import CAP_IPC_LOCK, CAP_SYS_RAWIO, FIRST_FD, Memory, Process
@@ -49,8 +49,7 @@ class UserProcess(Process):
 
     def call(self, verb: str, target: str = "", **args: object) -> Running:
         """Record a call of this process for the length of a `with` block."""
-        running = self.log.call(verb, target, **args)
-        return running.by(self.name) if self.name else running
+        return Running(self.log, Call(verb, target, args, 0, None, NOTHING, [], "", self.name))
 
     def holds(self, fd: int) -> bool:
         """Say whether a descriptor is open; 0 to 2 are ordinary files."""

@@ -117,8 +117,9 @@ class Container(Descriptor):
         """IOMMU_UNMAP_DMA: return (bytes unmapped, the dirty bitmap of flag 1 as a number whose bit 0 is the page at `iova`)."""
         self._need_open()
         iova, size, flags = field("iova", iova), field("size", size), field("flags", flags, 32)
-        bm_pgsize, bm_size, ptr = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size), pointer(ptr)
-        argsz = (48 if bm_pgsize else 24) if argsz is None else field("argsz", argsz, 32)
+        if bm_pgsize or bm_size:
+            bm_pgsize, bm_size = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size)
+        ptr, argsz = pointer(ptr), (48 if bm_pgsize else 24) if argsz is None else field("argsz", argsz, 32)
         with self.process.call("unmap", f"fd{self.fd}", iova=iova, size=size, flags=flags or None) as call:
             unmapped, bitmap = self.server.unmap(self.process, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
             dirty = {} if bitmap is None else {"dirty_bits": bitmap.bit_count()}
