@@ -31,18 +31,22 @@ PATHS = [path.name for path in notebooks.find() if re.match(r"\d\d-", path.name)
 OURS = ".jp-OutputArea, .jp-MarkdownOutput"
 
 
+#: The elements themselves are asked, in the same step: JupyterLab changes its classes while it is read, so a selector may name nothing.
+LOOK = """async ([exceptions, ours]) => {
+    const {violations} = await axe.run(".jp-Notebook", {resultTypes: ["violations"], elementRef: true});
+    const excepted = (rule, node) => node.matches(exceptions[rule] ?? "none") && !node.closest(ours);
+    return violations.flatMap(({id, impact, nodes}) => nodes
+        .filter(({element}) => !excepted(id, element))
+        .map(({html}) => `${id} (${impact}): ${html.slice(0, 160)}`));
+}"""
+
+
 def violations(page):
     """Run axe on the open notebook; return "rule: element" for everything that is no exception."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = []
-    for broken in Axe().run(page.page, context=".jp-Notebook").response["violations"]:
-        where, _ = EXCEPTIONS.get(broken["id"], ("none", ""))
-        for node in broken["nodes"]:
-            ask = "(node, [where, ours]) => node.matches(where) && !node.closest(ours)"
-            if not page.page.locator(node["target"][-1]).first.evaluate(ask, [where, OURS]):
-                found.append(f"{broken['id']} ({broken['impact']}): {node['html'][:160]}")
-    return found
+    page.page.evaluate(Axe().axe_script)
+    return page.page.evaluate(LOOK, [{rule: where for rule, (where, _) in EXCEPTIONS.items()}, OURS])
 
 
 def refuse_a_map(page, notebook):
