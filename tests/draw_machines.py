@@ -6,13 +6,13 @@ import random
 from contextlib import suppress
 
 from vfiolab.model.address import Span, parse_size
-from vfiolab.model.core import IommuCore, IommuGroup
+from vfiolab.model.backends.type1 import Type1, TYPE1v2
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
-from vfiolab.model.iommu import IommuUnit, ReservedRegion
+from vfiolab.model.iommu.core import IommuCore, IommuGroup
+from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.process import Arena, Memory, Process
-from vfiolab.model.type1 import Type1, TYPE1v2
+from vfiolab.model.user.process import Arena, Memory, Process
 
 
 class Bench:

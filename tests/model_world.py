@@ -9,11 +9,11 @@ from typing import Any
 
 from recorded import machine as recorded_machine
 
+from vfiolab.model.backends.compat import Compat
+from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.builder import GICV2M, MachineBuilder
-from vfiolab.model.compat import Compat
 from vfiolab.model.machine import PARAMS, Host, Machine
-from vfiolab.model.type1 import Type1
-from vfiolab.model.vfio import Container, Device, Group
+from vfiolab.model.user.descriptors import Container, Device, Group
 
 OLD = "4.4", "4.7", "4.10", "4.11", "4.15", "4.19", "5.3", "5.4", "5.8", "5.10", "5.12", "5.17"
 KERNELS = [*OLD, "5.19", "6.1", "6.2", "6.6", "6.12", "6.13", "6.19", "7.3"]

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vfiolab.model import compat, core, dirty, drivers, iova, msi, native, process, type1_checks, user
-from vfiolab.model.core import IommuCore
-from vfiolab.model.descriptors import GroupFile
-from vfiolab.model.dmatree import DmaTree
-from vfiolab.model.domain import Domain
-from vfiolab.model.type1 import Type1
+from vfiolab.model.backends import compat, dirty, iova, native, type1_checks
+from vfiolab.model.backends.dmatree import DmaTree
+from vfiolab.model.backends.type1 import Type1
+from vfiolab.model.iommu import core
+from vfiolab.model.iommu.core import IommuCore
+from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.irq import msi
+from vfiolab.model.user import drivers, process
+from vfiolab.model.user import process_calls as user
+from vfiolab.model.user.files import GroupFile
 
 TABLES: tuple[tuple[Any, str], ...] = (
     (type1_checks, "MAP_CHECKS"),

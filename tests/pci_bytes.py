@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 
-from vfiolab.model.pci import EXPRESS_TYPES
+from vfiolab.model.pci.topology import EXPRESS_TYPES
 
 SERIAL = bytes.fromhex("a1b2c3d4e5f60718")
 MAC = "a1:b2:c3:d4:e5:f6"

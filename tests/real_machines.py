@@ -6,8 +6,8 @@ import json
 from functools import lru_cache
 
 from vfiolab._paths import data_dir
-from vfiolab.model.grouping import iommu_groups
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.grouping import iommu_groups
 from vfiolab.readers.lspci import read_lspci
 from vfiolab.readers.pcijson import read_pci_json
 

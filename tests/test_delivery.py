@@ -7,10 +7,10 @@ import pytest
 
 import vfiolab as vl
 from vfiolab.kit import Journey
-from vfiolab.model import delivery
-from vfiolab.model.delivery import OUTCOMES, PLACES
-from vfiolab.model.msi import InterruptController
-from vfiolab.model.pci import Acs
+from vfiolab.model.irq import delivery
+from vfiolab.model.irq.delivery import OUTCOMES, PLACES
+from vfiolab.model.irq.msi import InterruptController
+from vfiolab.model.pci.topology import Acs
 
 NIC = "0000:01:00.0"
 

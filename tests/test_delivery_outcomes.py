@@ -6,7 +6,7 @@ Columns: raise vector; the same with RAM put there before; with RAM put there af
 
 import pytest
 
-from vfiolab.experiments import EXPERIMENTS, KERNELS, MACHINES, carry_out, outcomes, summary
+from vfiolab.course.experiments import EXPERIMENTS, KERNELS, MACHINES, carry_out, outcomes, summary
 
 LETTERS = {"delivered": "d", "memory": "m", "lost": "l", "fault": "f", "corrupts": "c", "refused": "r", "unknown": "u"}
 EXPECTED = {

@@ -5,14 +5,14 @@ from itertools import combinations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from test_scene_properties import scenes
+from tools.gallery import EXHIBITS, arm_server, intel_workstation
 
 import vfiolab as vl
 from vfiolab.course.benches import two_units
-from vfiolab.draw import Box, Text, chain, compare, pages, svg, timeline, topology, who_is_who
-from vfiolab.draw.examples import arm_server, intel_workstation
-from vfiolab.draw.fonts import ADVANCES
-from vfiolab.draw.gallery import EXHIBITS
-from vfiolab.draw.measure import text_width
+from vfiolab.draw import Box, Text, chain, compare, pages, timeline, topology, who_is_who
+from vfiolab.draw.stage import svg
+from vfiolab.draw.stage.fonts import ADVANCES
+from vfiolab.draw.stage.measure import text_width
 
 FONTS = sorted({name for name, _ in ADVANCES})
 WIDTHS = (320, 480, 640, 759, 760, 900, 1400)

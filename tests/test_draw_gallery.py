@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from tools import gallery
 
 from vfiolab._paths import notebooks_dir
-from vfiolab.draw import gallery
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_check_names_what_is_stale_and_changes_nothing(tmp_path, monkeypatch, ca
         file.write_text("something else")
 
     assert 1 == gallery.main(["--check"])
-    assert f"{file} is stale: run python -m vfiolab.draw.gallery" in capsys.readouterr().err
+    assert f"{file} is stale: run python tests/tools/gallery.py" in capsys.readouterr().err
     assert file.is_file() is (broken != "missing")
 
 

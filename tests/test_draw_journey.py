@@ -7,11 +7,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import vfiolab as vl
+from vfiolab.course.experiments import carry_out
 from vfiolab.draw import figure_html, plot, to_svg, to_text
 from vfiolab.draw.journey import COLUMNS, HEADS, journey
-from vfiolab.draw.measure import text_width
-from vfiolab.draw.shapes import Box, Line, Text
-from vfiolab.experiments import carry_out
+from vfiolab.draw.stage.measure import text_width
+from vfiolab.draw.stage.shapes import Box, Line, Text
 from vfiolab.model.address import hexa
 
 CASES = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfiolab.draw import page_table, pages
-from vfiolab.model.pagetable import hardware_pages
+from vfiolab.model.iommu.pagetable import hardware_pages
 
 K, M, G = 1 << 10, 1 << 20, 1 << 30
 USUAL = 0x40201000

@@ -6,9 +6,9 @@ import pytest
 from draw_machines import Bench, arm_mixed, intel, intel_two_widths, scattered, smmu
 
 from vfiolab.draw import Box, Text, chain, change, compare, iova_map, observe, timeline, to_text, topology
-from vfiolab.draw.layout import percent
-from vfiolab.draw.measure import text_width
-from vfiolab.draw.page import card
+from vfiolab.draw.iovamap.layout import percent
+from vfiolab.draw.stage.measure import text_width
+from vfiolab.draw.stage.page import card
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
 

@@ -15,7 +15,7 @@ import pytest
 from draw_machines import arm_mixed, intel_two_widths, scattered
 
 from vfiolab.draw import figure_html, inline_svg, iova_map, timeline, to_svg
-from vfiolab.draw.palette import CONTRAST, DARK, LIGHT, LOOKS, TEXT_ROLES, contrast_ratio
+from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, TEXT_ROLES, contrast_ratio
 
 NS = "{http://www.w3.org/2000/svg}"
 THEMES = {"light": LIGHT, "dark": DARK, "contrast": CONTRAST}

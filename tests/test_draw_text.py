@@ -5,7 +5,7 @@ from __future__ import annotations
 from draw_machines import arm_mixed, intel_two_widths, scattered
 
 from vfiolab.draw import iova_map, timeline, to_text
-from vfiolab.draw.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.measure import shorten, text_width, wrap
 
 ARM = """\
 2 domains mirror the user's 1 mapping (2 GiB)

@@ -18,9 +18,9 @@ from real_machines import (
     without_groups,
 )
 
-from vfiolab.model.grouping import GroupingOptions, iommu_groups
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.quirks import ACS_QUIRKS, ALIAS_QUIRKS, QUIRKS, Quirks
+from vfiolab.model.pci.grouping import GroupingOptions, iommu_groups
+from vfiolab.model.pci.quirks import ACS_QUIRKS, ALIAS_QUIRKS, QUIRKS, Quirks
 from vfiolab.readers.pcijson import read_pci_json
 
 #: Machines whose groups come out wrong when Linux's knowledge of particular devices is taken away.

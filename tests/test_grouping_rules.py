@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from vfiolab.model.bootparams import AcsOverride, BootParameterError
-from vfiolab.model.grouping import GroupingOptions, NotComputableError, iommu_groups
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci import Acs, Function, Topology
-from vfiolab.model.quirks import AcsQuirk, Quirks
-from vfiolab.model.reasons import between, chain
+from vfiolab.model.pci.bootparams import AcsOverride, BootParameterError
+from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError, iommu_groups
+from vfiolab.model.pci.quirks import AcsQuirk, Quirks
+from vfiolab.model.pci.reasons import between, chain
+from vfiolab.model.pci.topology import Acs, Function, Topology
 
 ON = Acs(0x5F, 0x1D)
 OFF = Acs(0x5F, 0x00)

@@ -10,7 +10,7 @@ from model_world import invariants, machines, snapshot
 import vfiolab as vl
 from vfiolab.__main__ import main
 from vfiolab.kit import boot
-from vfiolab.model.grouping import GroupingOptions
+from vfiolab.model.pci.grouping import GroupingOptions
 
 NIC, FAR = "0000:01:00.0", "0000:21:00.0"
 

@@ -6,8 +6,8 @@ import ipywidgets
 import pytest
 
 import vfiolab as vl
+from vfiolab.course.experiments import carry_out
 from vfiolab.course.hotplug import hotplug_host, region_answers
-from vfiolab.experiments import carry_out
 from vfiolab.lab import HotAddLab, Stepper, WindowLab, hotadd, window
 from vfiolab.lab.hotadd import HotAddRun
 from vfiolab.lab.window import WindowRun

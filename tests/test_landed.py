@@ -9,12 +9,12 @@ from __future__ import annotations
 import pytest
 from test_version_switches import PROBES
 
-from vfiolab.model.acs import AcsTester
-from vfiolab.model.aliases import AliasFinder
-from vfiolab.model.bootparams import apply_acs_parameters
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci import Acs, Function, Topology
-from vfiolab.model.quirks import ACS_QUIRKS, ALIAS_QUIRKS, Quirks
+from vfiolab.model.pci.acs import AcsTester
+from vfiolab.model.pci.aliases import AliasFinder
+from vfiolab.model.pci.bootparams import apply_acs_parameters
+from vfiolab.model.pci.quirks import ACS_QUIRKS, ALIAS_QUIRKS, Quirks
+from vfiolab.model.pci.topology import Acs, Function, Topology
 from vfiolab.model.switches import SWITCHES
 from vfiolab.readers.pciids import pci_ids
 

@@ -9,7 +9,7 @@ from model_world import invariants
 from vfiolab.model.address import Span
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError
-from vfiolab.model.iommu import IommuUnit, Reported
+from vfiolab.model.iommu.unit import IommuUnit, Reported
 from vfiolab.model.machine import RecordedGroup
 
 

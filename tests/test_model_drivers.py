@@ -9,7 +9,7 @@ from recorded import machine as recorded
 
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import WouldBlockError
-from vfiolab.model.pci import Topology
+from vfiolab.model.pci.topology import Topology
 
 VFS = ["0000:02:00.0", "0000:03:00.0"]
 

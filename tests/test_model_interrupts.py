@@ -12,7 +12,7 @@ from model_world import invariants
 
 import vfiolab as vl
 from vfiolab.model.errors import VfioError
-from vfiolab.model.interrupts import HOLD, whole
+from vfiolab.model.signals import HOLD, whole
 
 DEVICES = ("0000:01:00.0", "0000:21:00.0", "0000:04:00.0")
 

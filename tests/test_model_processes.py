@@ -5,8 +5,8 @@ from model_steps import PAGE, A, container, fill, group, intel, refused
 
 from vfiolab.kit import load
 from vfiolab.model.builder import MachineBuilder
-from vfiolab.model.delivery import write
 from vfiolab.model.errors import WouldBlockError
+from vfiolab.model.irq.delivery import write
 
 BASE = 0x2000_0000_0000
 

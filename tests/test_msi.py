@@ -11,9 +11,9 @@ import vfiolab as vl
 from vfiolab._paths import data_dir
 from vfiolab.model.address import Span
 from vfiolab.model.builder import GICV2M, MachineBuilder
-from vfiolab.model.iommu import SOFTWARE_MSI, IommuUnit
+from vfiolab.model.iommu.unit import SOFTWARE_MSI, IommuUnit
+from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.msi import InterruptController
 from vfiolab.readers.trace import read_trace_file
 from vfiolab.replay import _Client
 

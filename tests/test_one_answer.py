@@ -14,7 +14,7 @@ from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
 from vfiolab.explain import explain_map
 from vfiolab.lab import Explorer
-from vfiolab.model.pci import Topology
+from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.pcifile import read_pci
 from vfiolab.readers.qemu import parse_dma_map_error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vfiolab.model.pci import Acs, Function, Topology, TopologyError, normal_bdf
+from vfiolab.model.pci.topology import Acs, Function, Topology, TopologyError, normal_bdf
 
 
 def port(bdf, secondary, **more):

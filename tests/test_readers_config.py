@@ -9,9 +9,9 @@ import pytest
 from pci_bytes import as_tar, config_space, hex_dump, sysfs_tree
 from real_machines import NAMES, grouping, machine, partition
 
-from vfiolab.model.grouping import NotComputableError, iommu_groups
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci import EXPRESS_TYPES, Acs, Function, Topology
+from vfiolab.model.pci.grouping import NotComputableError, iommu_groups
+from vfiolab.model.pci.topology import EXPRESS_TYPES, Acs, Function, Topology
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lspci import read_lspci

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vfiolab.__main__ import main
-from vfiolab.model.grouping import NotComputableError
+from vfiolab.model.pci.grouping import NotComputableError
 from vfiolab.readers.lspci import read_lspci
 from vfiolab.readers.pcifile import read_pci_text, read_recorded
 from vfiolab.readers.pciids import pci_ids

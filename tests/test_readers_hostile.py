@@ -13,7 +13,7 @@ import pytest
 
 import vfiolab as vl
 from vfiolab.__main__ import main
-from vfiolab.draw.svg import to_svg
+from vfiolab.draw.stage.svg import to_svg
 from vfiolab.readers import tree
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.ftrace import read_ftrace

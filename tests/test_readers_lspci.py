@@ -8,8 +8,8 @@ import pytest
 from pci_bytes import config_space, hex_dump
 from real_machines import NAMES, from_lspci, listing, partition
 
-from vfiolab.model.grouping import NotComputableError, iommu_groups
-from vfiolab.model.pci import Acs, Function
+from vfiolab.model.pci.grouping import NotComputableError, iommu_groups
+from vfiolab.model.pci.topology import Acs, Function
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lspci import read_lspci
 from vfiolab.readers.pcifile import read_pci_text, read_text

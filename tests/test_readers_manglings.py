@@ -10,7 +10,7 @@ from functools import cache
 import pytest
 from real_machines import kernel, listing, machine, partition
 
-from vfiolab.model.grouping import NotComputableError
+from vfiolab.model.pci.grouping import NotComputableError
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lspci import read_lspci
 

@@ -12,7 +12,7 @@ from pci_bytes import config_space, hex_dump
 from real_machines import listing, machine
 
 from vfiolab._paths import data_dir
-from vfiolab.model.grouping import NotComputableError, iommu_groups
+from vfiolab.model.pci.grouping import NotComputableError, iommu_groups
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.grouptext import read_groups
 from vfiolab.readers.lspci import read_lspci

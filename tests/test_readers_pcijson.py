@@ -7,7 +7,7 @@ import json
 import pytest
 from real_machines import NAMES, machine
 
-from vfiolab.model.pci import Topology
+from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pcijson import device_record, read_pci_json
 

@@ -7,7 +7,7 @@ import pytest
 from recorded import COLUMNS, ENVIRONMENTS, TRACES, machine, scenarios, table_scenarios
 
 from vfiolab import replay
-from vfiolab.model.pci import Topology
+from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.trace import questions
 from vfiolab.replay import NOT_ANSWERED, compare, run
 

@@ -11,7 +11,7 @@ from vfiolab.draw import Text, iova_map, lay_out, observe
 from vfiolab.model.address import Span
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
-from vfiolab.model.iommu import IommuUnit
+from vfiolab.model.iommu.unit import IommuUnit
 
 
 def rows(container, **options):

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vfiolab.draw import Box, Text, iova_map, to_svg, to_text
-from vfiolab.draw.measure import text_width
+from vfiolab.draw.stage.measure import text_width
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError
 
 NAMES = st.sampled_from(["", "guest RAM", "BAR", "a rather long name for a mapping", "x"])

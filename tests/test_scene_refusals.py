@@ -8,7 +8,7 @@ import pytest
 from draw_machines import Bench, direct, intel, intel_two_widths
 
 from vfiolab.draw import Box, Line, Poly, Text, change, iova_map, observe, to_text
-from vfiolab.draw.measure import text_width
+from vfiolab.draw.stage.measure import text_width
 from vfiolab.kit import MachineBuilder
 from vfiolab.model.errors import VfioError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfiolab.draw.ruler import Segment, fit, log2, wish
+from vfiolab.draw.iovamap.ruler import Segment, fit, log2, wish
 
 PAGES = st.integers(0, (1 << 52) - 1).map(lambda page: page << 12)
 CUTS = st.lists(PAGES, min_size=2, max_size=60, unique=True).map(sorted)

@@ -9,7 +9,7 @@ from pci_bytes import HOST, MAC, SERIAL, as_tar, sysfs_tree
 from real_machines import machine, partition
 
 from vfiolab.__main__ import main
-from vfiolab.model.pci import Function, Topology
+from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.snapshot import snapshot
 

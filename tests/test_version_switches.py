@@ -22,11 +22,11 @@ from recorded import ENVIRONMENTS, machine
 
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.errors import NAMES, NotModelledError, VfioError, WouldBlockError
-from vfiolab.model.faultlog import interrupt_fault
-from vfiolab.model.grouping import iommu_groups
+from vfiolab.model.irq.faultlog import interrupt_fault
+from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import RECORDED, Kernel
-from vfiolab.model.msi import InterruptController
-from vfiolab.model.pci import Function, Topology
+from vfiolab.model.pci.grouping import iommu_groups
+from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.switches import SWITCHES, show
 
 PORT = "0000:00:01.0"

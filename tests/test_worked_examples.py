@@ -27,7 +27,7 @@ from model_steps import (
 
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.errors import KernelCrashError
-from vfiolab.model.msi import InterruptController
+from vfiolab.model.irq.msi import InterruptController
 
 SECOND = "0000:02:00.1"
 

@@ -17,11 +17,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vfiolab.experiments import outcomes
+    from vfiolab.course.experiments import outcomes
     from vfiolab.kit import AddressSpace, Host, Machine, MachineBuilder, Table, assumptions, here, load, machines, plot
     from vfiolab.model.address import Span, hexa, human_size, parse_size
     from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
-    from vfiolab.model.iommu import IommuUnit
+    from vfiolab.model.iommu.unit import IommuUnit
     from vfiolab.model.kernel import Kernel
 
 __version__ = "0.1.0"
@@ -51,11 +51,11 @@ __all__ = [
 
 # Each name is loaded when it is first asked for: `import vfiolab` stays small, and a command loads only what its word needs.
 _HOMES = {
-    "vfiolab.experiments": ("outcomes",),
+    "vfiolab.course.experiments": ("outcomes",),
     "vfiolab.kit": ("AddressSpace", "Host", "Machine", "MachineBuilder", "Table", "assumptions", "here", "load", "machines", "plot"),
     "vfiolab.model.address": ("Span", "hexa", "human_size", "parse_size"),
     "vfiolab.model.errors": ("KernelCrashError", "NotModelledError", "VfioError", "WouldBlockError"),
-    "vfiolab.model.iommu": ("IommuUnit",),
+    "vfiolab.model.iommu.unit": ("IommuUnit",),
     "vfiolab.model.kernel": ("Kernel",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

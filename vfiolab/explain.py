@@ -13,9 +13,9 @@ from typing import Literal
 from vfiolab.kit import AddressSpace, Host
 from vfiolab.kit.space import MOST_FRESH
 from vfiolab.model.address import Span, hexa, human_size
-from vfiolab.model.core import IommuGroup
+from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.errors import NAMES, STRERROR, KernelCrashError, NotModelledError, VfioError
-from vfiolab.model.type1 import Type1
+from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.readers.qemu import DmaMapError
 
 BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user

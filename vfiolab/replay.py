@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from vfiolab.model.address import U64
-from vfiolab.model.descriptors import Descriptor
-from vfiolab.model.drivers import Waiting
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import Event, canonical
 from vfiolab.model.machine import Host, Machine
-from vfiolab.model.user import UserProcess
-from vfiolab.model.vfio import Container, Group
-from vfiolab.model.vfio_device import Device
+from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.device import Device
+from vfiolab.model.user.drivers import Waiting
+from vfiolab.model.user.files import Descriptor
+from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.trace import BLOCKS, SKIPPED, Answer, Operation, Scenario
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 
-from vfiolab.model.grouping import iommu_groups
-from vfiolab.model.pci import Acs, Function, Topology
+from vfiolab.model.pci.grouping import iommu_groups
+from vfiolab.model.pci.topology import Acs, Function, Topology
 
 pytestmark = pytest.mark.bench
 

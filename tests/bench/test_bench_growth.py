@@ -14,11 +14,11 @@ import pytest
 from growing import FAR, FIRST, NIC, PAGE, busy, grown
 
 import vfiolab as vl
-from vfiolab.draw.measure import shorten, wrap
+from vfiolab.draw.stage.measure import shorten, wrap
 from vfiolab.kit import MachineBuilder, boot
-from vfiolab.model.grouping import iommu_groups
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci import Function, Topology
+from vfiolab.model.pci.grouping import iommu_groups
+from vfiolab.model.pci.topology import Function, Topology
 
 pytestmark = pytest.mark.bench
 

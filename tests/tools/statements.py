@@ -25,7 +25,7 @@ import nbformat
 
 from vfiolab._paths import data_dir
 from vfiolab.course.questions import questions
-from vfiolab.model.delivery import OUTCOMES
+from vfiolab.model.irq.delivery import OUTCOMES
 from vfiolab.model.switches import SWITCHES
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"

@@ -9,10 +9,10 @@ from typing import Any
 
 from vfiolab.commands import UNUSABLE, complain, examples, say
 from vfiolab.commands.groupsview import as_json, as_text
-from vfiolab.model.aliases import short
-from vfiolab.model.grouping import Grouping, GroupingOptions, NotComputableError
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci import TopologyError, normal_bdf
+from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.grouping import Grouping, GroupingOptions, NotComputableError
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_stdin
 from vfiolab.readers.listing import PciInput, Recorded

@@ -7,9 +7,9 @@ import textwrap
 from typing import Any
 
 from vfiolab.commands import columns, cut, paint
-from vfiolab.model.aliases import short
-from vfiolab.model.grouping import Grouping
-from vfiolab.model.reasons import between, chain
+from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.grouping import Grouping
+from vfiolab.model.pci.reasons import between, chain
 from vfiolab.readers.pciids import pci_ids
 
 __all__ = ["as_json", "as_text"]

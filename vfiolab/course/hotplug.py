@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vfiolab.course.answer import answer
 from vfiolab.kit import Host, MachineBuilder, Table
-from vfiolab.model.iommu import AMD_HYPERTRANSPORT
+from vfiolab.model.iommu.unit import AMD_HYPERTRANSPORT
 
 __all__ = ["EMULATED", "FIRMWARE", "NARROW", "PLAIN", "firmware_host", "hotplug_host", "region_answers"]
 

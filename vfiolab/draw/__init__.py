@@ -9,17 +9,17 @@ notebook it shows itself.
 """
 
 from vfiolab.draw.chain import chain
-from vfiolab.draw.change import change
-from vfiolab.draw.facts import DomainFacts, SpaceFacts, observe
-from vfiolab.draw.layout import Lane, Layout, Mark, Row, Scene
-from vfiolab.draw.mpl import plot
+from vfiolab.draw.iovamap.change import change
+from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, observe
+from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Row, Scene
+from vfiolab.draw.iovamap.refusals import Attempt, Newcomer
+from vfiolab.draw.iovamap.scene import iova_map, lay_out
 from vfiolab.draw.overview import who_is_who
 from vfiolab.draw.pages import page_table, pages
-from vfiolab.draw.refusals import Attempt, Newcomer
-from vfiolab.draw.scene import iova_map, lay_out
-from vfiolab.draw.shapes import Box, Curve, Line, Picture, Poly, Run, Text
-from vfiolab.draw.svg import figure_html, inline_svg, table_html, to_svg
-from vfiolab.draw.text import to_text
+from vfiolab.draw.stage.mpl import plot
+from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Poly, Run, Text
+from vfiolab.draw.stage.svg import figure_html, inline_svg, table_html, to_svg
+from vfiolab.draw.stage.text import to_text
 from vfiolab.draw.timeline import compare, timeline
 from vfiolab.draw.topology import topology
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vfiolab.draw.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
-from vfiolab.draw.measure import shorten
-from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
-from vfiolab.draw.shapes import Box, Curve, Line, Picture, Text
-from vfiolab.draw.words import count, differing, groups_word, headline, listed, traits
+from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
+from vfiolab.draw.iovamap.words import count, differing, groups_word, headline, listed, traits
+from vfiolab.draw.stage.measure import shorten
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Text
 from vfiolab.model.address import human_size
 from vfiolab.model.events import EventLog
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vfiolab.draw.measure import shorten, text_width, wrap
-from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
-from vfiolab.draw.shapes import Line, Picture, Poly, Run, Shape, Text
-from vfiolab.draw.text import fold
+from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.shapes import Line, Picture, Poly, Run, Shape, Text
+from vfiolab.draw.stage.text import fold
 from vfiolab.model.address import hexa
-from vfiolab.model.delivery import OUTCOMES, PLACES, Journey, mark
 from vfiolab.model.events import Event
+from vfiolab.model.irq.delivery import OUTCOMES, PLACES, Journey, mark
 
 HEADS = {"device": "device", "bus": "bus", "IOMMU": "IOMMU", "target": "doorbell or memory", "outcome": "what becomes of it"}
 GAP = 34.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vfiolab.draw.measure import shorten
-from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
-from vfiolab.draw.shapes import Box, Line, Picture, Poly, Text
+from vfiolab.draw.stage.measure import shorten
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.shapes import Box, Line, Picture, Poly, Text
 
 TITLE = "A device reaches memory only through its IOMMU"
 SAID = "Your program asks VFIO, VFIO writes the IOMMU's page table, and the IOMMU lets the device reach what was mapped and nothing else."

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfiolab.draw.axis import Shelf
-from vfiolab.draw.facts import page_words
-from vfiolab.draw.measure import text_width
-from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page
-from vfiolab.draw.ruler import Ruler, Segment, fit, wish
-from vfiolab.draw.shapes import Box, Line, Picture, Text
-from vfiolab.draw.words import count
+from vfiolab.draw.iovamap.axis import Shelf
+from vfiolab.draw.iovamap.facts import page_words
+from vfiolab.draw.iovamap.ruler import Ruler, Segment, fit, wish
+from vfiolab.draw.iovamap.words import count
+from vfiolab.draw.stage.measure import text_width
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page
+from vfiolab.draw.stage.shapes import Box, Line, Picture, Text
 from vfiolab.model.address import hexa, human_size
-from vfiolab.model.pagetable import PageRun, hardware_pages
+from vfiolab.model.iommu.pagetable import PageRun, hardware_pages
 
 if TYPE_CHECKING:
-    from vfiolab.model.domain import Domain
+    from vfiolab.model.iommu.domain import Domain
 
 HEIGHT = 44.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫"

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from itertools import islice, zip_longest
 
 from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
-from vfiolab.draw.measure import shorten, text_width, wrap
-from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page
-from vfiolab.draw.shapes import Box, Line, Picture, Run, Text
-from vfiolab.draw.text import WIDTH, fold
-from vfiolab.draw.words import count, listed
+from vfiolab.draw.iovamap.words import count, listed
+from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page
+from vfiolab.draw.stage.shapes import Box, Line, Picture, Run, Text
+from vfiolab.draw.stage.text import WIDTH, fold
 from vfiolab.model.events import Call, EventLog
 
 LINE = 16.0

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from vfiolab.draw.measure import wrap
-from vfiolab.draw.page import LEAST_WIDTH, MARGIN, Page, card
-from vfiolab.draw.shapes import Box, Picture, Poly, Text
-from vfiolab.draw.words import count
-from vfiolab.model.aliases import short
-from vfiolab.model.grouping import Grouping
+from vfiolab.draw.iovamap.words import count
+from vfiolab.draw.stage.measure import wrap
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.shapes import Box, Picture, Poly, Text
 from vfiolab.model.machine import Host
-from vfiolab.model.pci import Function, Topology
+from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.grouping import Grouping
+from vfiolab.model.pci.topology import Function, Topology
 
 ROW, TALL, INDENT = 48.0, 38.0, 30.0
 NOTE = (

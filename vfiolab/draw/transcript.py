@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from vfiolab._text import plain
 from vfiolab.model.errors import STRERROR
 from vfiolab.model.events import Call, canonical
-from vfiolab.model.msi import INDEX_NAMES
+from vfiolab.model.irq.msi import INDEX_NAMES
 
 __all__ = ["Transcript", "strace_line"]
 

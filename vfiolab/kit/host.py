@@ -11,12 +11,12 @@ from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
 from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
-from vfiolab.model.core import IommuGroup
-from vfiolab.model.grouping import GroupingOptions, NotComputableError
+from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine
-from vfiolab.model.pci import Function
+from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError
+from vfiolab.model.pci.topology import Function
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

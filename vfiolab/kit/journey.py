@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from vfiolab.model import delivery
+from vfiolab.model.irq import delivery
 
 if TYPE_CHECKING:
     from vfiolab.draw import Picture

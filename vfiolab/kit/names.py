@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vfiolab.model.pci import TopologyError, normal_bdf
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 
 if TYPE_CHECKING:
     from vfiolab.model.machine import Host

@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any, cast
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.names import device_name
 from vfiolab.kit.table import Table
-from vfiolab.model import delivery
 from vfiolab.model.address import Span, hexa, human_size, parse_size
-from vfiolab.model.domain import Domain
-from vfiolab.model.drivers import VFIO_DRIVERS, VfioGroup
+from vfiolab.model.backends.noiommu import NoIommu
+from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import EventLog
-from vfiolab.model.interrupts import whole
+from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.irq import delivery
+from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host
-from vfiolab.model.msi import IrqState
-from vfiolab.model.noiommu import NoIommu
-from vfiolab.model.requests import field, word
-from vfiolab.model.type1 import Type1
-from vfiolab.model.vfio import Container, Group
-from vfiolab.model.vfio_device import Device
+from vfiolab.model.signals import whole
+from vfiolab.model.uapi.requests import field, word
+from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.device import Device
+from vfiolab.model.user.drivers import VFIO_DRIVERS, VfioGroup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from vfiolab.draw import Picture, Scene, SpaceFacts
     from vfiolab.draw.transcript import Transcript
-    from vfiolab.model.compat import Compat
-    from vfiolab.model.compat_checks import Area
-    from vfiolab.model.dmatree import Dma, DmaTree
+    from vfiolab.model.backends.compat import Compat
+    from vfiolab.model.backends.compat_checks import Area
+    from vfiolab.model.backends.dmatree import Dma, DmaTree
 
 Size = int | str
 MOST_FRESH = 1 << 46  # bytes: half of what a process can address

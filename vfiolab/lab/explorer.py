@@ -14,9 +14,9 @@ from vfiolab.draw.topology import what
 from vfiolab.kit import AddressSpace, Host
 from vfiolab.lab.panels import panels, status
 from vfiolab.lab.session import Session, Step
-from vfiolab.model.core import IommuGroup
-from vfiolab.model.drivers import VFIO_DRIVERS
-from vfiolab.model.pci import Function
+from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.pci.topology import Function
+from vfiolab.model.user.drivers import VFIO_DRIVERS
 
 MOST_LETTERS = 36
 _WRAP = {"flex_flow": "row wrap", "align_items": "center"}

@@ -9,7 +9,7 @@ import ipywidgets
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.kit import Journey
 from vfiolab.lab.controls import said
-from vfiolab.model.delivery import mark
+from vfiolab.model.irq.delivery import mark
 
 __all__ = ["Stepper"]
 

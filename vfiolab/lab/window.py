@@ -12,8 +12,8 @@ from vfiolab.kit import AddressSpace, Journey, load
 from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
 from vfiolab.lab.session import word
-from vfiolab.model.delivery import mark
 from vfiolab.model.errors import VfioError
+from vfiolab.model.irq.delivery import mark
 
 __all__ = ["WindowLab", "WindowRun"]
 

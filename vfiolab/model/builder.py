@@ -6,11 +6,11 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from vfiolab.model.address import Span
-from vfiolab.model.iommu import IommuUnit, ReservedRegion
+from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
+from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import DRIVERS, Host, Machine
-from vfiolab.model.msi import InterruptController
-from vfiolab.model.pci import Acs, Function, Topology, bdf_key, normal_bdf
+from vfiolab.model.pci.topology import Acs, Function, Topology, bdf_key, normal_bdf
 
 ACS_ON = Acs(0x1D, 0x1D)
 ITS = InterruptController("gicv3-its", 0x8090040)

@@ -8,7 +8,7 @@ from types import MappingProxyType, TracebackType
 from typing import NamedTuple
 
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
-from vfiolab.model.interrupts import HOLD
+from vfiolab.model.signals import HOLD
 
 PROT_READ, PROT_WRITE, PROT_CACHE, PROT_NOEXEC, PROT_MMIO = 1, 2, 4, 8, 16
 

@@ -8,24 +8,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vfiolab.model.address import Span
-from vfiolab.model.core import IommuCore, IommuGroup, merged_reserved
-from vfiolab.model.drivers import Drivers
+from vfiolab.model.backends.native import Native
+from vfiolab.model.backends.noiommu import PARAMETER as NOIOMMU_MODE
+from vfiolab.model.backends.protocol import Server, System
+from vfiolab.model.backends.type1 import ENTRY_LIMIT
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
-from vfiolab.model.iommu import IommuUnit, ReservedRegion
+from vfiolab.model.iommu.core import IommuCore, IommuGroup, merged_reserved
+from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
+from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.msi import InterruptController
-from vfiolab.model.native import Native
-from vfiolab.model.noiommu import PARAMETER as NOIOMMU_MODE
-from vfiolab.model.pci import Topology
-from vfiolab.model.process import Arena, Memory
-from vfiolab.model.requests import switched_on, word
-from vfiolab.model.server import Server, System
-from vfiolab.model.type1 import ENTRY_LIMIT
-from vfiolab.model.user import UserProcess
+from vfiolab.model.pci.topology import Topology
+from vfiolab.model.uapi.requests import switched_on, word
+from vfiolab.model.user.drivers import Drivers
+from vfiolab.model.user.process import Arena, Memory
+from vfiolab.model.user.process_calls import UserProcess
 
 if TYPE_CHECKING:
-    from vfiolab.model.grouping import Grouping, GroupingOptions
+    from vfiolab.model.pci.grouping import Grouping, GroupingOptions
 
 DRIVERS = frozenset({"pci-stub", "pcieport", "vfio-pci"})
 MEMLOCK = 8 << 20
@@ -107,7 +107,7 @@ class Machine:
 
     def grouping(self, kernel: Kernel, options: GroupingOptions | None = None) -> Grouping:
         """Compute the IOMMU groups, as every host and every command does. NotComputableError (a ValueError) if the input does not decide."""
-        from vfiolab.model.grouping import iommu_groups
+        from vfiolab.model.pci.grouping import iommu_groups
 
         return iommu_groups(self.topology, kernel, options, participants=self.behind)
 
@@ -183,7 +183,7 @@ class Host:
         """Start a fresh user process, with all capabilities and no descriptors."""
         serve: Callable[[System], Server] = Native
         if self.machine.vfio == "iommufd-compat":
-            from vfiolab.model.compat import Compat
+            from vfiolab.model.backends.compat import Compat
 
             serve = Compat
         return UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock)
@@ -331,7 +331,7 @@ class Host:
             if topology[at].kind in CONVENTIONAL_BRIDGES:
                 return
             at = topology[at].parent
-        from vfiolab.model.grouping import iommu_groups
+        from vfiolab.model.pci.grouping import iommu_groups
 
         formed = iommu_groups(topology, self.kernel).groups
         mates = next((members for members in formed if device in members), ())

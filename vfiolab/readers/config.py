@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vfiolab.model.pci import EXPRESS_TYPES, Acs
+from vfiolab.model.pci.topology import EXPRESS_TYPES, Acs
 
 __all__ = ["Config", "decode"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vfiolab._text import plain
 from vfiolab.model.address import U64, Span
-from vfiolab.model.pci import TopologyError, normal_bdf
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
 
 __all__ = ["Field", "parse_json"]

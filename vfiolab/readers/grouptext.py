@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vfiolab.model.pci import TopologyError, normal_bdf
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import lines_of, number_of
 from vfiolab.readers.listing import Recorded

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
-from vfiolab.model.acs import REQUIRED
-from vfiolab.model.aliases import short
 from vfiolab.model.machine import Machine
-from vfiolab.model.pci import Acs, Function, Topology, TopologyError, bdf_key
-from vfiolab.model.quirks import QUIRKS
+from vfiolab.model.pci.acs import REQUIRED
+from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.quirks import QUIRKS
+from vfiolab.model.pci.topology import Acs, Function, Topology, TopologyError, bdf_key
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from vfiolab.model.pci import Acs, TopologyError, normal_bdf
+from vfiolab.model.pci.topology import Acs, TopologyError, normal_bdf
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import lines_of

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from vfiolab._text import plain
-from vfiolab.model.pci import bdf_key
+from vfiolab.model.pci.topology import bdf_key
 from vfiolab.readers.lines import number_of
 from vfiolab.readers.listing import Draft
 from vfiolab.readers.pciids import pci_ids

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from vfiolab.model.iommu import AMD_OLD, AMD_V1, KINDS, SOFTWARE_MSI, IommuUnit, Reported, ReservedRegion
+from vfiolab.model.backends.type1 import ENTRY_LIMIT
+from vfiolab.model.iommu.unit import AMD_OLD, AMD_V1, KINDS, SOFTWARE_MSI, IommuUnit, Reported, ReservedRegion
+from vfiolab.model.irq.msi import CONTROLLERS, InterruptController
 from vfiolab.model.kernel import Kernel, parse_version
 from vfiolab.model.machine import DRIVERS, MEMLOCK, PARAMS, Machine, RecordedGroup
-from vfiolab.model.msi import CONTROLLERS, InterruptController
-from vfiolab.model.pci import Topology
-from vfiolab.model.process import Arena
-from vfiolab.model.type1 import ENTRY_LIMIT
+from vfiolab.model.pci.topology import Topology
+from vfiolab.model.user.process import Arena
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.fields import Field, parse_json
 from vfiolab.readers.lines import read_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vfiolab.model.pci import KINDS, Acs, Function
+from vfiolab.model.pci.topology import KINDS, Acs, Function
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.fields import Field, parse_json
 from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on

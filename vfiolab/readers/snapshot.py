@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vfiolab.model.pci import Function, TopologyError, normal_bdf
+from vfiolab.model.pci.topology import Function, TopologyError, normal_bdf
 from vfiolab.readers.lines import number_of
 from vfiolab.readers.listing import PciInput, is_wide
 from vfiolab.readers.pcijson import device_record

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from vfiolab._text import plain
-from vfiolab.model.pci import TopologyError, normal_bdf
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import number_of

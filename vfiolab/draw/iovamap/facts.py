@@ -1,0 +1,319 @@
+"""One look at a live container: everything a picture needs, copied once, so that a later call cannot change a picture already made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on, conflicts_of, tried_for
+from vfiolab.model.address import U64, Span, hexa, human_size
+from vfiolab.model.backends.noiommu import NoIommu
+from vfiolab.model.events import Call, EventLog
+from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.iommu.domain import Domain, Mapping
+
+if TYPE_CHECKING:
+    from vfiolab.model.backends.compat import Compat
+    from vfiolab.model.backends.compat_checks import Area
+    from vfiolab.model.backends.dmatree import Dma
+    from vfiolab.model.backends.type1 import Type1
+
+SHOWN_ATTEMPTS = 3
+IOVA, SIZE = itemgetter(Mapping._fields.index("iova")), itemgetter(Mapping._fields.index("size"))  # quicker than attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A reserved region as one lane shows it: the span, its kind, and the groups that bring it."""
+
+    span: Span
+    kind: str
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """A doorbell page that the kernel mapped: where in iova, and which physical page."""
+
+    span: Span
+    physical: int
+
+
+@dataclass(frozen=True, slots=True)
+class DomainFacts:
+    """One lane: a domain as it was when looked at.
+
+    `unit` names its unit, or all of them; `places` says for each group which unit (and of what kind) is in front of it.
+    `mapped` is None when the domain holds exactly the user's mappings, which is what mirroring promises; else what it
+    holds. `refused` is the errno's name if the kernel turned the group away, and the domain is no more.
+    """
+
+    number: int
+    unit: str
+    unit_kind: str
+    groups: tuple[int, ...]
+    aperture: Span | None
+    page_sizes: int
+    coherency: str
+    stage: int | None
+    reserved: tuple[Reserved, ...] = ()
+    doorbells: tuple[Doorbell, ...] = ()
+    msi_base: int | None = None
+    mapped: tuple[Span, ...] | None = None
+    places: tuple[tuple[int, str, str], ...] = ()
+    refused: str = ""
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The units whose devices use this domain, and their kinds: VT-d lets several units walk one page table."""
+        return {unit: kind for _, unit, kind in self.places} or {self.unit: self.unit_kind}
+
+    @property
+    def name(self) -> str:
+        """The word for this domain everywhere: `D1`."""
+        return f"D{self.number}"
+
+
+@dataclass(frozen=True)
+class SpaceFacts:
+    """A container as it was when looked at. The user's mappings are parallel tuples in iova order, ends half-open.
+
+    `attempts` are the last refused maps since the last change, `attempts_before` more since then are not shown, and `attempts_earlier`
+    were refused before it. `newcomer` is the last group refused since then. `counted`: the mappings were only counted (how many, bytes).
+    """
+
+    backend: str
+    groups: tuple[int, ...] = ()
+    starts: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    prots: tuple[int, ...] = ()
+    domains: tuple[DomainFacts, ...] = ()
+    valid: tuple[Span, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    attempts_before: int = 0
+    attempts_earlier: int = 0
+    newcomer: Newcomer | None = None
+    faults: tuple[int, ...] = ()
+    appeared: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    gone: tuple[tuple[int, int, str], ...] = ()
+    new_domains: frozenset[int] = field(default_factory=frozenset)
+    gone_domains: frozenset[int] = field(default_factory=frozenset)
+    title: str = ""
+    said: tuple[str, ...] = ()
+    counted: tuple[int, int] | None = None
+
+    @property
+    def number(self) -> int:
+        """How many mappings the user has."""
+        return len(self.starts) if self.counted is None else self.counted[0]
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes in the user's mappings."""
+        return sum(self.ends) - sum(self.starts) if self.counted is None else self.counted[1]
+
+    @property
+    def lane_domains(self) -> tuple[DomainFacts, ...]:
+        """The domains that get a lane: newest first, then the one of a group that was refused."""
+        return (*self.domains, self.newcomer.domain) if self.newcomer is not None else self.domains
+
+    @property
+    def top(self) -> int:
+        """End of the space that is drawn: the highest aperture, or what lies beyond it, else 2^64."""
+        ends = [d.aperture.end for d in self.lane_domains if d.aperture is not None]
+        ends += self.ends[-1:]
+        ends += [a.end for a in self.attempts]
+        ends += [f + 1 for f in self.faults]
+        known = any(d.aperture is not None for d in self.lane_domains)
+        return min(max(ends), U64) if known else U64
+
+
+class Viewed(Protocol):
+    """What a picture reads of a container: VFIO's own, or anything with a backend and groups."""
+
+    @property
+    def backend(self) -> Any:
+        """Type1, Compat, NoIommu, or None."""
+
+    @property
+    def groups(self) -> Sequence[Any]:
+        """VFIO or IOMMU groups."""
+
+
+def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int] = ()) -> SpaceFacts:
+    """Copy what a picture needs from a live container; `log` adds its refused maps and faults, `faults` more iovas at which DMA failed."""
+    backend = container.backend
+    groups = tuple(sorted(iommu_group(g).id for g in container.groups))
+    if backend is None:
+        return SpaceFacts("none", groups)
+    mapped = with_mappings(backend)
+    dmas: list[Dma | Area] = sorted(mapped.dmas, key=attrgetter("iova")) if mapped else []  # old kernels let overlaps in, out of order
+    starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
+    domains = tuple(replace(_domain(d), mapped=_different(d, starts, sizes)) for d in (mapped.domains if mapped else ()))
+    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    before, since = calls_on(getattr(container, "fd", None), log)
+    attempts = attempts_of(since, domains)
+    met = [e.iova for c in (*before, *since) for e in c.events if e.kind == "fault" and e.iova is not None]
+    return SpaceFacts(
+        backend_word(backend),
+        groups,
+        tuple(starts),
+        tuple(ends),
+        tuple([d.name for d in dmas]),
+        tuple([d.prot for d in dmas]),
+        domains,
+        tuple(mapped.valid_iova) if mapped else (),
+        tuple(attempts[-SHOWN_ATTEMPTS:]),
+        max(0, len(attempts) - SHOWN_ATTEMPTS),
+        len(attempts_of(before, domains)),
+        _newcomer(backend, since, starts, ends),
+        tuple(sorted({*faults, *met})),
+    )
+
+
+def count_only(container: Viewed) -> SpaceFacts:
+    """Copy what a picture without mappings needs: groups, domains, and how much is mapped."""
+    backend = container.backend
+    groups = tuple(sorted(iommu_group(g).id for g in container.groups))
+    held = with_mappings(backend)
+    if held is None:
+        return SpaceFacts(backend_word(backend), groups)
+    domains = tuple(_domain(d) for d in held.domains)
+    return SpaceFacts(
+        backend_word(backend), groups, domains=domains, valid=tuple(held.valid_iova), counted=(len(held.dmas), held.mapped_bytes)
+    )
+
+
+def _newcomer(backend: Any, calls: Sequence[Call], starts: list[int], ends: list[int]) -> Newcomer | None:
+    """Return the last group that was refused, if there is a type1 backend and a domain was made for it."""
+    call = next((c for c in reversed(calls) if c.verb == "set_container" and c.error is not None), None)
+    tried = tried_for(backend, call) if call is not None and backend.name == "type1" else None
+    if call is None or call.error is None or tried is None:
+        return None
+    group, domain = tried
+    facts = replace(_domain(domain), refused=call.error.name)
+    return Newcomer(facts, call.error.name, call.error.why, tuple(conflicts_of(call.error.name, call, group, domain, starts, ends)))
+
+
+def refused_group(container: Viewed, log: EventLog) -> tuple[IommuGroup, DomainFacts] | None:
+    """Return the last group that a container refused, with the domain that was tried for it; None if none was."""
+    backend = container.backend
+    _, since = calls_on(getattr(container, "fd", None), log)
+    met = _newcomer(backend, since, [], []) if backend is not None else None
+    group = next((g for number in met.domain.groups if (g := backend.core.groups.get(number))), None) if met is not None else None
+    return (group, met.domain) if met is not None and group is not None else None
+
+
+def with_mappings(backend: Any) -> Type1 | Compat | None:
+    """Return a backend that holds mappings and domains: neither None nor no-IOMMU does."""
+    return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)
+
+
+def backend_word(backend: Any) -> str:
+    """Return what the backend is called: none, type1, type1v2, iommufd-compat or noiommu."""
+    if backend is None:
+        return "none"
+    return "type1v2" if backend.name == "type1" and backend.v2 else str(backend.name)
+
+
+def iommu_group(group: Any) -> IommuGroup:
+    """Return the IOMMU group behind a VFIO group, or the group itself."""
+    found: IommuGroup = getattr(group, "group", group)
+    return found
+
+
+def page_words(bitmap: int) -> str:
+    """Return a page-size bitmap as words, smallest first.
+
+    >>> page_words(0x40201000), page_words(0xfffffffffffff000)
+    ('4K 2M 1G', 'any multiple of 4K')
+    """
+    sizes = [1 << bit for bit in range(bitmap.bit_length()) if bitmap >> bit & 1]
+    if len(sizes) > 6:
+        return f"any multiple of {short_size(sizes[0])}" if len(sizes) > 40 else f"{short_size(sizes[0])}…{short_size(sizes[-1])}"
+    return " ".join(short_size(size) for size in sizes)
+
+
+def short_size(size: int) -> str:
+    """Return a size in the kernel's short form.
+
+    >>> short_size(4096), short_size(1 << 30)
+    ('4K', '1G')
+    """
+    return human_size(size).replace(" ", "").replace("iB", "")
+
+
+def width_words(aperture: Span | None) -> str:
+    """Return an aperture as a width where it is one, else as a range.
+
+    >>> width_words(Span(0, 1 << 44)), width_words(Span(0x1000, 0x10000))
+    ('44-bit', '0x1000-0xffff')
+    """
+    if aperture is None:
+        return "aperture unknown"
+    if aperture.start == 0 and aperture.end & (aperture.end - 1) == 0:
+        return f"{aperture.end.bit_length() - 1}-bit"
+    return f"{hexa(aperture.start)}-{hexa(aperture.last)}"
+
+
+def _different(domain: Domain, starts: list[int], sizes: list[int]) -> tuple[Span, ...] | None:
+    """Return what a domain holds, joined where it touches; None if that is the user's mappings."""
+    mappings = list(domain.mappings)
+    own_starts, own_sizes = list(map(IOVA, mappings)), list(map(SIZE, mappings))
+    if own_starts == starts and own_sizes == sizes:
+        return None
+    held = joined(own_starts, own_sizes)  # one mapping may be several physical runs
+    return None if held == joined(starts, sizes) else tuple(Span(a, b) for a, b in held)
+
+
+def _domain(domain: Domain) -> DomainFacts:
+    doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
+    places = tuple((g.id, g.unit.name, g.unit.kind) for g in sorted(domain.groups, key=attrgetter("id")) if g.unit is not None)
+    return DomainFacts(
+        domain.number,
+        ", ".join(dict.fromkeys(unit for _, unit, _ in places)) or domain.unit.name,
+        domain.unit.kind,
+        tuple(sorted(g.id for g in domain.groups)),
+        domain.aperture,
+        domain.page_sizes,
+        coherency_word(domain),
+        domain.stage,
+        _reserved(domain.groups),
+        doorbells,
+        domain.msi_base,
+        None,
+        places,
+    )
+
+
+def coherency_word(domain: Domain) -> str:
+    """Return the flag by which type1 compares domains, in the words of its era (5.19 changed what it means)."""
+    if domain.kernel.has("enforced_coherency"):
+        return "snoop enforced" if domain.enforces_coherency else "snoop not enforced"
+    return "cache coherent" if domain.enforces_coherency else "not cache coherent"
+
+
+def _reserved(groups: Iterable[IommuGroup]) -> tuple[Reserved, ...]:
+    found: dict[tuple[Span, str], list[int]] = {}
+    for group in groups:
+        for region in group.reserved:
+            found.setdefault((region.span, region.kind), []).append(group.id)
+    return tuple(Reserved(span, kind, tuple(sorted(ids))) for (span, kind), ids in sorted(found.items(), key=lambda f: (f[0][0], f[0][1])))
+
+
+def joined(starts: Iterable[int], sizes: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending half-open ranges with the touching ones joined.
+
+    >>> joined([0, 0x1000, 0x8000], [0x1000, 0x1000, 0x1000])
+    [(0, 8192), (32768, 36864)]
+    """
+    out: list[tuple[int, int]] = []
+    for start, size in zip(starts, sizes, strict=True):
+        if out and out[-1][1] == start:
+            out[-1] = (out[-1][0], start + size)
+        else:
+            out.append((start, start + size))
+    return out

@@ -1,0 +1,137 @@
+"""Labels on lanes: the header that says what sets a domain apart, and the names inside the marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from vfiolab.draw.iovamap.facts import SpaceFacts
+from vfiolab.draw.iovamap.words import count, differing, groups_word, traits
+from vfiolab.draw.stage.measure import shorten, text_width
+from vfiolab.draw.stage.shapes import Box, Run, Shape, Text
+from vfiolab.model.address import hexa, human_size
+
+if TYPE_CHECKING:
+    from vfiolab.draw.iovamap.layout import Lane, Mark
+
+SIZE = 11.0
+MOST_NAMES = 12  # letters for mappings; the others are left for what is rarer
+SHORT = {
+    "msi": ("MSI window", "MSI"),
+    "sw-msi": ("software MSI window", "software MSI", "sw MSI"),
+    "doorbell": ("doorbell", "bell"),
+    "direct": ("direct 1:1", "direct"),
+    "direct-relaxable": ("direct-relaxable", "relaxable"),
+    "reserved": ("reserved",),
+    "outside": ("outside the aperture", "outside"),
+    "hole": ("not valid",),
+    "gone": ("gone",),
+}
+
+
+@dataclass
+class Keys:
+    """Letters for labels that found no room in their mark; the legend spells them out. `dropped` names got no letter any more."""
+
+    entries: list[str] = field(default_factory=list)
+    dropped: int = 0
+
+    def take(self, words: str, *, most: int = len(ascii_lowercase)) -> str:
+        """Return the letter for these words, or nothing if `most` letters are used up."""
+        if words in self.entries:
+            return ascii_lowercase[self.entries.index(words)]
+        if len(self.entries) >= most:
+            self.dropped += 1
+            return ""
+        self.entries.append(words)
+        return ascii_lowercase[len(self.entries) - 1]
+
+    def lettered(self) -> list[tuple[str, str]]:
+        """Return letters and words in order."""
+        return list(zip(ascii_lowercase, self.entries, strict=False))
+
+
+def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float) -> list[Shape]:
+    """Return the line above a lane: in bold what not all domains share."""
+    if lane.domain is None:
+        runs = [Run("the user's mappings" if facts.backend != "none" else "no backend: nothing can be mapped", bold=True)]
+        if facts.backend != "none":
+            sized = f", {human_size(facts.mapped_bytes)}" if facts.starts else ""
+            words = f"  {count(len(facts.starts), 'mapping')}{sized}, {facts.backend}"
+            runs.append(Run(shorten(words, right - x - text_width(runs[0].text, 12, bold=True), 12), "muted"))
+        return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
+    domain = lane.domain
+    loud = set(differing(facts.lane_domains)) if len(facts.lane_domains) > 1 else set()
+    fresh = domain.number in facts.new_domains
+    gone = f"  refused: {domain.refused}" if domain.refused else "  gone" if domain.number in facts.gone_domains else ""
+    news = "  new" if fresh else gone
+    runs = [Run(domain.name, bold=True), Run(news, "green" if fresh else "vermilion-text", bold=True)]
+    room = right - x - sum(text_width(r.text, 12, bold=True) for r in runs)
+    served = shorten("  " + groups_word(domain.groups), room, 12, bold=True)
+    runs.append(Run(served, bold=bool(domain.groups)))
+    room -= text_width(served, 12, bold=True)
+    ordered = sorted(traits(domain).items(), key=lambda p: p[0] not in loud)
+    for name, words in ordered:
+        need = text_width(f" · {words}", 12, bold=name in loud)
+        if need <= room:
+            runs += [Run(" · ", "muted"), Run(words, "ink" if name in loud else "muted", bold=name in loud)]
+            room -= need
+        elif name == "unit":
+            short = shorten(words, room - 14, 12, bold=name in loud)
+            runs += [Run(" · ", "muted"), Run(short, "ink" if name in loud else "muted", bold=name in loud)] if short else []
+            room -= text_width(short, 12, bold=True) + 14
+    return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
+
+
+def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> list[Shape]:
+    """Return a mark's own words, as long as they fit; else a letter for the legend; else nothing (the table has it)."""
+    centre, middle = round(m.x + m.width / 2, 1), top + height / 2
+    room = m.width - 6
+    if m.kind == "mapping":
+        if m.count > 1:
+            return []
+        if lane.domain is not None:
+            words = shorten(f"= {m.label}", room - 6, SIZE, least=7) if m.label else ""
+            return [Text.plain(centre, middle + 3.5, words, "muted", size=SIZE, anchor="middle")] if words else []
+        return _mapping_label(m, centre, middle, room, keys)
+    words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
+    if not words:
+        letter = (
+            keys.take(f"{SHORT[m.kind][0]} at {hexa(m.start)}, {human_size(m.end - m.start)}")
+            if m.width >= 10 and m.kind not in {"hole", "outside", "gone"}
+            else ""
+        )
+        return _on_paper(centre, middle, [(letter, SIZE)], "ink") if letter else []
+    role = "muted" if m.kind in {"hole", "outside", "gone"} else "ink"
+    second = f"→ {m.label}" if m.kind == "doorbell" else human_size(m.end - m.start) if m.kind not in {"hole", "outside", "gone"} else ""
+    if second and text_width(second, SIZE) <= room and text_width(words, SIZE) <= 0.72 * m.width:
+        return _on_paper(centre, middle, [(words, SIZE), (second, SIZE)], role)
+    return _on_paper(centre, middle, [(words, SIZE)], role)
+
+
+def _on_paper(centre: float, middle: float, lines: list[tuple[str, float]], role: str) -> list[Shape]:
+    """Put one or two lines on a piece of paper, so that a pattern behind them does not touch the letters."""
+    width, height = max(text_width(words, size) for words, size in lines) + 5, 13 * len(lines) + 1
+    y = middle - height / 2
+    out: list[Shape] = [Box(round(centre - width / 2, 1), round(y, 1), round(width, 1), height, "paper", round=2)]
+    out += [
+        Text.plain(centre, round(y + 10.5 + 12.5 * n, 1), words, role, size=size, anchor="middle") for n, (words, size) in enumerate(lines)
+    ]
+    return out
+
+
+def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Keys) -> list[Shape]:
+    size = human_size(m.end - m.start)
+    fits = text_width(size, SIZE) <= room
+    name = shorten(m.label, room, SIZE) if m.label else ""
+    if m.label and not name:
+        letter = keys.take(f"{m.label} at {hexa(m.start)}, {size}", most=MOST_NAMES) if m.width >= 9 else ""
+        return [Text.plain(centre, middle + 4, letter, size=SIZE, anchor="middle", bold=True)] if letter else []
+    if name and fits:
+        return [
+            Text.plain(centre, middle - 2, name, size=SIZE, anchor="middle"),
+            Text.plain(centre, middle + 12, size, size=SIZE, anchor="middle"),
+        ]
+    words = name or (size if fits else "")
+    return [Text.plain(centre, middle + 4, words, size=SIZE, anchor="middle")] if words else []

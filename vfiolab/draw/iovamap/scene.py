@@ -1,0 +1,171 @@
+"""The iova map: one ruler, the user's lane, one lane for each domain, and every mark on them.
+
+`observe` looks at the live container, `lay_out` decides where everything stands, `compose` turns that into shapes.
+All of it is pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from dataclasses import replace
+
+from vfiolab.draw.iovamap.blocks import Piece, Wanted, plan
+from vfiolab.draw.iovamap.compose import compose
+from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, observe
+from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Scene
+from vfiolab.draw.iovamap.refusals import Attempt
+from vfiolab.draw.iovamap.ruler import Ruler
+from vfiolab.draw.iovamap.words import groups_word
+from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN
+from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
+from vfiolab.model.events import EventLog
+
+
+def iova_map(
+    container: Viewed,
+    *,
+    log: EventLog | None = None,
+    window: tuple[int | str, int | str] | None = None,
+    width: int = 900,
+    faults: Iterable[int] = (),
+) -> Scene:
+    """Draw a container's iova map as it is now.
+
+    `log` adds refused maps and faults. `window` is (start, end) in bytes or in words such as ("4G", "6G"), end exclusive; what it cuts is
+    drawn torn. `width` is in pixels, at least 320. ValueError if the window is none.
+    """
+    return lay_out(observe(container, log, faults), window=window, width=width)
+
+
+def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = None, width: int = 900) -> Scene:
+    """Lay out a container that was looked at before."""
+    low, high = window_of(facts, window)
+    width = max(width, LEAST_WIDTH)
+    lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.lane_domains, 1)))
+    first, last = bisect_right(facts.ends, low), bisect_left(facts.starts, high)
+    starts, ends = list(facts.starts[first:last]), list(facts.ends[first:last])
+    if starts:
+        starts[0], ends[-1] = max(starts[0], low), min(ends[-1], high)
+    fixed = _fixed_marks(facts, low, high)
+    solid = [(m.start, m.end) for m in fixed if m.kind not in {"outside", "hole"}]
+    solid += [(max(a, low), min(b, high)) for a, b in _other_spans(facts) if a < high and b > low]
+    ground = [(m.start, m.end) for m in fixed if m.kind in {"outside", "hole"}]
+    ruler, pieces = plan(starts, ends, Wanted(solid, ground, low, high), MARGIN, width - 2 * MARGIN)
+    marks = _mapping_marks(facts, lanes, pieces, first) + fixed
+    placed = tuple(_place(m, ruler) for m in marks)
+    torn = (low > 0, high < facts.top)
+    return compose(Layout(facts, ruler, lanes, placed, (low, high), torn), width)
+
+
+def _other_spans(facts: SpaceFacts) -> list[tuple[int, int]]:
+    """Return what some lane holds beside the user's present mappings."""
+    own = [(s.start, s.end) for d in facts.domains if d.mapped is not None for s in d.mapped]
+    return own + [(start, end) for start, end, _ in facts.gone]
+
+
+def window_of(facts: SpaceFacts, window: tuple[int | str, int | str] | None) -> tuple[int, int]:
+    """Return the bounds to draw; ValueError says what a window must be."""
+    if window is None:
+        return 0, facts.top
+    low, high = parse_size(window[0]), parse_size(window[1])
+    if not 0 <= low < high <= U64:
+        raise ValueError(f"a window runs from a start to a larger end within 0..2^64, not {window!r}")
+    return low, high
+
+
+def _place(mark: Mark, ruler: Ruler) -> Mark:
+    x = ruler.x(mark.start)
+    return replace(mark, x=x, width=round(ruler.x(mark.end) - x, 2))
+
+
+def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piece], first: int) -> list[Mark]:
+    marks = []
+    news_of = {lane.index: _news(facts, lane) for lane in lanes}
+    mirrors = [lane.index for lane in lanes[1:] if lane.domain is not None and lane.domain.mapped is None and not lane.domain.refused]
+    for p in pieces:
+        index = first + p.first
+        name = facts.names[index] if p.count == 1 else ""
+        letters = {1: "R", 2: "W"}.get(facts.prots[index], "") if p.count == 1 else ""
+        label = f"{name} {letters}".strip() if letters else name
+        news = "appeared" if (facts.starts[index], facts.ends[index]) in facts.appeared and p.count == 1 else ""
+        user = Mark("mapping", p.start, p.end, 0, 0, 0, label, name or "user", p.count, p.covered, p.level, news=news)
+        marks.append(user)
+        marks += [replace(user, lane=i, label=name, news=news or news_of[i]) for i in mirrors]
+    for lane in lanes[1:]:
+        if lane.domain is not None and lane.domain.mapped is not None:
+            marks += [Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size) for s in lane.domain.mapped]
+    for start, end, name in facts.gone:
+        marks += [
+            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone")
+            for lane in lanes
+            if lane.domain is None or not lane.domain.refused
+        ]
+    return marks
+
+
+def _news(facts: SpaceFacts, lane: Lane) -> str:
+    number = lane.domain.number if lane.domain is not None else 0
+    return "appeared" if number in facts.new_domains else "gone" if number in facts.gone_domains else ""
+
+
+def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
+    """Everything but the mappings, clipped to the window, bottom layer first."""
+    marks = [Mark("hole", s, e, 0, 0, 0, owner="valid-iova list") for s, e in holes(facts.valid, low, high)]
+    for lane, domain in enumerate(facts.lane_domains, 1):
+        if domain.aperture is not None:
+            sides = ((low, domain.aperture.start), (domain.aperture.end, high))
+            marks += [Mark("outside", s, e, lane, 0, 0, owner=domain.unit) for s, e in sides if s < e]
+        for region in domain.reserved:
+            owner = (
+                "group " + ", ".join(map(str, region.groups)) if len(region.groups) == 1 else "groups " + ", ".join(map(str, region.groups))
+            )
+            marks.append(Mark(region.kind, region.span.start, region.span.end, lane, 0, 0, owner=owner))
+        marks += [
+            Mark("doorbell", d.span.start, d.span.end, lane, 0, 0, hexa(d.physical), f"physical {hexa(d.physical)}")
+            for d in domain.doorbells
+        ]
+    marks += [_attempt_mark(i, a, facts.domains) for i, a in enumerate(facts.attempts)]
+    if facts.newcomer is not None:
+        lane, met = len(facts.lane_domains), facts.newcomer
+        owner = f"mapped, in the way of {groups_word(met.domain.groups)}"
+        marks += [Mark("conflict", s.start, s.end, lane, 0, 0, met.errno, owner, blockers=(0, lane)) for s in met.conflicts]
+    for fault in facts.faults:
+        page = fault & -PAGE_SIZE
+        marks.append(Mark("fault", page, page + PAGE_SIZE, 0, 0, 0, hexa(fault), "device"))
+    clipped = [replace(m, start=max(m.start, low), end=min(m.end, high)) for m in marks]
+    return [m for m in clipped if m.start < m.end]
+
+
+def _attempt_mark(index: int, attempt: Attempt, domains: tuple[DomainFacts, ...]) -> Mark:
+    lanes = tuple(i for i, d in enumerate(domains, 1) if d.number in attempt.blockers)
+    return Mark(
+        "refused",
+        attempt.start,
+        attempt.end,
+        0,
+        0,
+        0,
+        attempt.errno,
+        f"{attempt.errno}: {attempt.why}",
+        blockers=lanes,
+        attempt=index,
+    )
+
+
+def holes(valid: tuple[Span, ...], low: int, high: int) -> list[tuple[int, int]]:
+    """Return what the valid-iova list leaves out of [low, high); an empty list restricts nothing.
+
+    >>> holes((Span(0, 0x1000), Span(0x3000, 0x8000)), 0, 0x9000)
+    [(4096, 12288), (32768, 36864)]
+    """
+    if not valid:
+        return []
+    out, at = [], low
+    for span in valid:
+        if span.start > at:
+            out.append((at, min(span.start, high)))
+        at = max(at, span.end)
+    if at < high:
+        out.append((at, high))
+    return [(a, b) for a, b in out if a < b]

@@ -1,0 +1,202 @@
+"""A picture as SVG text: the same bytes every time, no script, legible light, dark, in high contrast and printed in black and white.
+
+Three forms. `to_svg` is a file. `figure_html` is for stored outputs: JupyterLab strips an inline `<svg>` from an
+untrusted notebook but keeps an `<img>` with its alternative text and a `<details><table>`. `inline_svg` is for
+`widgets.HTML`: it follows JupyterLab's theme.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable
+
+from vfiolab._text import drawn_text, markup, page_text
+from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES, TEXT_ROLES
+from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Shape, Text
+
+SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
+MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
+_SCROLLED = "width:0;min-width:100%;overflow-x:auto"  # as wide as the page lets it be, whatever the picture needs
+_PATTERNS = {
+    "hatch": ("7", '<path d="M-1 1l2-2M0 7l7-7M6 8l2-2" stroke="var(--{c})" stroke-width="1.8"/>'),
+    "dots": (
+        "7",
+        '<circle cx="2" cy="2" r="1.5" fill="var(--{c})"/><circle cx="5.5" cy="5.5" r="1.5" fill="var(--{c})"/>',
+    ),
+    "cross": ("8", '<path d="M0 0l8 8M8 0l-8 8" stroke="var(--{c})" stroke-width="1.3"/>'),
+    "bars": ("6", '<path d="M0 3h6" stroke="var(--{c})" stroke-width="1.6"/>'),
+    "slants": ("9", '<path d="M-1 8l2 2M0 0l9 9M8-1l2 2" stroke="var(--{c})" stroke-width=".8"/>'),
+}
+
+
+def to_svg(picture: Picture, *, tips: bool = True) -> str:
+    """Return the picture as a standalone SVG document; it follows the reader's light, dark and contrast settings.
+
+    Without `tips` it has no tooltips: an image inside a page never shows them.
+    """
+    return _document(picture, inline=False, tips=tips)
+
+
+def inline_svg(picture: Picture) -> str:
+    """Return the picture for `widgets.HTML` in JupyterLab, with tooltips; it follows the theme of the page."""
+    return f'<div tabindex="0" style="{_SCROLLED}">{_document(picture, inline=True, tips=True)}</div>'
+
+
+def figure_html(picture: Picture, caption: str = "") -> str:
+    """Return the form for stored outputs: `<figure>` with an image, its alternative text, a caption and the table twin."""
+    data = base64.b64encode(to_svg(picture, tips=False).encode()).decode()
+    parts = [
+        f'<figure style="margin:0"><div tabindex="0" style="{_SCROLLED}">',
+        (
+            f'<img alt="{markup(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
+            f'style="{_size(picture)}" src="data:image/svg+xml;base64,{data}"></div>'
+        ),
+    ]
+    if caption:
+        parts.append(f"<figcaption>{page_text(caption)}</figcaption>")
+    if picture.table:
+        rows = f"{len(picture.table)} row{'s' * (len(picture.table) != 1)}"
+        parts.append(f"<details><summary>The same as a table ({rows})</summary>{table_html(picture)}</details>")
+    parts.append("</figure>")
+    return "".join(parts)
+
+
+def table_html(picture: Picture) -> str:
+    """Return the table twin as an HTML table."""
+    head = "".join(f'<th scope="col">{page_text(c)}</th>' for c in picture.columns)
+    body = "".join("<tr>" + "".join(f"<td>{page_text(c)}</td>" for c in row) + "</tr>" for row in picture.table)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
+    body = "\n".join(_shape(shape, tips=tips) for shape in picture.shapes)
+    mark = f"v{zlib.crc32(f'{picture.title}{picture.width}{body}'.encode()):08x}"
+    used = sorted({LOOKS[r].pattern for r in _roles(picture.shapes) if LOOKS[r].pattern})
+    size = f'width="{_n(picture.width)}" height="{_n(picture.height)}" viewBox="0 0 {_n(picture.width)} {_n(picture.height)}"'
+    style = f' style="{_size(picture)}"' if inline else ""
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" role="img" aria-label="{markup(picture.alt)}" {size}{style}>',
+            f"<title>{markup(picture.title)}</title>",
+            f"<desc>{markup(picture.description)}</desc>",
+            f"<style>{_style(mark, _roles(picture.shapes), inline=inline)}</style>",
+            f"<defs>{_patterns(mark, used)}</defs>",
+            f'<rect class="page" width="{_n(picture.width)}" height="{_n(picture.height)}"/>',
+            body,
+            "</svg>",
+        ]
+    )
+
+
+def _size(picture: Picture) -> str:
+    """Return the style that keeps a picture's size: a page may not shrink it, or its letters would be too small to read."""
+    return f"min-width:{_n(picture.width)}px;max-width:none;height:{_n(picture.height)}px"
+
+
+def _roles(shapes: Iterable[Shape]) -> list[str]:
+    return sorted({s.role for s in shapes if not isinstance(s, Text)})
+
+
+def _patterns(mark: str, used: Iterable[str]) -> str:
+    owners: dict[str, list[str]] = {}
+    for look in LOOKS.values():
+        if look.pattern and look.edge not in owners.setdefault(look.pattern, []):
+            owners[look.pattern].append(look.edge)
+    out = []
+    for name in used:
+        side, drawing = _PATTERNS[name]
+        for colour in owners[name]:
+            ground = "lane" if name == "slants" else "paper"
+            out.append(
+                f'<pattern id="{mark}{name}-{colour}" width="{side}" height="{side}" patternUnits="userSpaceOnUse">'
+                f'<path d="M0 0h{side}v{side}H0z" fill="var(--{ground})"/>{drawing.format(c=colour)}</pattern>'
+            )
+    return "".join(out)
+
+
+def _style(mark: str, roles: Iterable[str], *, inline: bool) -> str:
+    me = f".{mark}"
+    light, dark, strong = (_variables(theme) for theme in (LIGHT, DARK, CONTRAST))
+    rules = [f"{me}{{{light};background:var(--paper)}}"]
+    if inline:
+        lab = "[data-jp-theme-light="
+        rules.append(f'{lab}"false"] {me}{{{dark}}}')
+        rules.append(f"@media screen and (prefers-color-scheme:dark){{:root:not(:has({lab}])) {me}{{{dark}}}}}")
+    else:
+        rules.append(f"@media screen and (prefers-color-scheme:dark){{{me}{{{dark}}}}}")
+    rules.append(f"@media (prefers-contrast:more){{{me}{{{strong}}}}}")
+    rules.append(
+        f"@media (forced-colors:active){{{me}{{forced-color-adjust:none;{_variables(dict.fromkeys(LIGHT, 'CanvasText'))};"
+        "--paper:Canvas;--lane:Canvas;--pale-blue:Canvas;--pale-green:Canvas;--pale-purple:Canvas;--pale-vermilion:Canvas;"
+        "--quiet:Canvas;--outside:Canvas}}"
+    )
+    rules.append(f"{me} text{{font:11px {SANS};fill:var(--ink);text-rendering:geometricPrecision}}")  # spaced as measured
+    rules.append(f"{me} .m{{font-family:{MONO}}}{me} .b{{font-weight:700}}")
+    rules.append(f"{me} .h{{stroke:var(--paper);stroke-width:4px;stroke-linejoin:round;paint-order:stroke}}{me} .page{{fill:var(--paper)}}")
+    rules += [f"{me} .t-{r}{{fill:var(--{r})}}" for r in TEXT_ROLES]
+    rules += [f"{me} .s{n}{{fill:var(--blue);fill-opacity:{opacity}}}" for n, opacity in SHADES.items()]
+    rules += [f"{me} .q{n}{{fill:var(--quiet-edge);fill-opacity:{round(opacity * 0.6, 3)}}}" for n, opacity in SHADES.items()]
+    rules += [_rule(me, role) for role in roles]
+    return "".join(rules)
+
+
+def _variables(theme: dict[str, str]) -> str:
+    return ";".join(f"--{name}:{value}" for name, value in theme.items())
+
+
+def _rule(me: str, role: str) -> str:
+    look = LOOKS[role]
+    fill = f"url(#{me[1:]}{look.pattern}-{look.edge})" if look.pattern else _paint(look.fill)
+    dash = f";stroke-dasharray:{look.dash}" if look.dash else ""
+    return f"{me} .{role}{{fill:{fill};stroke:{_paint(look.edge)};stroke-width:{look.width}{dash}}}"
+
+
+def _paint(name: str) -> str:
+    return "none" if name == "none" else f"var(--{name})"
+
+
+def _n(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+def _shape(shape: Shape, *, tips: bool) -> str:
+    if isinstance(shape, Text):
+        return _text(shape)
+    if isinstance(shape, Line):
+        return f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"/>'
+    tip = f"<title>{markup(shape.tip)}</title>" if tips and shape.tip else ""
+    if isinstance(shape, Box):
+        name = (f"q{shape.level}" if shape.role == "mirror" else f"s{shape.level}") if shape.level else shape.role
+        corner = f' rx="{_n(shape.round)}"' if shape.round else ""
+        where = f'x="{_n(shape.x)}" y="{_n(shape.y)}" width="{_n(shape.width)}" height="{_n(shape.height)}"'
+        return f'<rect class="{name}" {where}{corner}' + (f">{tip}</rect>" if tip else "/>")
+    if isinstance(shape, Curve):
+        c = _n((shape.x + shape.x2) / 2)
+        d = f"M{_n(shape.x)} {_n(shape.y)}C{c} {_n(shape.y)} {c} {_n(shape.y2)} {_n(shape.x2)} {_n(shape.y2)}"
+        return f'<path class="{shape.role}" d="{d}"' + (f">{tip}</path>" if tip else "/>")
+    d = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in shape.points) + ("z" if shape.closed else "")
+    filled = "" if shape.closed else ' style="fill:none"'
+    return f'<path class="{shape.role}" d="{d}"{filled}' + (f">{tip}</path>" if tip else "/>")
+
+
+def _text(text: Text) -> str:
+    anchor = f' text-anchor="{text.anchor}"' if text.anchor != "start" else ""
+    size = f' style="font-size:{_n(text.size)}px"' if text.size != 11 else ""
+    base = [c for c, wanted in (("m", text.mono), ("h", text.halo)) if wanted]
+    if len(text.runs) == 1:
+        run = text.runs[0]
+        names = [*base, *_classes(run.role, bold=run.bold)]
+        name = f' class="{" ".join(names)}"' if names else ""
+        return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size}>{drawn_text(run.text)}</text>'
+    name = f' class="{" ".join(base)}"' if base else ""
+    spans = []
+    for run in text.runs:
+        names = _classes(run.role, bold=run.bold)
+        look = f' class="{" ".join(names)}"' if names else ""
+        spans.append(f"<tspan{look}>{drawn_text(run.text)}</tspan>")
+    return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size} xml:space="preserve">{"".join(spans)}</text>'
+
+
+def _classes(role: str, *, bold: bool) -> list[str]:
+    return ([f"t-{role}"] if role != "ink" else []) + (["b"] if bold else [])

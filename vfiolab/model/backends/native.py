@@ -1,0 +1,198 @@
+"""The native VFIO container behind a descriptor: groups, and the type1 or no-IOMMU backend they share (drivers/vfio/container.c)."""
+
+from __future__ import annotations
+
+from vfiolab.model.backends.noiommu import NOIOMMU, NoIommu
+from vfiolab.model.backends.protocol import System
+from vfiolab.model.backends.type1 import NESTING, TYPE1, Type1, TYPE1v2
+from vfiolab.model.errors import Check, VfioError, for_kernel, run_checks
+from vfiolab.model.uapi.info import Info
+from vfiolab.model.user.drivers import VfioGroup
+from vfiolab.model.user.process import Process
+
+CORE = "drivers/vfio/vfio.c, later container.c and group.c"
+SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"
+DMA_CC, UNMAP_ALL_EXT, UPDATE_VADDR = 4, 9, 10
+
+
+class Native:
+    """The VFIO container: groups, then (after SET_IOMMU) one backend until the last group leaves."""
+
+    attaches_at_open = False
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.kernel = system.kernel
+        self.pins_group = system.kernel.has("dma_ownership")
+        self.groups: list[VfioGroup] = []
+        self.backend: Type1 | NoIommu | None = None
+        self._checks = for_kernel(ENTER_CHECKS, system.kernel)
+
+    def check_enter(self, group: VfioGroup) -> None:
+        """Refuse to mix no-IOMMU groups with others (EPERM, 4.5 and later)."""
+        run_checks(self._checks, (self, group))
+
+    def enter(self, group: VfioGroup) -> None:
+        """Claim the group (5.19+) and attach it if there is a backend; a refusal undoes the claim."""
+        core = self.system.core
+        claim = self.kernel.has("dma_ownership") and not group.noiommu and not group.group.emulated
+        if claim:
+            core.claim(group.group, self)
+        if isinstance(self.backend, Type1):
+            try:
+                self.backend.attach(group.group)
+            except BaseException:
+                if claim:
+                    core.release(group.group)
+                raise
+        self.groups.append(group)
+        group.container = self
+
+    def leave(self, group: VfioGroup) -> None:
+        """Detach, release, and end the backend with the last group."""
+        self.groups.remove(group)
+        group.container = None
+        if isinstance(self.backend, Type1):
+            self.backend.detach(group.group)
+        if group.group.owner is self:
+            self.system.core.release(group.group)
+        if not self.groups:
+            self.backend = None
+
+    def drop(self, group: VfioGroup) -> None:
+        """Let a group go at once: its last device is gone."""
+        self.leave(group)
+
+    @property
+    def _noiommu_offered(self) -> bool:
+        return self.kernel.has("noiommu") and self.system.drivers.noiommu_mode and all(group.noiommu for group in self.groups)
+
+    @property
+    def _type1_offered(self) -> bool:
+        return not any(group.noiommu for group in self.groups)
+
+    def _type1_extension(self, number: int) -> int:
+        kernel, backend = self.kernel, self.backend
+        if number in (TYPE1, TYPE1v2):
+            return 1
+        if number == DMA_CC:
+            return backend.dma_cc() if isinstance(backend, Type1) else 0
+        if number == NESTING:
+            return int(not kernel.has("no_nesting"))
+        if number == UNMAP_ALL_EXT:
+            return int(kernel.has("unmap_all"))
+        if number == UPDATE_VADDR and kernel.has("vaddr_update"):
+            return int(not kernel.has("update_vaddr_needs_backend") or (isinstance(backend, Type1) and not backend.emulated))
+        return 0
+
+    def check_extension(self, number: int) -> int:
+        """Ask the backend, or before SET_IOMMU every backend that may serve the container's groups. Unknown numbers are 0."""
+        if isinstance(self.backend, NoIommu):
+            return int(number == NOIOMMU and self.system.drivers.noiommu_mode)
+        answer = self._type1_extension(number) if self._type1_offered else 0
+        if self.backend is None and not answer and self._noiommu_offered:
+            answer = int(number == NOIOMMU)
+        return answer
+
+    def set_iommu(self, kind: int) -> None:
+        """Open a backend and attach all groups, newest first. EINVAL (no group, or a backend already), ENODEV (no such type), the attach's errno."""
+        source = f"vfio_ioctl_set_iommu, {CORE}"
+        if not self.groups:
+            raise VfioError("EINVAL", "the container holds no group yet", source, "GROUP_SET_CONTAINER first")
+        if self.backend is not None:
+            raise VfioError(
+                "EINVAL",
+                f"the container has its backend already ({self.backend!r})",
+                source,
+                "SET_IOMMU is done once; it ends with the last group",
+            )
+        if not self._offers(kind):
+            raise VfioError("ENODEV", f"no backend offers type {kind} on kernel {self.kernel}", source, "type 3 is type1 v2, 1 is type1")
+        if kind == NOIOMMU:
+            self.backend = NoIommu()
+            return
+        if kind not in (TYPE1, TYPE1v2, NESTING):
+            why = f"{kind} is an extension that type1 answers, but no type of a container"
+            raise VfioError("EINVAL", why, "vfio_iommu_type1_open, drivers/vfio/vfio_iommu_type1.c", "type 3 is type1 v2, 1 is type1")
+        backend = Type1(self.system.core, self.system.params, kind)
+        try:
+            for group in reversed(self.groups):
+                backend.attach(group.group)
+        except BaseException:
+            backend.close()
+            raise
+        self.backend = backend
+
+    def _offers(self, kind: int) -> bool:
+        if kind == NOIOMMU:
+            return self._noiommu_offered
+        return self.check_extension(kind) > 0
+
+    def _type1(self, call: str) -> Type1:
+        if self.backend is None:
+            raise VfioError(
+                "EINVAL",
+                f"{call} before SET_IOMMU: the container has no backend",
+                f"vfio_fops_unl_ioctl, {CORE}",
+                "attach a group and SET_IOMMU first; the last group's leaving ends it",
+            )
+        if isinstance(self.backend, NoIommu):
+            raise self.backend.refuse(call)
+        return self.backend
+
+    def info(self, argsz: int, ptr: str) -> Info:
+        """GET_INFO; EINVAL without a backend."""
+        return self._type1("GET_INFO").info(argsz, ptr)
+
+    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+        """MAP_DMA; EINVAL without a backend."""
+        self._type1("MAP_DMA").map(caller, iova, size, vaddr, flags, argsz, ptr, name)
+
+    def unmap(
+        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
+    ) -> tuple[int, int | None]:
+        """UNMAP_DMA; EINVAL without a backend."""
+        return self._type1("UNMAP_DMA").unmap(caller, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
+
+    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
+        """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
+        backend = self._type1("DIRTY_PAGES")
+        if not self.kernel.has("dirty_tracking"):
+            raise self.unknown()
+        return backend.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
+
+    def unknown(self, _: int = 0) -> VfioError:
+        """EINVAL before SET_IOMMU, ENOTTY after."""
+        if self.backend is None:
+            return VfioError("EINVAL", "an ioctl that needs a backend, before SET_IOMMU", f"vfio_fops_unl_ioctl, {CORE}", "SET_IOMMU first")
+        return VfioError(
+            "ENOTTY",
+            f"kernel {self.kernel} does not know this ioctl on a container",
+            f"vfio_iommu_type1_ioctl, {CORE}",
+            "see the container's ioctls",
+        )
+
+    def open_device(self, group: VfioGroup, name: str) -> None:
+        """Nothing more to do: the group is attached already."""
+
+    def close_device(self, group: VfioGroup, name: str) -> None:
+        """Nothing to do: the group stays attached."""
+
+    def __repr__(self) -> str:
+        return f"Native(groups {[group.id for group in self.groups]}, {self.backend!r})"
+
+    def _check(self) -> None:
+        assert all(group.container is self for group in self.groups)
+        assert self.backend is None or self.groups, "a backend without groups"
+        if isinstance(self.backend, Type1):
+            attached = self.backend.groups
+            assert {group.group for group in self.groups} == set(attached), f"{self.groups} in the container, {attached} in the backend"
+            assert len(attached) == len(set(attached)), "a group is in two domains"
+            self.backend._check()
+
+
+ENTER_CHECKS = (
+    Check("no-IOMMU groups and others are not mixed", "EPERM", SET_CONTAINER,
+          lambda r: "the container holds groups of the other kind (with and without an IOMMU)" if any(g.noiommu != r[1].noiommu for g in r[0].groups[:1]) else None,
+          "use a second container", lambda k: k.has("noiommu")),
+)  # fmt: skip

@@ -1,0 +1,372 @@
+"""One request of a device travels: over the bus, through its IOMMU or past it, to memory, a doorbell or nowhere.
+
+Each journey is a list of events, one a step, each with its reason. A step that no recording shows says what it rests on: `reading` of
+the kernel's source or documentation, or `inference` about hardware that no kernel rule decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from textwrap import fill
+from typing import Protocol
+
+from vfiolab.model.address import U64, Span, hexa
+from vfiolab.model.errors import NotModelledError
+from vfiolab.model.events import PROT_READ, PROT_WRITE, Event, EventLog
+from vfiolab.model.iommu.core import IommuCore, IommuGroup
+from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.unit import X86_MSI, IommuUnit
+from vfiolab.model.irq.faultlog import blocked_reason, interrupt_fault
+from vfiolab.model.irq.msi import ALL_ONES, FIRST_ARM_RECORDING, InterruptController, IrqState, Message
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.peers import turn
+from vfiolab.model.user.drivers import Drivers
+from vfiolab.model.user.vfio_pci import bar_at
+
+__all__ = ["OUTCOMES", "PLACES", "Journey", "raise_msi", "read", "write"]
+
+#: What can become of a request.
+OUTCOMES = {
+    "delivered": "an interrupt is raised",
+    "memory": "the memory that the user mapped there is reached",
+    "lost": "it arrives nowhere",
+    "fault": "the IOMMU refuses to translate it",
+    "corrupts": "an interrupt's message is written into the user's memory",
+    "refused": "the interrupt hardware refuses it",
+    "p2p": "a peer device is reached, past the IOMMU",
+}
+#: The stations of a journey, in order.
+PLACES = ("device", "bus", "IOMMU", "target", "outcome")
+SPI = range(32, 1020)
+
+
+class Fabric(Protocol):
+    """What a delivery needs of a host."""
+
+    kernel: Kernel
+    core: IommuCore
+    drivers: Drivers
+    interrupts: InterruptController | None
+    log: EventLog
+
+    @property
+    def bars(self) -> Mapping[str, tuple[Span, ...]]:
+        """The bus addresses that devices answer at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """What became of one request: the steps in order (events with `place`, `why` and `rests`), and the outcome, one of `OUTCOMES`.
+
+    what: "write", "read" or "message". `address` is what the device put on the bus, `physical` where it ended up, None if nowhere.
+    `logged`: what the host's kernel logs of it, "" for nothing, or where that was not read.
+    """
+
+    device: str
+    what: str
+    address: int
+    size: int
+    data: int
+    vector: int | None
+    outcome: str
+    steps: tuple[Event, ...]
+    physical: int | None
+    kernel: str
+    logged: str = ""
+
+    @property
+    def why(self) -> str:
+        """The reason of the last step."""
+        return self.steps[-1].why
+
+    @property
+    def inference(self) -> bool:
+        """Whether a step rests on reading or inference, so that no recording shows it."""
+        return any(step.inference for step in self.steps)
+
+    @property
+    def act(self) -> str:
+        """What the device did, in words."""
+        if self.what == "message":
+            return f"{self.device} raises vector {self.vector}"
+        return f"{self.device} {self.what}s {self.size} bytes at {hexa(self.address)}"
+
+    def at(self, place: str) -> tuple[Event, ...]:
+        """Return the steps at one station of `PLACES`."""
+        return tuple(step for step in self.steps if step.place == place)
+
+    def __str__(self) -> str:
+        lines = [f"{self.act}, {Kernel(self.kernel).title}: {self.outcome} ({OUTCOMES[self.outcome]})"]
+        lines += [fill(f"  {step.place:<7} {step.kind:<10} {step.why}{mark(step)}", 100, subsequent_indent=" " * 21) for step in self.steps]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"Journey({self.act}: {self.outcome}, {len(self.steps)} steps)"
+
+
+def mark(step: Event) -> str:
+    """Return the words that mark a step which no recording shows.
+
+    >>> mark(Event("window", rests="inference")), mark(Event("translate"))
+    (' [inference]', '')
+    """
+    return f" [{step.rests}]" if step.rests else ""
+
+
+Owner = Callable[[int], str]
+
+
+def write(
+    system: Fabric, device: str, address: int, data: int = 0, size: int = 4, *, irqs: IrqState | None = None, owner: Owner | None = None
+) -> Journey:
+    """Let a device write `size` bytes of `data` at a bus address.
+
+    `irqs` tells a message of the device's own from any other write; `owner` names the user's memory at an iova. ValueError for an address
+    or size that no request has.
+    """
+    own = next((m for m in (irqs.messages.values() if irqs else ()) if (m.address, m.data) == (address, data)), None)
+    trip = _Trip(system, device, "write", address, size, data, None, own, owner)
+    with system.log.call("dma_write", device, iova=address, size=size, data=data) as call:
+        journey = trip.run()
+        call.output = {"outcome": journey.outcome}
+        return journey
+
+
+def read(system: Fabric, device: str, address: int, size: int = 4, *, owner: Owner | None = None) -> Journey:
+    """Let a device read `size` bytes at a bus address; errors as `write`."""
+    trip = _Trip(system, device, "read", address, size, 0, None, None, owner)
+    with system.log.call("dma_read", device, iova=address, size=size) as call:
+        journey = trip.run()
+        call.output = {"outcome": journey.outcome}
+        return journey
+
+
+def raise_msi(system: Fabric, device: str, irqs: IrqState, vector: int = 0, *, owner: Owner | None = None) -> Journey:
+    """Let a device write the message of one of its vectors. ValueError if that vector is not enabled."""
+    if vector not in irqs.messages:
+        enabled = ", ".join(map(str, irqs.messages)) or "none"
+        raise ValueError(f"vector {vector} of {device} has no message; vectors enabled by SET_IRQS: {enabled}")
+    message = irqs.messages[vector]
+    trip = _Trip(system, device, "message", message.address, 4, message.data, vector, message, owner)
+    with system.log.call("raise_msi", device, vector=vector) as call:
+        journey = trip.run()
+        call.output = {"outcome": journey.outcome}
+        return journey
+
+
+class _Trip:
+    """One request under way: the steps so far."""
+
+    def __init__(
+        self,
+        system: Fabric,
+        device: str,
+        what: str,
+        address: int,
+        size: int,
+        data: int,
+        vector: int | None,
+        message: Message | None,
+        owner: Owner | None,
+    ) -> None:
+        if not 0 < size <= 4096:
+            raise ValueError(f"one request carries 1 to 4096 bytes, not {size!r}")
+        if not 0 <= address < U64:
+            raise ValueError(f"a bus address is 0 to 2^64 - 1, not {address!r}")
+        if address + size > U64 and (address, size) != (ALL_ONES, 4):  # the message of all ones goes to the last byte
+            raise ValueError(f"{size} bytes at {hexa(address)} run past the last bus address, 2^64 - 1")
+        group = system.core.group_of(device)
+        if device not in system.drivers.topology or (group is not None and group.emulated):
+            raise ValueError(f"{device} is no PCI function of this host that does DMA of its own")
+        self.system, self.device, self.what, self.address, self.size, self.data = system, device, what, address, size, data
+        self.vector, self.message, self.owner = vector, message, owner or (lambda _: "")
+        self.group: IommuGroup | None = group
+        self.steps: list[Event] = []
+        self.physical: int | None = None
+        self.logged = ""
+
+    def run(self) -> Journey:
+        """Carry the request as far as it gets."""
+        outcome = self._leave_device()
+        self.system.log.extend(self.steps)
+        fields = (self.device, self.what, self.address, self.size, self.data, self.vector)
+        return Journey(*fields, outcome, tuple(self.steps), self.physical, str(self.system.kernel), self.logged)
+
+    def _add(self, kind: str, place: str, why: str, rests: str = "", **numbers: int | None) -> None:
+        self.steps.append(Event(kind, why=why, place=place, rests=rests, **numbers))
+
+    def _leave_device(self) -> str:
+        if self.message is not None:
+            why = f"writes {hexa(self.data)} at {hexa(self.address)}: {self.message.why}"
+            self._add("write", "device", why, self.message.rests, iova=self.address, size=self.size)
+        else:
+            what = f"writes {hexa(self.data)}" if self.what == "write" else f"reads {self.size} bytes"
+            self._add(self.what, "device", f"{what} at {hexa(self.address)}", iova=self.address, size=self.size)
+        return self._on_the_bus()
+
+    def _on_the_bus(self) -> str:
+        topology = self.system.drivers.topology
+        met = turn(topology, self.system.kernel, self.system.bars, self.device, self.address)
+        unit = self.group.unit if self.group is not None else None
+        to = unit.name if unit is not None else "the host bridge; no IOMMU is in front of the device"
+        if met is None:
+            ports = ", ".join(function.bdf for function in topology.path(self.device))
+            self._add("route", "bus", f"goes upstream {f'through {ports} ' if ports else ''}to {to}")
+        elif met.redirected:
+            self._add("route", "bus", f"{met.why}: it goes upstream to {to}", "inference")
+        else:
+            self.physical = self.address
+            self._add("p2p", "bus", f"{met.why}; no IOMMU sees it", "inference", physical=self.address)
+            return "p2p"
+        return self._at_the_iommu(unit)
+
+    def _at_the_iommu(self, unit: IommuUnit | None) -> str:
+        x86 = unit is None or not unit.translates_msi
+        if x86 and X86_MSI.contains(self.address) and self._has_apic:
+            return self._x86_window(unit)
+        if unit is None:
+            why = "there is no IOMMU: the address is physical"
+            self._add("translate", "IOMMU", why, "inference", iova=self.address, physical=self.address)
+            return self._arrive(self.address)
+        if unit.hardware_msi is not None and unit.hardware_msi.contains(self.address):
+            why = f"{hexa(self.address)} lies in the range {unit.hardware_msi}, whose MSIs {unit.name} does not translate"
+            self._add("window", "IOMMU", why, "reading", iova=self.address)
+            outcome = self._arrive(self.address)
+            return self._lose_ram() if self.message is None and self._mapped_here() else outcome
+        assert self.group is not None
+        return self._no_domain(self.group) if self.group.domain is None else self._translate(self.group.domain)
+
+    @property
+    def _has_apic(self) -> bool:
+        return self.system.interrupts is None or self.system.interrupts.doorbell is None
+
+    def _mapped_here(self) -> bool:
+        domain = self.group.domain if self.group is not None else None
+        return domain is not None and domain.translate(self.address) is not None
+
+    def _x86_window(self, unit: IommuUnit | None) -> str:
+        why = f"{hexa(self.address)} lies in the MSI window {X86_MSI}, which is recognised before translation: no page table is looked at"
+        self._add("window", "IOMMU", why, "inference" if unit is None else "reading", iova=self.address)
+        remaps = unit is not None and unit.isolated_msi
+        if self.what == "read":
+            return self._lose("what a read of the window gives was not read, but it is not the memory mapped there", "inference")
+        if self.message is None and unit is not None and remaps:
+            self._block(unit)
+            return self._lose_ram() if self._mapped_here() else "refused"
+        if self.message is None:
+            what = f"taken as an interrupt, CPU vector {self.data & 0xFF:#x}: without interrupt remapping nobody checks who sent it"
+        elif remaps:
+            what = "the entry of the remapping table is valid for this sender"
+        else:
+            what = "the message itself names the CPU and its vector; nobody checks who sent it"
+        self._add("doorbell", "target", what, "reading" if self.message else "inference", iova=self.address)
+        if self.message is None and self._mapped_here():
+            return self._lose_ram()
+        self._add("interrupt", "outcome", self._interrupt_words(), "inference" if self.message is None else "")
+        return "delivered"
+
+    def _block(self, unit: IommuUnit) -> None:
+        """Refuse an interrupt request that no entry of the remapping table allows: the host logs it, the guest is told nothing."""
+        said, rests = "what the host logs of it was not read", "inference"
+        if unit.kind == "intel-vtd":
+            reason, entry = blocked_reason(self.address, self.data, self.system.core.interrupts_given)
+            self.logged = interrupt_fault(self.system.kernel, self.device, reason, entry)
+            said, rests = f"the host logs: {' '.join(self.logged.split())}", "reading"
+        self._add("refused", "target", f"interrupt remapping has no entry that lets this device send it; {said}", rests, iova=self.address)
+
+    def _interrupt_words(self) -> str:
+        if self.vector is not None:
+            return f"the host's interrupt for vector {self.vector} is raised"
+        return "an interrupt is raised" + ("" if self.message is not None else " that was never given to this device")
+
+    def _lose_ram(self) -> str:
+        name = self.owner(self.address)
+        what = f"the memory mapped there{f' ({name})' if name else ''}"
+        return self._lose(f"{what} is not written: it is unreachable for the device", "inference")
+
+    def _lose(self, why: str, rests: str = "") -> str:
+        self._add("lost", "outcome", why, rests, iova=self.address)
+        return "lost"
+
+    def _no_domain(self, group: IommuGroup) -> str:
+        if group.owner is not None:
+            why = f"group {group.id} is claimed for a user and attached to nothing yet: it sits in a blocking domain"
+            return self._fault(why, "reading")
+        return self._fault(f"group {group.id} is in its default domain, where nothing of the user is mapped", "inference")
+
+    def _fault(self, why: str, rests: str = "", domain: int | None = None) -> str:
+        self._add("fault", "IOMMU", why, rests, domain=domain, iova=self.address)
+        if self.message is None:
+            return "fault"
+        return self._lose("the message never reaches the doorbell: no interrupt is raised", rests)
+
+    def _recorded(self, domain: Domain) -> str:
+        """Return "reading" where no recording shows what this kernel maps: behind SMMUs before 5.10."""
+        return "reading" if domain.unit.is_arm and self.system.kernel.version < FIRST_ARM_RECORDING else ""
+
+    def _translate(self, domain: Domain) -> str:
+        rests = self._recorded(domain)
+        run, last = domain.translate(self.address), self.address + self.size - 1
+        name = f"D{domain.number}"
+        if run is None:
+            past = f"; it lies past the aperture {domain.aperture}" if self.address >= domain.aperture.end else ""
+            return self._fault(f"{name} maps nothing at iova {hexa(self.address)}{past}", rests, domain.number)
+        if last >= run.iova + run.size and domain.translate(last) is None:
+            return self._fault(f"{name} maps nothing at iova {hexa(run.iova + run.size)}, which the request reaches", rests, domain.number)
+        need, word = (PROT_READ, "read") if self.what == "read" else (PROT_WRITE, "write")
+        if not run.prot & need:
+            return self._fault(f"{name} does not let the device {word} at iova {hexa(self.address)}", rests, domain.number)
+        self.physical = run.physical + self.address - run.iova
+        why = f"{name} translates iova {hexa(self.address)} to {hexa(self.physical)}"
+        self._add("translate", "IOMMU", why, rests, domain=domain.number, iova=self.address, physical=self.physical, prot=run.prot)
+        if domain.unit.hardware_msi is not None and self._controller_at(self.physical) is not None:
+            raise NotModelledError(
+                f"{domain.unit.name} does not translate MSIs, but kernel {self.system.kernel} gave the device a translated one: "
+                "what the hardware then does was neither recorded nor read"
+            )
+        return self._arrive(self.physical)
+
+    def _controller_at(self, physical: int) -> InterruptController | None:
+        every: Iterable[InterruptController] = self.system.interrupts.all if self.system.interrupts is not None else ()
+        return next((controller for controller in every if controller.doorbell == physical), None)
+
+    def _arrive(self, physical: int) -> str:
+        self.physical = physical
+        controller = self._controller_at(physical)
+        if controller is not None and self.what != "read":
+            return self._doorbell(controller, physical)
+        bar = bar_at(self.system.drivers.topology, self.system.bars, physical)
+        if bar is not None:
+            why = f"{hexa(physical)} lies in a BAR of {bar}: the translated request reaches that device"
+            self._add("p2p", "target", why, "inference", physical=physical)
+            return "p2p"
+        mask = -self.system.core.page_size
+        every = self.system.interrupts.all if self.system.interrupts is not None else ()
+        if any(one.doorbell is not None and one.doorbell & mask == physical & mask for one in every):
+            return self._lose(f"{hexa(physical)} is another register beside the doorbell", "inference")
+        name = self.owner(self.address)
+        where = f"{hexa(physical)}{f' ({name})' if name else ''}"
+        if self.message is None:
+            verb = "comes from" if self.what == "read" else "arrives in"
+            self._add("memory", "target", f"{verb} memory at {where}", physical=physical, size=self.size)
+            return "memory"
+        why = f"the {self.size} bytes of memory at {where} now hold {hexa(self.data)}, which nobody put there"
+        self._add("corrupt", "target", why, "reading", physical=physical, size=self.size)
+        self._add("lost", "outcome", "no interrupt is raised, and no error is seen anywhere", "reading", iova=self.address)
+        return "corrupts"
+
+    def _doorbell(self, controller: InterruptController, physical: int) -> str:
+        its, own = controller.kind == "gicv3-its", self.message is not None
+        rests = "" if own else "inference"
+        if its and not own:
+            why = f"the ITS knows no event {self.data} of this device: it drops the write"
+            self._add("refused", "target", why, "inference", physical=physical)
+            return "refused"
+        if not its and self.data not in SPI:
+            return self._lose(f"{self.data} is no SPI number of the frame", "inference")
+        register = "GITS_TRANSLATER" if its else "MSI_SETSPI of the GICv2m frame"
+        takes = f"event {self.data} together with the device's id" if its else f"SPI {self.data}; it does not see who wrote"
+        self._add("doorbell", "target", f"{register} at {hexa(physical)} takes {takes}", rests, physical=physical)
+        self._add("interrupt", "outcome", self._interrupt_words(), rests)
+        return "delivered"

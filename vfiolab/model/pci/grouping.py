@@ -1,0 +1,329 @@
+"""IOMMU groups from topology, as Linux forms them; every join carries its reason.
+
+Mirrors ``pci_device_group`` (drivers/iommu/iommu.c, the same from 4.4 to 6.19): aliases first, then
+the climb to where the path to the root is isolated, then alias peers, then functions of the same slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.acs import AcsTester, Verdict
+from vfiolab.model.pci.aliases import AliasFinder, short
+from vfiolab.model.pci.bootparams import AcsOverride, apply_acs_parameters
+from vfiolab.model.pci.probe import below, leaves_out, scan_order
+from vfiolab.model.pci.quirks import QUIRKS, Quirks
+from vfiolab.model.pci.reasons import Above, Cause, Reason
+from vfiolab.model.pci.topology import Topology
+
+__all__ = ["Grouping", "GroupingOptions", "NotComputableError", "iommu_groups"]
+
+
+class NotComputableError(ValueError):
+    """What is missing from the input decides the groups: two readings of the gap give two partitions.
+
+    ``finest`` and ``coarsest`` are those two.
+    """
+
+    def __init__(self, message: str, finest: Grouping, coarsest: Grouping) -> None:
+        super().__init__(message)
+        self.finest, self.coarsest = finest, coarsest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupingOptions:
+    """How a machine is booted, and what-ifs.
+
+    ``pcie_acs_override``, ``disable_acs_redir`` and ``config_acs`` are values of the boot parameters.
+    ``proposal_2025`` groups a switch without isolation, and everything below it, together: the
+    rule proposed on the linux-pci list in 2025 and in no kernel read so far. ``isolated`` are
+    functions taken to pass the ACS test, ``dropped_aliases`` pairs (device, alias owner) taken not to exist.
+    """
+
+    pcie_acs_override: str = ""
+    disable_acs_redir: str = ""
+    config_acs: str = ""
+    proposal_2025: bool = False
+    quirks: Quirks = QUIRKS
+    isolated: frozenset[str] = frozenset()
+    dropped_aliases: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The groups of one machine, in the order in which Linux numbers them on a cold boot.
+
+    ``reasons`` has one entry per device of a group. ``left_out`` says of the other devices why
+    they take no part.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    reasons: dict[str, Reason]
+    left_out: dict[str, str]
+    warnings: tuple[str, ...]
+    topology: Topology
+    kernel: Kernel
+    options: GroupingOptions
+    verdicts: dict[str, Verdict] = field(repr=False)
+    participants: frozenset[str] | None = field(default=None, repr=False)
+
+    def group_of(self, bdf: str) -> int:
+        """Return the index of a device's group; KeyError if it is in none."""
+        for number, members in enumerate(self.groups):
+            if bdf in members:
+                return number
+        raise KeyError(f"{bdf} is in no group: {self.left_out.get(bdf, 'no such device')}")
+
+    def mates(self, bdf: str) -> tuple[str, ...]:
+        """Return the members of a device's group, the device included; () if it is in none."""
+        return next((members for members in self.groups if bdf in members), ())
+
+    def rows(self) -> list[dict[str, str | int]]:
+        """Return the reasons as a table: one row a device, in the order of the groups."""
+        return [
+            {
+                "device": short(bdf),
+                "group": number,
+                "joins": short(reason.joins or ""),
+                "step": reason.step,
+                "because": reason.why.removeprefix("because "),
+                "stays while": " or ".join(map(str, reason.causes)),
+            }
+            for number, members in enumerate(self.groups)
+            for bdf in members
+            for reason in [self.reasons[bdf]]
+        ]
+
+    def without(self, *causes: Cause) -> Grouping:
+        """Group again as if these causes were not there."""
+        isolated = {cause.bdf for cause in causes if cause.kind == "acs"}
+        dropped = {(cause.bdf, cause.owner) for cause in causes if cause.kind == "alias"}
+        options = replace(
+            self.options,
+            isolated=self.options.isolated | isolated,
+            dropped_aliases=self.options.dropped_aliases | dropped,
+        )
+        return _Run(self.topology, self.kernel, options, self.participants, reading=False).grouping()
+
+
+def iommu_groups(
+    topology: Topology,
+    kernel: Kernel | None = None,
+    options: GroupingOptions | None = None,
+    *,
+    participants: Collection[str] | None = None,
+) -> Grouping:
+    """Compute the IOMMU groups of a machine.
+
+    ``participants``: the devices behind an IOMMU, where that is known (a machine file's units);
+    else a rule decides: IOMMUs themselves take no part, nor an AMD root complex beside its IOMMU.
+    Raises NotComputableError (a ValueError) if unknown capabilities decide the partition.
+
+    >>> from vfiolab.model.pci.topology import Function
+    >>> port = Function(bdf="00:01.0", kind="root-port", secondary=1)
+    >>> card = [Function(bdf=f"01:00.{n}", kind="endpoint", multifunction=True) for n in (0, 1)]
+    >>> found = iommu_groups(Topology([port, *card]))
+    >>> found.groups
+    (('0000:00:01.0', '0000:01:00.0', '0000:01:00.1'),)
+    >>> print(found.reasons["0000:01:00.1"])
+    01:00.1 joins 00:01.0 because the path to the root fails at 00:01.0: no ACS capability
+    """
+    kernel = kernel or Kernel()
+    options = options or GroupingOptions()
+    behind = None if participants is None else frozenset(participants)
+    coarse = _Run(topology, kernel, options, behind, reading=False)
+    found = coarse.grouping()
+    unsure = [bdf for bdf, verdict in coarse.acs.verdicts().items() if verdict.uncertain]
+    if not unsure:
+        return found
+    fine = _Run(topology, kernel, options, behind, reading=True).grouping()
+    if set(fine.groups) == set(found.groups):
+        note = f"the capabilities of {_some(unsure)} are not known; whatever they are, the groups come out the same"
+        return replace(found, warnings=(*found.warnings, note))
+    raise NotComputableError(_undecided(unsure, fine, found), fine, found)
+
+
+class _Run:
+    """One pass over a machine: Linux probing device after device."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        kernel: Kernel,
+        options: GroupingOptions,
+        participants: frozenset[str] | None,
+        *,
+        reading: bool,
+    ) -> None:
+        self.kernel, self.options, self.participants, self.original = kernel, options, participants, topology
+        self.topology, self.warnings = apply_acs_parameters(
+            topology, kernel, disable_acs_redir=options.disable_acs_redir, config_acs=options.config_acs
+        )
+        override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
+        self.acs = AcsTester(self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading)
+        self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
+        self.groups: list[list[str]] = []
+        self.member: dict[str, int] = {}
+        self.reasons: dict[str, Reason] = {}
+        self.left_out: dict[str, str] = {}
+        self._failing: dict[str, Above | None] = {}
+
+    def grouping(self) -> Grouping:
+        for f in scan_order(self.topology):
+            excuse = leaves_out(f, self.aliases, self.participants)
+            if excuse:
+                self.left_out[f.bdf] = excuse
+            else:
+                self._place(f.bdf)
+        verdicts = self.acs.verdicts()
+        assumed = sorted({v.assumption for v in verdicts.values() if v.assumption})
+        doubts = [*self.acs.doubts.values(), *self.aliases.doubts.values()]
+        if self.options.proposal_2025:
+            self._join_open_switches()
+        return Grouping(
+            tuple(tuple(members) for members in self.groups if members), self.reasons, self.left_out,
+            (*self.topology.warnings, *self.warnings, *doubts, *assumed),
+            self.original, self.kernel, self.options, verdicts, self.participants,
+        )  # fmt: skip
+
+    def _place(self, bdf: str) -> None:
+        reason = self._find(bdf)
+        if reason.joins is None:
+            number = len(self.groups)
+            self.groups.append([])
+        else:
+            number = self.member[reason.joins]
+        self.groups[number].append(bdf)
+        self.member[bdf] = number
+        self.reasons[bdf] = reason
+
+    def _find(self, bdf: str) -> Reason:
+        at = bdf
+        for alias in self.aliases.of_others(bdf):  # step 1
+            at = alias.owner
+            if at in self.member:
+                rest = [a.owner for a in self.aliases.of_others(bdf) if a.owner != at]
+                causes = tuple(Cause("alias", bdf, owner) for owner in (at, *rest))
+                return Reason(bdf, at, "alias", f"because {alias.why}", causes, self._above(bdf))
+        bridge = self.topology.parent(at)
+        while bridge is not None:  # step 2
+            failing = self.acs.first_failure(bridge.bdf)
+            if failing is None:
+                break
+            at = bridge.bdf
+            if at in self.member:
+                why = f"because the path to the root fails at {short(failing)}: {self.acs.test(failing).why}"
+                return Reason(bdf, at, "path", why, (), self._above(bdf))
+            bridge = self.topology.parent(at)
+        seen: set[str] = set()
+        return self._peer(bdf, at, at, seen) or self._sibling(bdf, at, seen) or self._alone(bdf)
+
+    def _peer(self, bdf: str, origin: str, at: str, seen: set[str]) -> Reason | None:
+        """Step 3: whoever shares an id on the same bus, and whoever shares one with them."""
+        if at in seen:
+            return None
+        seen.add(at)
+        if at in self.member:
+            return Reason(
+                bdf,
+                at,
+                "peer",
+                f"because {short(origin)} and {short(at)} may both use one id",
+                (Cause("alias", origin, at),),
+            )
+        for other in self.aliases.peers(at):
+            found = self._peer(bdf, at, other.bdf, seen) or self._sibling(bdf, other.bdf, seen)
+            if found:
+                return found
+        return None
+
+    def _sibling(self, bdf: str, at: str, seen: set[str]) -> Reason | None:
+        """Step 4: functions of one slot that are not isolated from each other."""
+        verdict = self.acs.test(at)
+        if verdict.passed or not self.topology.is_multifunction(at):
+            return None
+        for other in self.topology.siblings(at):
+            if self.acs.test(other.bdf).passed:
+                continue
+            found = self._peer(bdf, at, other.bdf, seen)
+            if found and found.joins == other.bdf:
+                whose = "neither is" if at == bdf else f"neither {short(at)} nor {short(other.bdf)} is"
+                why = f"because {whose} isolated from the other functions of the slot: {verdict.why}"
+                return Reason(bdf, other.bdf, "sibling", why, (Cause("acs", at),), None if at == bdf else self._above(bdf))
+            if found:
+                return replace(found, own=(Cause("acs", at), *found.own))
+        return None
+
+    def _alone(self, bdf: str) -> Reason:
+        above = self.topology.parent(bdf)
+        verdict = self.acs.test(bdf)
+        shared = self.topology.is_multifunction(bdf)
+        if shared and not verdict.passed:
+            others = [
+                f
+                for f in self.topology.siblings(bdf)
+                if not self.acs.test(f.bdf).passed and not leaves_out(f, self.aliases, self.participants)
+            ]
+            why = f"it is the {'first' if others else 'only'} function of its slot that is not isolated from the others"
+        elif shared:
+            why = f"it is isolated from the other functions of its slot ({verdict.why})"
+        else:
+            why = "it is alone in its slot"
+        if above is not None:
+            why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
+        else:
+            why += ", on a root bus"
+        return Reason(bdf, None, "new", f"because {why}", ())
+
+    def _above(self, bdf: str) -> Above | None:
+        """Return every failing bridge above: as long as one is left on the way, the device does not get free of it."""
+        trail = []
+        at = self.topology.parent(bdf)
+        while at is not None and at.bdf not in self._failing:
+            trail.append(at.bdf)
+            at = self.topology.parent(at.bdf)
+        found = None if at is None else self._failing[at.bdf]
+        for step in reversed(trail):
+            if not self.acs.test(step).passed:
+                found = Above(Cause("acs", step), found)
+            self._failing[step] = found
+        return found
+
+    def _join_open_switches(self) -> None:
+        """Put a switch with a port that lacks isolation, and all below it, into one group (a proposal of 2025)."""
+        for upstream in [f for f in self.topology.values() if f.kind == "upstream" and f.bdf in self.member]:
+            ports = [f for f in self.topology.children(upstream.bdf) if f.kind == "downstream"]
+            opened = next((f for f in ports if not self.acs.test(f.bdf).passed), None)
+            if opened is None:
+                continue
+            verdict = self.acs.test(opened.bdf)
+            why = f"because port {short(opened.bdf)} of the switch does not isolate (proposal of 2025): {verdict.why}"
+            for f in below(self.topology, upstream.bdf):
+                if f.bdf in self.member:
+                    self._merge(f.bdf, upstream.bdf, Reason(f.bdf, upstream.bdf, "proposal", why, (Cause("acs", opened.bdf),)))
+
+    def _merge(self, bdf: str, into: str, reason: Reason) -> None:
+        old, new = self.member[bdf], self.member[into]
+        if old != new:
+            self.reasons[bdf] = reason
+            for member in self.groups[old]:
+                self.member[member] = new
+            self.groups[new] = sorted([*self.groups[new], *self.groups[old]], key=lambda one: self.topology[one].key)
+            self.groups[old] = []
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(short(name) for name in listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
+
+
+def _undecided(unsure: list[str], fine: Grouping, coarse: Grouping) -> str:
+    split = [bdf for bdf in coarse.reasons if fine.mates(bdf) != coarse.mates(bdf)]
+    return (
+        f"not computable: the capabilities of {_some(unsure)} are not in the input, and they decide the groups of"
+        f" {_some(split)}"
+        f" ({len(coarse.groups)} groups if those devices do not isolate, {len(fine.groups)} if they do);"
+        " list them with 'lspci -vvv' as root"
+    )

@@ -1,0 +1,121 @@
+"""GET_INFO: what a backend tells its user, in the struct's own form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from vfiolab.model.backends.dirty import MAX_BYTES
+from vfiolab.model.errors import VfioError
+
+if TYPE_CHECKING:
+    from vfiolab.model.backends.iova import IovaList
+    from vfiolab.model.backends.type1 import Type1
+
+HEADER = 24
+IOVA_RANGE, MIGRATION, DMA_AVAIL = 1, 2, 3
+CAPABILITY_NAMES = {IOVA_RANGE: "IOVA_RANGE", MIGRATION: "MIGRATION", DMA_AVAIL: "DMA_AVAIL"}
+FLAG_PGSIZES, FLAG_CAPS = 1, 2
+#: A capability before it has its place: id, size in bytes, fields.
+Part: TypeAlias = tuple[int, int, list[tuple[str, object]]]
+GET_INFO = "vfio_iommu_type1_get_info, drivers/vfio/vfio_iommu_type1.c"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One entry of the chain at offset `off`: `ranges` (inclusive) of id 1, the migration fields of id 2, `avail` of id 3."""
+
+    id: int
+    off: int
+    size: int
+    fields: tuple[tuple[str, object], ...]
+    version: int = 1
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the capability as the trace's JSON has it."""
+        return {"id": self.id, "version": self.version, "off": self.off, "name": CAPABILITY_NAMES[self.id], **dict(self.fields)}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The answer: `argsz` may have grown to what the chain needs; `cap_offset` None if the struct was too short to hold it."""
+
+    argsz: int
+    flags: int
+    pgsizes: int
+    cap_offset: int | None
+    caps: tuple[Capability, ...]
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The usable iova ranges, inclusive; empty if the capability is not there."""
+        for capability in self.caps:
+            if capability.id == IOVA_RANGE:
+                ranges = dict(capability.fields)["ranges"]
+                assert isinstance(ranges, list)
+                return tuple((first, last) for first, last in ranges)
+        return ()
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the answer as the trace's JSON has it."""
+        out: dict[str, object] = {"argsz": self.argsz, "flags": self.flags, "pgsizes": self.pgsizes}
+        if self.cap_offset is not None:
+            out["cap_offset"] = self.cap_offset
+        return out | {"caps": [capability.as_dict() for capability in self.caps]}
+
+
+def check_struct(argsz: int, ptr: str) -> None:
+    """Refuse a struct that cannot be read (EFAULT), then one below 16 bytes (EINVAL)."""
+    if ptr != "good":
+        raise VfioError(
+            "EFAULT",
+            f"the pointer to the struct vfio_iommu_type1_info is {ptr}",
+            GET_INFO,
+            "pass a pointer to a struct vfio_iommu_type1_info",
+        )
+    if argsz < 16:
+        raise VfioError(
+            "EINVAL",
+            f"argsz {argsz} is below 16, the smallest struct vfio_iommu_type1_info",
+            GET_INFO,
+            "set argsz = 24, then again with the argsz that comes back",
+        )
+
+
+def chain(parts: list[Part], *, padded: bool) -> tuple[tuple[Capability, ...], int]:
+    """Lay capabilities out one behind the other; return them and the total size of struct and chain."""
+    offset, out = HEADER, []
+    for number, size, fields in parts:
+        taken = -(-size // 8) * 8 if padded else size
+        out.append(Capability(number, offset, taken, tuple(fields)))
+        offset += taken
+    return tuple(out), offset
+
+
+def iova_part(iovas: IovaList) -> Part:
+    """Return capability 1: the usable ranges, inclusive."""
+    return IOVA_RANGE, 16 + 16 * len(iovas), [("ranges", [[span.start, span.last] for span in iovas])]
+
+
+def answer(argsz: int, flags: int, pgsizes: int, caps: tuple[Capability, ...], total: int) -> Info:
+    """Fit the chain into the user's struct, or tell how much it needs."""
+    if not caps:
+        return Info(argsz, flags, pgsizes, 0 if argsz >= 20 else None, ())
+    fits = argsz >= total
+    cap_offset = None if argsz < 20 else HEADER if fits else 0
+    return Info(max(argsz, total), flags | FLAG_CAPS, pgsizes, cap_offset, caps if fits else ())
+
+
+def describe(backend: Type1, argsz: int, ptr: str) -> Info:
+    """Answer GET_INFO for type1. Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 and stable 5.4 added to the chain)."""
+    kernel = backend.kernel
+    check_struct(argsz, ptr)
+    parts: list[Part] = []
+    if kernel.has("info_migration"):
+        fields: list[tuple[str, object]] = [("flags", 0), ("pgsize_bitmap", backend.granule), ("max_dirty_bitmap_size", MAX_BYTES)]
+        parts.append((MIGRATION, 32, fields))
+    ranges = [iova_part(backend.valid_iova)] if kernel.has("info_iova_ranges") and backend.valid_iova else []
+    avail: list[Part] = [(DMA_AVAIL, 12, [("avail", backend.dma_avail)])] if kernel.has("info_dma_avail") else []
+    parts += avail + ranges if kernel.has("info_avail_first") else ranges + avail
+    caps, total = chain(parts, padded=kernel.has("info_caps_padded"))
+    return answer(argsz, FLAG_PGSIZES if kernel.has("info_pgsizes_flag") else 0, backend.page_sizes, caps, total)

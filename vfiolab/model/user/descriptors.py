@@ -1,0 +1,333 @@
+"""The user's descriptors of containers and groups, and their ioctls.
+
+A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
+type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `vfio_device`, the process that opens them in `user`.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from vfiolab.model.backends.native import CORE
+from vfiolab.model.backends.protocol import Server
+from vfiolab.model.backends.type1 import TYPE1v2
+from vfiolab.model.errors import VfioError, run_checks
+from vfiolab.model.uapi.info import Info
+from vfiolab.model.uapi.requests import field, pointer, word
+from vfiolab.model.user.device import Device
+from vfiolab.model.user.drivers import VfioGroup
+from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile
+from vfiolab.model.user.process import CAP_SYS_RAWIO
+from vfiolab.model.user.vfio_checks import SetContainer
+from vfiolab.model.user.vfio_pci import check_token
+
+
+class Container(Descriptor):
+    """A descriptor of /dev/vfio/vfio: one user's I/O address space. It lives on, closed, while groups are in it."""
+
+    file: ContainerFile
+
+    @property
+    def server(self) -> Server:
+        """What stands behind the descriptor: the native container, or iommufd's compatibility layer."""
+        return self.file.server
+
+    @property
+    def backend(self) -> object | None:
+        """The address space behind the container: Type1, NoIommu, Compat, or None before SET_IOMMU."""
+        return self.server.backend
+
+    @property
+    def groups(self) -> list[VfioGroup]:
+        """VFIO groups in the container, oldest first."""
+        return self.server.groups
+
+    def get_api_version(self) -> int:
+        """GET_API_VERSION: 0."""
+        self._need_open()
+        with self.process.call("get_api_version", f"fd{self.fd}"):
+            return 0
+
+    def check_extension(self, number: int) -> int:
+        """CHECK_EXTENSION: 0 or 1, never an error for unknown numbers."""
+        self._need_open()
+        number = field("extension", number, 64)
+        with self.process.call("check_extension", f"fd{self.fd}", ext=number) as call:
+            call.value = self.server.check_extension(number)
+            return call.value
+
+    def set_iommu(self, kind: int = TYPE1v2) -> None:
+        """SET_IOMMU: 1 type1, 3 type1 v2, 6 nesting, 8 no-IOMMU."""
+        self._need_open()
+        kind = field("type", kind, 64)
+        with self.process.call("set_iommu", f"fd{self.fd}", type=kind):
+            self.server.set_iommu(kind)
+
+    def get_info(self, argsz: int = 256, *, writable: bool = True) -> Info:
+        """IOMMU_GET_INFO with a struct of `argsz` bytes; an unwritable one is EFAULT (on 4.4 the ioctl returns the bytes not copied)."""
+        self._need_open()
+        argsz = field("argsz", argsz, 32)
+        with self.process.call("get_info", f"fd{self.fd}", argsz=argsz) as call:
+            info = self.server.info(argsz, "good")
+            if not writable:
+                if self.process.system.kernel.has("copy_back_efault"):
+                    raise VfioError(
+                        "EFAULT", "the struct cannot be written back", f"vfio_iommu_type1_ioctl, {CORE}", "pass writable memory"
+                    )
+                call.value = 16
+            call.output = info.as_dict()
+            return info
+
+    def map_dma(self, iova: int, size: int, vaddr: int, flags: int = 3, *, argsz: int = 32, ptr: str = "good", name: str = "") -> None:
+        """IOMMU_MAP_DMA: `size` bytes at `vaddr` become `iova` for every device. flags: 1 the device may read, 2 write, 4 update the vaddr.
+
+        The memory is the calling process's, and so are the account and the limit of locked memory. `name` is a label for pictures. Errors as `type1_checks.MAP_CHECKS` lists them.
+        """
+        self._need_open()
+        iova, size, vaddr = field("iova", iova), field("size", size), field("vaddr", vaddr)
+        flags, argsz, ptr = field("flags", flags, 32), field("argsz", argsz, 32), pointer(ptr)
+        with self.process.call("map", f"fd{self.fd}", iova=iova, size=size, vaddr=vaddr, flags=flags, name=name or None):
+            self.server.map(self.process, iova, size, vaddr, flags, argsz, ptr, str(name))
+
+    def unmap_dma(
+        self,
+        iova: int = 0,
+        size: int = 0,
+        flags: int = 0,
+        *,
+        argsz: int | None = None,
+        bm_pgsize: int = 0,
+        bm_size: int = 0,
+        ptr: str = "good",
+    ) -> int:
+        """IOMMU_UNMAP_DMA: return the bytes unmapped. flags: 1 get the dirty bitmap, 2 all (iova = size = 0), 4 invalidate the vaddr."""
+        return self.unmap_dirty(iova, size, flags, argsz=argsz, bm_pgsize=bm_pgsize, bm_size=bm_size, ptr=ptr)[0]
+
+    def unmap_dirty(
+        self,
+        iova: int = 0,
+        size: int = 0,
+        flags: int = 0,
+        *,
+        argsz: int | None = None,
+        bm_pgsize: int = 0,
+        bm_size: int = 0,
+        ptr: str = "good",
+    ) -> tuple[int, int | None]:
+        """IOMMU_UNMAP_DMA: return (bytes unmapped, the dirty bitmap of flag 1 as a number whose bit 0 is the page at `iova`)."""
+        self._need_open()
+        iova, size, flags = field("iova", iova), field("size", size), field("flags", flags, 32)
+        if bm_pgsize or bm_size:
+            bm_pgsize, bm_size = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size)
+        ptr, argsz = pointer(ptr), (48 if bm_pgsize else 24) if argsz is None else field("argsz", argsz, 32)
+        with self.process.call("unmap", f"fd{self.fd}", iova=iova, size=size, flags=flags or None) as call:
+            unmapped, bitmap = self.server.unmap(self.process, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
+            dirty = {} if bitmap is None else {"dirty_bits": bitmap.bit_count()}
+            call.output = {"unmapped": unmapped, **dirty}
+            return unmapped, bitmap
+
+    def dirty_pages(
+        self,
+        flags: int,
+        *,
+        argsz: int | None = None,
+        iova: int = 0,
+        size: int = 0,
+        bm_pgsize: int = 4096,
+        bm_size: int = 8,
+        ptr: str = "good",
+    ) -> int | None:
+        """IOMMU_DIRTY_PAGES: 1 start, 2 stop, 4 get; GET returns the bitmap as a number whose bit 0 is the page at `iova`."""
+        self._need_open()
+        flags, iova, size = field("flags", flags, 32), field("iova", iova), field("size", size)
+        bm_pgsize, bm_size, ptr = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size), pointer(ptr)
+        argsz = (48 if flags & 4 else 8) if argsz is None else field("argsz", argsz, 32)
+        with self.process.call("dirty", f"fd{self.fd}", flags=flags) as call:
+            bitmap = self.server.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
+            if bitmap is not None:
+                call.output = {"dirty_bits": bitmap.bit_count()}
+            return bitmap
+
+    by_number = MappingProxyType(
+        {
+            0x3B64: lambda it, _: it.get_api_version(),
+            0x3B65: lambda it, arg: it.check_extension(arg),
+            0x3B66: lambda it, arg: it.set_iommu(arg),
+        }
+    )
+    with_pointer = MappingProxyType(
+        {
+            0x3B70: lambda it: it.server.info(0, "bad"),
+            0x3B71: lambda it: it.server.map(it.process, 0, 0, 0, 0, 0, "bad", ""),
+            0x3B72: lambda it: it.server.unmap(it.process, 0, 0, 0, 0, 0, 0, "bad"),
+            0x3B75: lambda it: it.server.dirty(0, 0, 0, 0, 0, 0, "bad"),
+        }
+    )
+
+    def _unknown(self, cmd: int) -> VfioError:
+        return self.server.unknown(cmd)
+
+    def __repr__(self) -> str:
+        return f"Container(fd {self.fd}, groups {[group.id for group in self.groups]}, {self.backend!r})"
+
+
+class Group(Descriptor):
+    """A descriptor of /dev/vfio/N. A group can be open once; closed, it leaves its container when no device of it is open any more."""
+
+    file: GroupFile
+
+    by_number = MappingProxyType({0x3B67: lambda it, _: it.get_status(ptr="bad"), 0x3B69: lambda it, _: it.unset_container()})
+    with_pointer = MappingProxyType(
+        {
+            0x3B68: lambda it: it._bad_pointer("the container's descriptor"),
+            0x3B6A: lambda it: it._bad_pointer("the device's name"),
+        }
+    )
+
+    @property
+    def vfio(self) -> VfioGroup:
+        """The kernel's VFIO object of the group."""
+        return self.file.vfio
+
+    @property
+    def id(self) -> int:
+        """Number of the group."""
+        return self.vfio.id
+
+    def get_status(self, argsz: int = 8, *, ptr: str = "good") -> int:
+        """GROUP_GET_STATUS: flags, 1 viable, 2 in a container. EFAULT, EINVAL (argsz below 8), ENODEV (dead, 6.1 and later)."""
+        self._need_open()
+        argsz, ptr = field("argsz", argsz, 32), pointer(ptr)
+        source = f"vfio_group_ioctl_get_status, {CORE}"
+        with self.process.call("group_status", f"fd{self.fd}") as call:
+            if ptr != "good":
+                raise VfioError("EFAULT", f"the pointer to the struct is {ptr}", source, "pass a pointer to a struct vfio_group_status")
+            if argsz < 8:
+                raise VfioError("EINVAL", f"argsz {argsz} is below 8, the size of the struct", source, "set argsz = 8")
+            self._need_alive(source)
+            inside = self.vfio.container is not None
+            viable = (inside and self.process.system.kernel.has("dma_ownership")) or self.process.system.drivers.viable(self.vfio.group)
+            flags = int(viable) | 2 * int(inside)
+            call.output = {"flags": flags}
+            return flags
+
+    def _need_alive(self, source: str) -> None:
+        if self.vfio.dead:
+            raise VfioError(
+                "ENODEV",
+                f"group {self.id} lost its last VFIO device: this descriptor is dead",
+                source,
+                "close it, bind the device again, open the group again",
+            )
+
+    def set_container(self, container: Container | int) -> None:
+        """GROUP_SET_CONTAINER: join a container, and its backend if it has one. The checks by version are `SET_CONTAINER_CHECKS`.
+
+        A number is looked up among the calling process's descriptors. EBADF for a container that this process does not hold, or closed.
+        """
+        self._need_open()
+        if isinstance(container, Container) and self.process.descriptors.get(container.fd) is not container:
+            whose = f"process {container.process}" if container.process is not self.process else "nobody: it is closed"
+            raise VfioError(
+                "EBADF", f"descriptor {container.fd} belongs to {whose}", "fdget, fs/file.c", "pass a container that this process has open"
+            )
+        fd = container.fd if isinstance(container, Container) else field("fd", container, 32)
+        fd = fd - (1 << 32) if fd >= 1 << 31 else fd
+        with self.process.call("set_container", f"fd{self.fd}", container=f"fd{fd}"):
+            file = self.process.descriptors.get(fd)
+            is_open = self.process.holds(fd)
+            if isinstance(container, Container) and file is not container:
+                file, is_open = None, False  # closed, or another process's: whatever has its number here is not it
+            denied = self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities
+            run_checks(self.process.set_container_checks, SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
+            assert isinstance(file, Container)
+            server = file.server
+            server.check_enter(self.vfio)
+            server.enter(self.vfio)
+
+    def unset_container(self) -> None:
+        """GROUP_UNSET_CONTAINER: leave. EINVAL (in none), EBUSY (a device is open)."""
+        self._need_open()
+        source = f"vfio_group_ioctl_unset_container, {CORE}"
+        with self.process.call("unset_container", f"fd{self.fd}"):
+            server = self.vfio.container
+            if server is None:
+                raise VfioError("EINVAL", f"group {self.id} is in no container", source, "GROUP_SET_CONTAINER first")
+            busy = sorted(name for name, count in self.vfio.devices_open.items() if count)
+            if busy and not server.attaches_at_open:
+                raise VfioError(
+                    "EBUSY",
+                    f"{', '.join(busy)} of group {self.id} {'is' if len(busy) == 1 else 'are'} open",
+                    source,
+                    "close the device descriptors first",
+                )
+            server.leave(self.vfio)
+            self.process.system.drivers.wake()
+
+    def get_device_fd(self, name: str) -> Device:
+        """GROUP_GET_DEVICE_FD: open a device of the group by its address; from 5.7 on, behind a blank, `vf_token=UUID` may follow.
+
+        ENODEV, EINVAL and their order changed in 5.19; EACCES (the token is missing). See the checks' sources.
+        """
+        self._need_open()
+        with self.process.call("get_device_fd", f"fd{self.fd}", name=name) as call:
+            source = f"vfio_group_get_device_fd, {CORE}"
+            device, options = self._matched(word("device", name))
+            unknown = None
+            if device is None:
+                where = "is not bound to a VFIO driver" if name in self.vfio.group.devices else f"is not in group {self.id}"
+                unknown = VfioError("ENODEV", f"device {name} {where}", source, "name a device of this group that is on vfio-pci")
+            elif self.process.system.drivers.hides(device):
+                unknown = VfioError("ENODEV", f"device {device} is being unbound", f"vfio_device_get_from_name, {CORE}", "bind it again")
+            owned = self.process.system.kernel.has("dma_ownership")
+            if owned:
+                self._match(unknown, device, options)
+            self._need_backend(source, owned)
+            if not owned:
+                self._match(unknown, device, options)
+            server = self.vfio.container
+            assert server is not None
+            assert device is not None
+            server.open_device(self.vfio, device)
+            opened = Device(self.process, DeviceFile(self.process.system.drivers, self.file, device, server))
+            call.args["fd"] = opened.fd
+            return opened
+
+    def _matched(self, name: str) -> tuple[str | None, str]:
+        """Return the bound device that a name stands for, and the options behind it."""
+        if name in self.vfio.bound:
+            return name, ""
+        if self.process.system.kernel.has("vf_token"):
+            for device in self.vfio.bound:
+                if name.startswith(f"{device} "):
+                    return device, name[len(device) :]
+        return None, ""
+
+    def _match(self, unknown: VfioError | None, device: str | None, options: str) -> None:
+        """Refuse a device that is not there, and options that do not fit it (vfio_pci_core_match, vfio_pci_validate_vf_token)."""
+        if unknown is not None:
+            raise unknown
+        drivers = self.process.system.drivers
+        if device is not None and device in drivers.topology:
+            check_token(drivers.topology[device], options)
+
+    def _need_backend(self, source: str, owned: bool) -> None:
+        server = self.vfio.container
+        fix = "GROUP_SET_CONTAINER and SET_IOMMU first"
+        if server is None:
+            raise VfioError("EINVAL", f"group {self.id} is in no container", source, fix)
+        if not server.attaches_at_open and server.backend is None:
+            raise VfioError("EINVAL", f"the container of group {self.id} has no backend", source, fix)
+        if not owned and not self.process.system.drivers.viable(self.vfio.group):
+            bad = ", ".join(sorted(self.vfio.group.native))
+            raise VfioError(
+                "EINVAL",
+                f"group {self.id} is not viable: {bad} on a native driver",
+                source,
+                "unbind those devices, or bind them to vfio-pci or pci-stub",
+            )
+        if self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities:
+            raise VfioError("EPERM", "a device of a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
+
+    def __repr__(self) -> str:
+        return f"Group(fd {self.fd}, group {self.id})"

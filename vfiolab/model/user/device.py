@@ -1,0 +1,211 @@
+"""The descriptor of an open device: what it tells, interrupts, resets, BARs (drivers/vfio/pci)."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vfiolab.model.address import Span
+from vfiolab.model.errors import NotModelledError, VfioError
+from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, Eventfd, IrqRequest, IrqState, irq_set_size, is_dynamic, set_irqs
+from vfiolab.model.pci.topology import Function
+from vfiolab.model.uapi.requests import field, pointer, signed
+from vfiolab.model.user.drivers import VfioGroup
+from vfiolab.model.user.files import Descriptor, DeviceFile
+from vfiolab.model.user.vfio_pci import (
+    COMMAND,
+    DEVICE_STRUCTS,
+    MEMORY_SPACE,
+    VFIO_PCI,
+    Dependent,
+    DeviceInfo,
+    IrqInfo,
+    RegionInfo,
+    bars_of,
+    can_be_reset,
+    device_info,
+    hot_reset,
+    hot_reset_info,
+    irq_info,
+    mmap_place,
+    region_info,
+)
+
+if TYPE_CHECKING:
+    from vfiolab.model.user.descriptors import Group
+
+
+class Device(Descriptor):
+    """A descriptor of an open device."""
+
+    file: DeviceFile
+    by_number = MappingProxyType({0x3B6F: lambda it, _: it.reset()})
+
+    @property
+    def name(self) -> str:
+        """Address of the device."""
+        return self.file.name
+
+    @property
+    def vfio(self) -> VfioGroup:
+        """The kernel's VFIO object of the device's group."""
+        return self.file.vfio
+
+    @property
+    def irqs(self) -> IrqState:
+        """What is enabled on the device, shared by all its descriptors."""
+        return self.file.state.irqs
+
+    @property
+    def function(self) -> Function:
+        """The PCI function; an emulated device is none, and what its driver answers is not modelled."""
+        if self.vfio.group.emulated:
+            raise NotModelledError(f"{self.name} is an emulated device, no PCI function: its own driver answers")
+        return self.process.system.drivers.topology[self.name]
+
+    def get_info(self) -> DeviceInfo:
+        """DEVICE_GET_INFO: flags (1 it can be reset, 2 it is a PCI device), how many regions and interrupt types it has."""
+        self._need_open()
+        with self.process.call("device_info", f"fd{self.fd}") as call:
+            info = device_info(self.process.system.drivers.topology, self.function)
+            call.output = info._asdict()
+            return info
+
+    def get_region_info(self, index: int) -> RegionInfo:
+        """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and VGA on what is no VGA device."""
+        self._need_open()
+        index = field("index", index, 32)
+        with self.process.call("region_info", f"fd{self.fd}", index=index) as call:
+            info = region_info(self.process.system.kernel, self.function, self._bars, index)
+            call.output = info._asdict()
+            return info
+
+    def get_irq_info(self, index: int) -> IrqInfo:
+        """DEVICE_GET_IRQ_INFO: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors.
+
+        EINVAL for a type that the device does not have.
+        """
+        self._need_open()
+        index = field("index", index, 32)
+        with self.process.call("irq_info", f"fd{self.fd}", index=index) as call:
+            info = irq_info(self.function, index, dynamic=self._dynamic(index))
+            call.output = {"flags": info.flags, "count": info.count}
+            return info
+
+    @property
+    def _bars(self) -> tuple[Span, ...]:
+        return bars_of(self.function, self.process.system.bars.get(self.name, ()))
+
+    def close(self) -> None:
+        """Close the descriptor. On a kernel whose bus reset waits for the unbinder, it may never return: WouldBlockError."""
+        self._need_open()
+        last = self.file.references == 1 and self.vfio.devices_open[self.name] == 1
+        why = self.file.drivers.close_sleeps(self.name) if last else ""
+        if why:
+            with self.process.call("close_device", f"fd{self.fd}"):
+                self.process.sleep_for_ever(why)
+        super().close()
+
+    def _dynamic(self, index: int) -> bool:
+        system = self.process.system
+        controller = system.interrupts.of(self.name) if system.interrupts is not None else None
+        return is_dynamic(system.kernel, controller, self.function, index)
+
+    def set_irqs(
+        self,
+        index: int,
+        start: int = 0,
+        count: int = 1,
+        flags: int | None = None,
+        *,
+        argsz: int | None = None,
+        evfd: int | None = None,
+        value: int = 1,
+        ptr: str = "good",
+    ) -> None:
+        """DEVICE_SET_IRQS: index 0 INTx, 1 MSI, 2 MSI-X, 3 ERR, 4 REQ; without flags, an eventfd each, and count 0 disables.
+
+        flags: one kind of data (1 none, 2 bools, 4 eventfds) and one action (8 mask, 16 unmask, 32 trigger). `evfd`: the descriptor for
+        every vector in place of fresh eventfds, -1 takes one away; `value`: what every bool says. EFAULT, EINVAL, ENOTTY, EBADF, EBUSY,
+        ERANGE, ENOSPC as `msi.IRQ_CHECKS` and the tables behind it list them. A block that fails half-way leaves its vectors masked.
+        """
+        self._need_open()
+        index, start, count = field("index", index, 32), field("start", start, 32), field("count", count, 32)
+        flags = (TRIGGER_EVENTFD if count else DISABLE) if flags is None else field("flags", flags, 32)
+        argsz = irq_set_size(flags, count) if argsz is None else field("argsz", argsz, 32)
+        number = None if evfd is None else signed("evfd", evfd)
+        value, ptr = field("value", value, 8), pointer(ptr)
+        system = self.process.system
+        with self.process.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count):
+            controller = system.interrupts.of(self.name) if system.interrupts is not None else None
+            eventfd = None if number is None else Eventfd(number, is_open=self.process.holds(number))
+            request = IrqRequest(
+                self.function, self.irqs, self._dynamic(index), index, start, count, flags, argsz, eventfd, bool(value), ptr
+            )
+            set_irqs(system.core, controller, self.vfio.group, request)
+
+    def reset(self) -> None:
+        """DEVICE_RESET: reset the function; EINVAL if it cannot be reset. Interrupts stay enabled."""
+        self._need_open()
+        with self.process.call("device_reset", f"fd{self.fd}"):
+            if not can_be_reset(self.process.system.drivers.topology, self.function):
+                raise VfioError(
+                    "EINVAL",
+                    f"{self.name} has no reset of its own and shares its bus",
+                    f"vfio_pci_ioctl_reset, {VFIO_PCI}",
+                    "reset the whole bus (PCI_HOT_RESET), if all its devices are yours",
+                )
+
+    def get_hot_reset_info(self, argsz: int | None = None) -> list[Dependent]:
+        """DEVICE_GET_PCI_HOT_RESET_INFO: every function that a reset of the bus takes along.
+
+        ENODEV (a root bus has no such reset), EPERM (one of them is in no group), ENOSPC (argsz too small).
+        """
+        self._need_open()
+        argsz = None if argsz is None else field("argsz", argsz, 32)
+        with self.process.call("hot_reset_info", f"fd{self.fd}") as call:
+            found = hot_reset_info(self.process.system, self.function, argsz)
+            call.output = {"count": len(found)}
+            return found
+
+    def hot_reset(self, *groups: Group) -> None:
+        """DEVICE_PCI_HOT_RESET: reset the bus. Every affected device must be in one of the `groups`, open in this process.
+
+        ENODEV (no such reset), EINVAL (a device of another group is affected, or one that no VFIO driver holds), EBADF (a closed group).
+        """
+        self._need_open()
+        with self.process.call("hot_reset", f"fd{self.fd}", groups=[group.id for group in groups]):
+            for group in groups:
+                if self.process.descriptors.get(group.fd) is not group:
+                    raise VfioError(
+                        "EBADF", f"descriptor {group.fd} is closed", f"vfio_pci_ioctl_pci_hot_reset, {VFIO_PCI}", "open it again"
+                    )
+            hot_reset(self.process.system, self.function, {group.id for group in groups})
+
+    def mmap(self, region: int, size: int, vaddr: int, offset: int = 0) -> None:
+        """Map a BAR's memory at `vaddr` (mmap, shared and fixed): `size` bytes from `offset`. EINVAL: no BAR, or past its end."""
+        self._need_open()
+        region, size, vaddr, offset = field("region", region, 32), field("size", size), field("vaddr", vaddr), field("off", offset)
+        with self.process.call("mmapdev", f"fd{self.fd}", region=region, size=size, vaddr=vaddr, off=offset or None):
+            place = mmap_place(self._bars, self.function, region, size, offset)
+            self.process.place(Span.sized(vaddr, size), "rw", bar=self.file, physical=place)
+
+    def write_config(self, offset: int, data: int, size: int = 2) -> None:
+        """Write `size` bytes of config space. What has an effect here is the memory space bit of the command register (offset 4, bit 1)."""
+        self._need_open()
+        offset, data, size = field("off", offset, 32), field("val", data), field("len", size, 32)
+        with self.process.call("pwrite", f"fd{self.fd}", region=7, off=offset, len=size, val=data):
+            if offset <= COMMAND < offset + size:
+                self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
+
+    def _unknown(self, cmd: int) -> VfioError:
+        kernel = self.process.system.kernel
+        newer = {0x3B74: "device_ioeventfd", 0x3B75: "device_feature"}
+        if cmd in DEVICE_STRUCTS or (cmd in newer and kernel.has(newer[cmd])):
+            return VfioError(
+                "EFAULT", "the pointer to the struct is bad", f"vfio_pci_core_ioctl, {VFIO_PCI}", "pass a pointer to the struct"
+            )
+        return super()._unknown(cmd)
+
+    def __repr__(self) -> str:
+        return f"Device(fd {self.fd}, {self.name})"

@@ -1,0 +1,149 @@
+"""Open files of VFIO, and the descriptors by which processes reach them: several descriptors, of one process or many, share a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vfiolab.model.backends.native import CORE
+from vfiolab.model.backends.protocol import Server
+from vfiolab.model.errors import VfioError
+from vfiolab.model.uapi.requests import field
+from vfiolab.model.user.drivers import DeviceState, Drivers, VfioGroup
+from vfiolab.model.user.process import File
+
+if TYPE_CHECKING:
+    from vfiolab.model.user.process_calls import UserProcess
+
+
+class OpenFile:
+    """An open file: what descriptors of one process or several lead to. It goes with the last reference."""
+
+    def __init__(self) -> None:
+        self.references = 0
+
+    def release(self) -> Iterable[File]:
+        """Let go at the last reference."""
+        return ()
+
+
+class ContainerFile(OpenFile):
+    """An open /dev/vfio/vfio."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.server = server
+
+
+class GroupFile(OpenFile):
+    """An open /dev/vfio/N: the node can be open once."""
+
+    def __init__(self, drivers: Drivers, vfio: VfioGroup) -> None:
+        super().__init__()
+        self.drivers, self.vfio = drivers, vfio
+        vfio.opened = True
+        vfio.users += 1
+
+    def release(self) -> Iterable[File]:
+        """Let the node be opened again; the last user takes the group out of its container."""
+        self.vfio.opened = False
+        self.drivers.drop_user(self.vfio)
+        return ()
+
+
+class DeviceFile(OpenFile):
+    """An open device of a group."""
+
+    def __init__(self, drivers: Drivers, group: GroupFile, name: str, server: Server) -> None:
+        super().__init__()
+        self.drivers, self.name, self.vfio, self.server = drivers, name, group.vfio, server
+        self._group = group if server.pins_group else None
+        if self._group is not None:
+            self._group.references += 1
+        else:
+            self.vfio.users += 1
+        self.vfio.devices_open[name] = self.vfio.devices_open.get(name, 0) + 1
+
+    @property
+    def state(self) -> DeviceState:
+        """What the device holds while somebody has it open, shared by all who have."""
+        return self.drivers.device_state(self.name)
+
+    @property
+    def memory_space(self) -> bool:
+        """Whether the device answers at its BARs: bit 1 of the command register."""
+        return self.state.memory_space
+
+    def release(self) -> Iterable[File]:
+        """Disable the interrupts with the last open file of the device; the group's file loses a reference."""
+        self.vfio.devices_open[self.name] -= 1
+        if not self.vfio.devices_open[self.name]:
+            self.drivers.forget_device_state(self.name)
+        self.server.close_device(self.vfio, self.name)
+        if self._group is not None:
+            self.drivers.wake()
+            return (self._group,)
+        self.drivers.drop_user(self.vfio)
+        return ()
+
+
+class Descriptor:
+    """A number in one process's table of open files, and the calls that this process makes by it."""
+
+    def __init__(self, process: UserProcess, file: OpenFile | None = None) -> None:
+        self.process = process
+        self.file = OpenFile() if file is None else file
+        self.fd = process.install(self)
+
+    def inherited(self, process: UserProcess) -> Descriptor:
+        """Return a child's descriptor of the same number and the same open file."""
+        twin = copy(self)
+        twin.process = process
+        self.file.references += 1
+        return twin
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the user still holds the descriptor."""
+        return self.process.descriptors.get(self.fd) is self
+
+    def _need_open(self) -> None:
+        process = self.process
+        if process.write is not None or process.stuck:
+            process.need_awake()
+        if process.descriptors.get(self.fd) is not self:
+            raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
+
+    by_number: ClassVar[Mapping[int, Callable[[Any, int], int | None]]] = MappingProxyType({})
+    with_pointer: ClassVar[Mapping[int, Callable[[Any], object]]] = MappingProxyType({})
+
+    def ioctl(self, cmd: int, arg: int = 0) -> int:
+        """Call by number. What takes a pointer is EFAULT, for none can be given this way; ENOTTY for what this kind does not have.
+
+        Unknown numbers on a container: EINVAL before SET_IOMMU, ENOTTY after.
+        """
+        self._need_open()
+        cmd, arg = field("cmd", cmd), field("arg", arg)
+        if cmd in self.by_number:
+            return self.by_number[cmd](self, arg) or 0
+        with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=arg):
+            if cmd in self.with_pointer:
+                self.with_pointer[cmd](self)
+            raise self._unknown(cmd)
+
+    def _unknown(self, cmd: int) -> VfioError:
+        kind = type(self).__name__.lower()
+        return VfioError(
+            "ENOTTY", f"ioctl {cmd:#x} is none of a {kind}'s", f"ioctl of a {kind} descriptor, {CORE}", f"see the {kind}'s ioctls"
+        )
+
+    def _bad_pointer(self, what: str) -> None:
+        raise VfioError("EFAULT", f"the pointer to {what} is bad", f"ioctl of a descriptor, {CORE}", f"pass a pointer to {what}")
+
+    def close(self) -> None:
+        """Close the descriptor; the file behind it goes when no descriptor of any process leads to it."""
+        self._need_open()
+        with self.process.call(f"close_{type(self).__name__.lower()}", f"fd{self.fd}"):
+            self.process.close(self.fd)

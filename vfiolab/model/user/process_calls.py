@@ -1,0 +1,226 @@
+"""The user's process with the calls that open VFIO's files, fork, and write to sysfs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from vfiolab.model.address import Span
+from vfiolab.model.backends.native import CORE
+from vfiolab.model.backends.protocol import Server, System
+from vfiolab.model.errors import VfioError, WouldBlockError, for_kernel
+from vfiolab.model.events import NOTHING, Call, Running
+from vfiolab.model.irq.msi import IrqState
+from vfiolab.model.uapi.requests import field
+from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.drivers import VfioGroup, Waiting
+from vfiolab.model.user.files import ContainerFile, Descriptor, GroupFile
+from vfiolab.model.user.process import CAP_IPC_LOCK, CAP_SYS_RAWIO, FIRST_FD, Memory, Process
+from vfiolab.model.user.vfio_checks import SET_CONTAINER_CHECKS
+
+
+class UserProcess(Process):
+    """The user's process, with the calls that open VFIO's files.
+
+    `name` is "" for the first process of a host, else what `fork` called it. `write` is its last write to sysfs,
+    `stuck` why it sleeps for ever in a call.
+
+    >>> from vfiolab.model.builder import MachineBuilder
+    >>> m = MachineBuilder("demo")
+    >>> m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    >>> process = m.host(kernel="6.12").process
+    >>> container = process.open_container()
+    >>> child = process.fork("P")
+    >>> child.descriptors[container.fd].file is container.file
+    True
+    """
+
+    def __init__(self, system: System, new_server: Callable[[System], Server], memory: Memory, memlock: int | None, name: str = "") -> None:
+        super().__init__(system.log, memory, memlock, system.core.page_size, name)
+        self.system = system
+        self.set_container_checks = for_kernel(SET_CONTAINER_CHECKS, system.kernel)
+        self.write: Waiting | None = None
+        self.stuck = ""
+        self._new_server = new_server
+
+    @property
+    def irqs(self) -> dict[str, IrqState]:
+        """What is enabled on each open device of the host."""
+        return {name: state.irqs for name, state in self.system.drivers.states.items()}
+
+    def call(self, verb: str, target: str = "", **args: object) -> Running:
+        """Record a call of this process for the length of a `with` block."""
+        return Running(self.log, Call(verb, target, args, 0, None, NOTHING, [], "", self.name))
+
+    def holds(self, fd: int) -> bool:
+        """Say whether a descriptor is open; 0 to 2 are ordinary files."""
+        return fd in self.descriptors or 0 <= fd < FIRST_FD
+
+    def asleep(self) -> str:
+        """Until what the process sleeps in a call, "" if it does not."""
+        return self.stuck or (self.write.why if self.write is not None else "")
+
+    def need_awake(self) -> None:
+        """Raise WouldBlockError while the process sleeps in a call: it can make no other."""
+        if self.asleep():
+            raise WouldBlockError(f"process {self} sleeps: {self.asleep()}")
+
+    def sleep_for_ever(self, why: str) -> None:
+        """Sleep in the call that is running and never return from it: WouldBlockError."""
+        self.stuck = why
+        raise WouldBlockError(why)
+
+    def fork(self, name: str) -> UserProcess:
+        """Return a child with the same memory and limits: it shares every open file and has descriptors, locked memory and fate of its own."""
+        self.need_awake()
+        with self.call("fork", name):
+            child = UserProcess(self.system, self._new_server, self.memory.copied(), self.memlock, name)
+            child.capabilities, child.permitted = set(self.capabilities), set(self.permitted)
+            for number, descriptor in self.descriptors.items():
+                assert isinstance(descriptor, Descriptor)
+                child.descriptors[number] = descriptor.inherited(child)
+            for bar in {id(bar): bar for bar in child.memory.bars()}.values():
+                bar.references += 1
+            return child
+
+    # sysfs
+
+    def unbind(self, device: str) -> Waiting:
+        """Write to a driver's `unbind`; the process sleeps while somebody has the device open. `Waiting.done` says whether it returned."""
+        return self._write("unbind", self.system.drivers.unbinding(device), device)
+
+    def bind(self, device: str, driver: str = "vfio-pci") -> Waiting:
+        """Bind through driver_override; the present driver's unbinding may sleep, as `unbind`."""
+        return self._write("bind", self.system.drivers.binding(device, driver), device, drv=driver)
+
+    def remove(self, device: str) -> Waiting:
+        """Write to a device's `remove`: it is unbound and leaves its bus. Other removes and rescans sleep meanwhile."""
+        self._need_rescan_lock()
+        return self._write("remove", self.system.drivers.removing(device), device, removes=True)
+
+    def rescan(self) -> None:
+        """Write to the bus's `rescan`: removed devices come back, with the driver that they had at boot. Sleeps while a `remove` does."""
+        self.need_awake()
+        with self.call("rescan"):
+            self._need_rescan_lock()
+            self.system.add_removed()
+
+    def _need_rescan_lock(self) -> None:
+        holder = next((write for write in self.system.drivers.waiting if write.removes), None)
+        if holder is not None:
+            self.sleep_for_ever(f"the lock of remove and rescan is held: {holder.why} (pci_lock_rescan_remove)")
+
+    def _write(self, verb: str, steps: Iterator[str], device: str, *, removes: bool = False, **args: object) -> Waiting:
+        self.need_awake()
+        with self.call(verb, "", dev=device, **args) as call:
+            write = self.write = self.system.drivers.start(steps, removes=removes)
+            if write.error is not None:
+                raise write.error
+            if not write.done:
+                call.died = "blocks"
+            return write
+
+    def open_container(self) -> Container:
+        """Open /dev/vfio/vfio: anyone may."""
+        self.need_awake()
+        with self.call("open_container") as call:
+            container = Container(self, ContainerFile(self._new_server(self.system)))
+            call.args["fd"] = container.fd
+            return container
+
+    def open_group(self, group: int | str) -> Group:
+        """Open /dev/vfio/N by number, or the group of a device. ENOENT (no such node), EBUSY (open already), EPERM (no-IOMMU)."""
+        self.need_awake()
+        with self.call("open_group", str(group)) as call:
+            vfio = self._find_group(group)
+            source = f"vfio_group_fops_open, {CORE}"
+            if vfio.noiommu and CAP_SYS_RAWIO not in self.capabilities and self.system.kernel.has("noiommu"):
+                raise VfioError("EPERM", "a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
+            if vfio.opened:
+                raise VfioError("EBUSY", f"/dev/vfio/{vfio.id} is open already: a group has one user", source, "close it there first")
+            if vfio.container is not None:
+                raise VfioError(
+                    "EBUSY", f"group {vfio.id} is still in a container from an earlier open", source, "close its device descriptors first"
+                )
+            opened = Group(self, GroupFile(self.system.drivers, vfio))
+            call.args["fd"] = opened.fd
+            call.output = {"group": vfio.id}
+            return opened
+
+    def _find_group(self, group: int | str) -> VfioGroup:
+        drivers, source = self.system.drivers, "open of /dev/vfio/N"
+        if isinstance(group, str) and group.startswith("noiommu-"):
+            unprotected = next((vfio for vfio in drivers.noiommu.values() if f"noiommu-{vfio.id}" == group), None)
+            if unprotected is None:
+                raise VfioError("ENOENT", f"/dev/vfio/{group} does not exist", source, "bind a device to vfio-pci in no-IOMMU mode first")
+            return unprotected
+        if isinstance(group, str) and not (group.isascii() and group.isdecimal() and len(group) <= 20):
+            drivers.driver_of(group)
+            of = self.system.core.group_of(group)
+            vfio = drivers.groups.get(of.id) if of else drivers.noiommu.get(group)
+            if vfio is None:
+                where = (
+                    f"/dev/vfio/{of.id} does not exist: no device of the group is on a VFIO driver"
+                    if of
+                    else f"{group} is in no IOMMU group"
+                )
+                raise VfioError("ENOENT", where, source, f"bind {group} to vfio-pci first")
+            return vfio
+        number = field("group", int(group) if isinstance(group, str) else group, 32)
+        if number in drivers.groups:
+            return drivers.groups[number]
+        raise VfioError(
+            "ENOENT",
+            f"/dev/vfio/{number} does not exist: no device of such a group is on a VFIO driver",
+            source,
+            "bind its devices to vfio-pci first",
+        )
+
+    def set_memlock(self, limit: int | None) -> None:
+        """Set the soft RLIMIT_MEMLOCK in bytes; None for unlimited."""
+        if limit is not None:
+            limit = field("limit", limit)
+        with self.call("rlimit_memlock", "-1" if limit is None else f"{limit:#x}"):
+            self.memlock = limit
+
+    def remap(self, vaddr: int, size: int, prot: str = "rw") -> None:
+        """Put fresh memory at `vaddr` (mmap with MAP_FIXED); prot: rw, r, none, or hole for nothing."""
+        place = Span.sized(field("vaddr", vaddr), field("size", size))
+        if prot not in ("rw", "r", "none", "hole"):
+            raise ValueError(f"memory is rw, r, none or hole, not {prot!r}")
+        with self.call("mem", "", vaddr=vaddr, size=size, prot=prot):
+            self.place(place, prot, fresh=prot in ("rw", "r"))
+
+    def drop_capability(self, number: int = CAP_IPC_LOCK, *, keep: bool = True) -> None:
+        """Do without a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO. keep=False gives it up for good."""
+        number = field("capability", number, 32)
+        with self.call("drop_cap", "", cap=number):
+            self.capabilities.discard(number)
+            if not keep:
+                self.permitted.discard(number)
+
+    def restore_capability(self, number: int = CAP_IPC_LOCK) -> None:
+        """Take a capability back; EPERM if it was given up for good."""
+        number = field("capability", number, 32)
+        with self.call("drop_cap", "", cap=number, restore=1):
+            if number not in self.permitted:
+                raise VfioError(
+                    "EPERM", f"capability {number} was given up for good", "cap_capset, security/commoncap.c", "drop it with keep=True"
+                )
+            self.capabilities.add(number)
+
+    def exit(self) -> None:
+        """End the process: every descriptor closes, in the kernel's order; a file that another process holds stays open."""
+        with self.call("exit"):
+            super().exit()
+
+    def __str__(self) -> str:
+        return self.name or "(the first)"
+
+    def _check(self) -> None:
+        for number, file in self.descriptors.items():
+            assert isinstance(file, Descriptor)
+            assert file.fd == number
+            assert file.file.references > 0
+            if isinstance(file, Container):
+                file.server._check()
+        assert self.locked_pages >= 0
