@@ -12,6 +12,7 @@ from vfiolab.model.events import EventLog
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
 from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.uapi.requests import MapDma, UnmapDma
 from vfiolab.model.user.process import Arena, Memory, Process
 
 
@@ -59,7 +60,7 @@ class Bench:
 
     def _map(self, iova, size, vaddr, flags, name):
         try:
-            self.backend.map(self.process, iova, size, vaddr, flags, name=name)
+            self.backend.map(self.process, MapDma(flags=flags, vaddr=vaddr, iova=iova, size=size, name=name))
         except VfioError as error:
             self.log.calls[-1].error = error
             raise
@@ -67,7 +68,7 @@ class Bench:
     def unmap(self, iova: int | str, size: int | str) -> None:
         iova, size = parse_size(iova), parse_size(size)
         with self.log.call("unmap", "A", iova=iova, size=size) as call:
-            call.output = {"unmapped": self.backend.unmap(self.process, iova, size)[0]}
+            call.output = {"unmapped": self.backend.unmap(self.process, UnmapDma(iova=iova, size=size))[0]}
 
     def doorbell(self, group: IommuGroup, physical: int = 0x8090040) -> None:
         with self.log.call("set_irqs", f"G{group.id}"):
@@ -115,7 +116,7 @@ def scattered(count: int, domains: int = 1, *, seed: int = 7) -> Bench:
     vaddr = bench.process.memory.mmap(1 << 20)
     for _ in range(count):
         size = dice.randint(1, 8) * 4096
-        bench.backend.map(bench.process, at, size, vaddr)
+        bench.backend.map(bench.process, MapDma(vaddr=vaddr, iova=at, size=size))
         at += size + dice.randint(0, 5) * 4096
     return bench.attach(*(bench.group(i, i) for i in range(1, domains)))
 

@@ -13,14 +13,14 @@ from vfiolab.model.iommu import core
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.irq import msi
-from vfiolab.model.user import drivers, process
-from vfiolab.model.user import process_calls as user
+from vfiolab.model.user import drivers, process, process_calls
 from vfiolab.model.user.files import GroupFile
 
 TABLES: tuple[tuple[Any, str], ...] = (
     (type1_checks, "MAP_CHECKS"),
     (type1_checks, "NEW_MAPPING_CHECKS"),
     (type1_checks, "PIN_CHECKS"),
+    (type1_checks, "TRANSLATION_CHECKS"),
     (type1_checks, "UNMAP_CHECKS"),
     (type1_checks, "DIRTY_CHECKS"),
     (type1_checks, "DIRTY_GET_CHECKS"),
@@ -35,7 +35,7 @@ TABLES: tuple[tuple[Any, str], ...] = (
     (msi, "SINGLE_CHECKS"),
     (msi, "VECTOR_CHECKS"),
     (native, "ENTER_CHECKS"),
-    (user, "SET_CONTAINER_CHECKS"),
+    (process_calls, "SET_CONTAINER_CHECKS"),
     (compat, "MAP_CHECKS"),
 )
 
@@ -163,7 +163,7 @@ NOTICED_BY = {
     ("type1_checks.NEW_MAPPING_CHECKS", "the range lies inside one usable iova range"): "errors-7.3.4",
     ("type1_checks.PIN_CHECKS", "every page of the memory can be pinned"): "intel-4.4-noir",
     ("type1_checks.PIN_CHECKS", "the locked memory stays within RLIMIT_MEMLOCK"): "intel-4.4-noir",
-    ("type1_checks.PIN_CHECKS", "the range is within the width of every IOMMU"): "intel-4.4-hand",
+    ("type1_checks.TRANSLATION_CHECKS", "the range is within the width of every IOMMU"): "intel-4.4-hand",
     ("type1_checks.UNMAP_CHECKS", "the struct can be read"): "intel-4.4-errors",
     ("type1_checks.UNMAP_CHECKS", "argsz holds the whole struct (24 bytes)"): "intel-4.4-errors",
     ("type1_checks.UNMAP_CHECKS", "only known flags are set"): "intel-4.4-hand",
@@ -210,13 +210,13 @@ NOTICED_BY = {
     ("msi.VECTOR_CHECKS", "the vector was allocated at enabling"): "smmu2mixed-6.12",
     ("msi.VECTOR_CHECKS", "the descriptor is open"): "multi-6.12",
     ("msi.VECTOR_CHECKS", "the descriptor is an eventfd"): "multi-6.12",
-    ("user.SET_CONTAINER_CHECKS", "the descriptor is not negative"): "intel-4.4-hand",
-    ("user.SET_CONTAINER_CHECKS", "the descriptor is open"): "errors-7.3.4",
-    ("user.SET_CONTAINER_CHECKS", "the group is in no container"): "intel-4.4-hand",
-    ("user.SET_CONTAINER_CHECKS", "the group still has a device on a VFIO driver"): "intel-6.12-ir",
-    ("user.SET_CONTAINER_CHECKS", "the process may use no-IOMMU groups"): "noiommu-5.15",
-    ("user.SET_CONTAINER_CHECKS", "the descriptor is a container"): "intel-4.4-hand",
-    ("user.SET_CONTAINER_CHECKS", "the descriptor is a container or an iommufd"): "errors-7.3.4",
+    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is not negative"): "intel-4.4-hand",
+    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is open"): "errors-7.3.4",
+    ("process_calls.SET_CONTAINER_CHECKS", "the group is in no container"): "intel-4.4-hand",
+    ("process_calls.SET_CONTAINER_CHECKS", "the group still has a device on a VFIO driver"): "intel-6.12-ir",
+    ("process_calls.SET_CONTAINER_CHECKS", "the process may use no-IOMMU groups"): "noiommu-5.15",
+    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is a container"): "intel-4.4-hand",
+    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is a container or an iommufd"): "errors-7.3.4",
     ("compat.MAP_CHECKS", "the struct can be read"): "intel-6.8compat",
     ("compat.MAP_CHECKS", "argsz holds the whole struct (32 bytes)"): "intel-6.12compat",
     ("compat.MAP_CHECKS", "only READ and WRITE are set"): "intel-6.12compat",
@@ -231,7 +231,7 @@ NOTICED_BY = {
 }  # fmt: skip
 # Checks that no recording here reaches: they rest on reading, and each has an example by hand in test_model_refusals.
 BY_HAND = {
-    ("type1_checks.PIN_CHECKS", "no doorbell page is in the way"),
+    ("type1_checks.TRANSLATION_CHECKS", "no doorbell page is in the way"),
     ("type1_checks.UNMAP_CHECKS", "a dirty bitmap comes alone"),
     ("type1_checks.UNMAP_CHECKS", "no emulated group uses vaddrs"),
     ("type1_checks.DIRTY_CHECKS", "exactly one known flag is set"),

@@ -10,7 +10,7 @@ from model_steps import LIMIT, PAGE, A, B, arm, container, fill, group, intel, m
 from recorded import machine as recorded
 
 from vfiolab.model.builder import MachineBuilder
-from vfiolab.model.user.process import CAP_SYS_RAWIO
+from vfiolab.model.uapi.requests import CAP_SYS_RAWIO
 
 TOP = (1 << 64) - PAGE
 SECOND = "0000:02:00.1"

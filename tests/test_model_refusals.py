@@ -39,8 +39,8 @@ def failed_check(error):
 
 def site(error):
     """Return where in the model the error was made: file and line."""
-    frame = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == MODEL][-1]
-    return Path(frame.filename).name, frame.lineno
+    frame = [frame for frame in traceback.extract_tb(error.__traceback__) if MODEL in Path(frame.filename).parents][-1]
+    return str(Path(frame.filename).relative_to(MODEL)), frame.lineno
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: CASES[number].name)
@@ -63,11 +63,11 @@ def test_every_check_of_every_table_has_its_case():
 
 def raises():
     """Yield every place in the model where a refusal is made by hand: file, first and last line."""
-    for path in sorted(MODEL.glob("*.py")):
+    for path in sorted(MODEL.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             made = node.exc if isinstance(node, ast.Raise) else None
             if isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id == "VfioError":
-                yield path.name, node.lineno, node.end_lineno
+                yield str(path.relative_to(MODEL)), node.lineno, node.end_lineno
 
 
 def test_every_refusal_written_in_the_model_has_its_case():

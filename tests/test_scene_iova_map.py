@@ -12,6 +12,7 @@ from vfiolab.model.address import Span
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
 from vfiolab.model.iommu.unit import IommuUnit
+from vfiolab.model.uapi.requests import MapDma
 
 
 def rows(container, **options):
@@ -155,7 +156,7 @@ def test_a_merged_mark_never_crosses_a_boundary_of_something_else():
     bench.attach(bench.group(1))
     vaddr = bench.process.memory.mmap(1 << 20)
     for page in range(2000):
-        bench.backend.map(bench.process, 0xFEE00000 - 1000 * 0x2000 + page * 0x2000, 0x1000, vaddr)
+        bench.backend.map(bench.process, MapDma(iova=0xFEE00000 - 1000 * 0x2000 + page * 0x2000, size=0x1000, vaddr=vaddr))
     marks = [m for m in iova_map(bench).marks if m.kind == "mapping" and m.count > 1]
 
     assert marks
@@ -228,7 +229,7 @@ def test_a_mapping_of_several_physical_runs_still_counts_as_mirrored():
     arena = bench.process.memory
     low = arena.mmap(2 << 20)
     arena.place(type(next(iter(arena.regions))[0]).sized(low + 0x1000, 0x1000), "rw")
-    bench.backend.map(bench.process, 0x10000000, 0x4000, low)
+    bench.backend.map(bench.process, MapDma(iova=0x10000000, size=0x4000, vaddr=low))
 
     assert len(list(bench.backend.domains[0].mappings)) > 1
     assert observe(bench).domains[0].mapped is None

@@ -14,7 +14,8 @@ from vfiolab.kit import AddressSpace, Host
 from vfiolab.kit.space import MOST_FRESH
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
-from vfiolab.model.errors import NAMES, STRERROR, KernelCrashError, NotModelledError, VfioError
+from vfiolab.model.backends.type1_checks import map_tables
+from vfiolab.model.errors import NAMES, STRERROR, KernelCrashError, NotModelledError, Refusal, VfioError
 from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.readers.qemu import DmaMapError
 
@@ -187,7 +188,7 @@ def _try(error: DmaMapError, host: Host, device: str) -> Case:
     case = Case(device, None if group is None else group.id, unit)
     try:
         space = _attached(host, device)
-    except (VfioError, KernelCrashError, NotModelledError) as refused:
+    except Refusal as refused:
         return replace(case, refused=refused, stage="attach")
     page = host.machine.page_size
     vaddr = error.vaddr or 0
@@ -196,7 +197,7 @@ def _try(error: DmaMapError, host: Host, device: str) -> Case:
         if start < end <= 1 << 64:
             space.process.remap(start, end - start)
         space.container.map_dma(error.iova, error.size, vaddr)
-    except (VfioError, KernelCrashError, NotModelledError) as refused:
+    except Refusal as refused:
         return replace(case, refused=refused)
     return case
 
@@ -207,5 +208,5 @@ def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str
             backend = _attached(host, case.device).container.backend
             if isinstance(backend, Type1):
                 name = NAMES.get(error.errno)
-                return [(check.text, check.fix, check.source) for check in backend.map_checks if check.errno == name]
+                return [(check.text, check.fix, check.source) for check in map_tables(backend.kernel)[0].whole if check.errno == name]
     return []

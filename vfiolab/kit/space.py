@@ -12,9 +12,10 @@ from vfiolab.kit.journey import Journey
 from vfiolab.kit.names import device_name
 from vfiolab.kit.table import Table
 from vfiolab.model.address import Span, hexa, human_size, parse_size
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.noiommu import NoIommu
 from vfiolab.model.backends.type1 import Type1
-from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.errors import Refusal
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.irq import delivery
@@ -24,7 +25,7 @@ from vfiolab.model.signals import whole
 from vfiolab.model.uapi.requests import field, word
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.drivers import VFIO_DRIVERS, VfioGroup
+from vfiolab.model.user.drivers import VFIO_DRIVERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ class AddressSpace:
         except BaseException as refused:
             try:
                 undo.close()  # every step runs, whatever another one meets
-            except (VfioError, KernelCrashError, NotModelledError, WouldBlockError) as left:
+            except Refusal as left:
                 refused.add_note(f"what attach had done could not all be undone: {left}")
             raise
 

@@ -11,8 +11,8 @@ from vfiolab.course.toggles import column
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
-from vfiolab.lab.session import Refusal, word
-from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError
+from vfiolab.lab.session import word
+from vfiolab.model.errors import Refusal, VfioError
 
 __all__ = ["HotAddLab", "HotAddRun"]
 
@@ -46,7 +46,7 @@ class HotAddRun:
         self.refused: Refusal | None = None
         try:
             self.space.attach(device)
-        except (VfioError, NotModelledError, KernelCrashError) as refusal:
+        except Refusal as refusal:
             self.refused = refusal
             self.code[-1] += "  # refused"
 

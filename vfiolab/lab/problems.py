@@ -12,7 +12,7 @@ from vfiolab.draw import SpaceFacts
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.backends.type1 import ENTRY_LIMIT
 from vfiolab.model.errors import VfioError
-from vfiolab.model.user.process import CAP_IPC_LOCK
+from vfiolab.model.uapi.requests import CAP_IPC_LOCK
 
 MACHINE, DEVICE = "intel-vtd-39bit", "0000:01:00.0"
 OPTIONS = ("0", "EINVAL", "EEXIST", "ENOSPC", "EFAULT", "ENOMEM")

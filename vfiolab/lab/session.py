@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from vfiolab.kit import AddressSpace, Host, load
-from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.errors import Refusal, VfioError
 from vfiolab.model.events import Event
-
-#: What a verb may answer instead of doing its work; everything else is a mistake of ours and is raised.
-Refusal = VfioError | ValueError | KernelCrashError | WouldBlockError | NotModelledError
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of code that was run, and the refusal it met."""
+    """One line of code that was run, and the refusal it met (ValueError: a word that was typed is no number, or does not fit)."""
 
     code: str
-    refused: Refusal | None = None
+    refused: Refusal | ValueError | None = None
 
     @property
     def reason(self) -> str:
@@ -62,10 +59,10 @@ class Session:
         owner, _, method = verb.partition(".")
         act = attrgetter(method)({"space": self.space, "host": self.host}[owner])
         self.seen = len(self.space.log.calls)
-        refused: Refusal | None = None
+        refused: Refusal | ValueError | None = None
         try:
             act(*args, **named)
-        except (VfioError, ValueError, KernelCrashError, WouldBlockError, NotModelledError) as answer:
+        except (Refusal, ValueError) as answer:
             refused = answer
         self.steps.append(Step(code, refused))
         return self.steps[-1]

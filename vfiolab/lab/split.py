@@ -13,8 +13,8 @@ from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
 from vfiolab.lab.controls import choice, said
 from vfiolab.lab.panels import panel
-from vfiolab.lab.session import Refusal, word
-from vfiolab.model.errors import NAMES, KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.lab.session import word
+from vfiolab.model.errors import NAMES, NotModelledError, Refusal
 
 #: What the two units are: words on the button, kind, and the facts in which they may differ.
 HARDWARE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -45,7 +45,7 @@ class Experiment:
             if iova is not None:
                 self._step(steps[1], lambda: self.space.map(iova, "1G", name="RAM"))
             self._step(steps[2], lambda: self.space.attach(SECOND))
-        except (VfioError, KernelCrashError, NotModelledError, WouldBlockError) as refusal:
+        except Refusal as refusal:
             self.refused = refusal
             self.code[-1] += "  # refused"
 

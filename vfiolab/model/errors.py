@@ -1,16 +1,14 @@
-"""Refusals: what the kernel answers, which check said so, and what to try.
+"""Refusals: what a verb can answer instead of a result, which check said so, and what to try.
 
 The numbers are Linux's own (generic architectures), so an error means the same on every host that runs this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from vfiolab.model.kernel import Kernel
+from vfiolab.model.address import Span
 
 ERRNO = {
     "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EIO": 5, "ENXIO": 6, "E2BIG": 7, "EBADF": 9, "EAGAIN": 11, "ENOMEM": 12, "EACCES": 13,
@@ -30,23 +28,46 @@ STRERROR = {
 }  # fmt: skip
 
 
-class VfioError(OSError):
+class Obstacle(NamedTuple):
+    """What a refused call ran into: iovas `span` (half-open).
+
+    `kind`: mapping, doorbell, outside (of the aperture), or a reserved region's kind: direct, reserved, msi, sw-msi. `domain` is the number
+    of the domain that brings it, None for a mapping, which is the container's.
+    """
+
+    kind: str
+    span: Span
+    domain: int | None = None
+
+
+class Refusal(Exception):  # noqa: N818 - the kernel's own word for it is no error of ours
+    """What a verb of the model can answer instead of a result; its kinds are below.
+
+    `either`: the answers among which something decides that the model does not know, such as how contiguous the memory is.
+    """
+
+    either: tuple[str, ...] = ()
+
+
+class VfioError(Refusal, OSError):
     """What the kernel answers when it refuses: an `OSError` with Linux's errno, and the reason.
 
     `name` is the errno's name, `why` one sentence with the offending number and the limit it broke, `source` the kernel function,
-    `fix` what to try, `checks` every check of the call in order, as `(text, "passed" | "failed" | "not reached")`. `either`: the answers
-    among which something decides that the model does not know, such as how contiguous the memory is.
+    `fix` what to try, `checks` every check of the call in order, as `(text, "passed" | "failed" | "not reached")`, `obstacles` what the
+    call ran into. A refused attach has the group and the domain that was made for it in `tried`.
 
     >>> error = VfioError("EINVAL", "size 0 maps nothing", "vfio_dma_do_map (vfio_iommu_type1.c)", "give a size")
     >>> error.errno, str(error)
     (22, 'EINVAL: size 0 maps nothing')
     """
 
-    def __init__(self, name: str, why: str, source: str, fix: str = "", checks: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, name: str, why: str, source: str, fix: str = "", checks: Sequence[tuple[str, str]] = (), obstacles: Sequence[Obstacle] = ()
+    ) -> None:
         super().__init__(ERRNO[name], STRERROR[name])
         self.name, self.why, self.source, self.fix = name, why, source, fix
-        self.checks = tuple(checks)
-        self.either: tuple[str, ...] = ()
+        self.checks, self.obstacles = tuple(checks), tuple(obstacles)
+        self.tried: tuple[Any, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.why}"
@@ -55,7 +76,7 @@ class VfioError(OSError):
         return f"VfioError({self.name!r}, {self.why!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return VfioError, (self.name, self.why, self.source, self.fix, self.checks)
+        return VfioError, (self.name, self.why, self.source, self.fix, self.checks, self.obstacles)
 
     def explain(self) -> str:
         """Return the whole case as text: the rule, the kernel function, the way out, and every check in order."""
@@ -69,50 +90,13 @@ class VfioError(OSError):
         return "\n".join(lines)
 
 
-class KernelCrashError(RuntimeError):
+class KernelCrashError(Refusal):
     """The real kernel of this version dies here (a recorded BUG); the model says so instead of answering."""
 
-    either: tuple[str, ...] = ()
 
-
-class WouldBlockError(RuntimeError):
+class WouldBlockError(Refusal):
     """The real kernel of this version never returns from this call; the model says so instead of answering."""
 
 
-class NotModelledError(RuntimeError):
+class NotModelledError(Refusal):
     """The kernel's answer here is not known: no trace shows it and C leaves it undefined."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One test of a kernel call.
-
-    `text` states what must hold; `broken(request)` returns None when it holds, else one sentence with the offending number and the limit.
-    `when(kernel)` says for which kernels the test exists.
-    """
-
-    text: str
-    errno: str
-    source: str
-    broken: Callable[[Any], str | None]
-    fix: str = ""
-    when: Callable[[Kernel], bool] | None = None
-
-
-def for_kernel(checks: Iterable[Check], kernel: Kernel) -> tuple[Check, ...]:
-    """Return the checks that this kernel makes, in order."""
-    return tuple(check for check in checks if check.when is None or check.when(kernel))
-
-
-def run_checks(checks: Sequence[Check], request: object, whole: Sequence[Check] | None = None) -> None:
-    """Raise VfioError for the first check that does not hold; change nothing. `whole`: all checks of the call, if these are a part."""
-    for check in checks:
-        if (why := check.broken(request)) is not None:
-            refuse(checks if whole is None else whole, check, why)
-
-
-def refuse(checks: Sequence[Check], failed: Check, why: str) -> NoReturn:
-    """Raise the VfioError of `failed`, with the state of every check of the call."""
-    position = [check is failed for check in checks].index(True)
-    states = [(check.text, "passed" if i < position else "failed" if i == position else "not reached") for i, check in enumerate(checks)]
-    raise VfioError(failed.errno, why, failed.source, failed.fix, states)

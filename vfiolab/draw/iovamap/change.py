@@ -38,7 +38,7 @@ def change(
     numbers = {d.number for d in before.domains}, {d.number for d in after.domains}
     left = tuple(d for d in before.domains if d.number not in numbers[1])
     moved = _moved(before, after)
-    attempts = tuple(attempts_of([call], after.domains)) if call is not None else ()
+    attempts = tuple(attempts_of([call])) if call is not None else ()
     facts = replace(
         after, domains=(*after.domains, *left), attempts=attempts, attempts_before=0, attempts_earlier=0,
         appeared=frozenset(key for key in now if key not in was), gone=gone,

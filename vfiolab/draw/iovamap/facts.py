@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on, conflicts_of, tried_for
+from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.backends.noiommu import NoIommu
 from vfiolab.model.events import Call, EventLog
@@ -155,7 +155,7 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     domains = tuple(replace(_domain(d), mapped=_different(d, starts, sizes)) for d in (mapped.domains if mapped else ()))
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     before, since = calls_on(getattr(container, "fd", None), log)
-    attempts = attempts_of(since, domains)
+    attempts = attempts_of(since)
     met = [e.iova for c in (*before, *since) for e in c.events if e.kind == "fault" and e.iova is not None]
     return SpaceFacts(
         backend_word(backend),
@@ -168,8 +168,8 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
         tuple(mapped.valid_iova) if mapped else (),
         tuple(attempts[-SHOWN_ATTEMPTS:]),
         max(0, len(attempts) - SHOWN_ATTEMPTS),
-        len(attempts_of(before, domains)),
-        _newcomer(backend, since, starts, ends),
+        len(attempts_of(before)),
+        _newcomer(since),
         tuple(sorted({*faults, *met})),
     )
 
@@ -187,22 +187,20 @@ def count_only(container: Viewed) -> SpaceFacts:
     )
 
 
-def _newcomer(backend: Any, calls: Sequence[Call], starts: list[int], ends: list[int]) -> Newcomer | None:
-    """Return the last group that was refused, if there is a type1 backend and a domain was made for it."""
-    call = next((c for c in reversed(calls) if c.verb == "set_container" and c.error is not None), None)
-    tried = tried_for(backend, call) if call is not None and backend.name == "type1" else None
-    if call is None or call.error is None or tried is None:
+def _newcomer(calls: Sequence[Call]) -> Newcomer | None:
+    """Return the last group that was refused, if a domain was made for it."""
+    error = next((c.error for c in reversed(calls) if c.verb == "set_container" and c.error is not None), None)
+    if error is None or error.tried is None:
         return None
-    group, domain = tried
-    facts = replace(_domain(domain), refused=call.error.name)
-    return Newcomer(facts, call.error.name, call.error.why, tuple(conflicts_of(call.error.name, call, group, domain, starts, ends)))
+    group, domain = error.tried
+    facts = replace(_domain(domain, [group]), refused=error.name)
+    return Newcomer(facts, error.name, error.why, tuple(sorted(obstacle.span for obstacle in error.obstacles)))
 
 
 def refused_group(container: Viewed, log: EventLog) -> tuple[IommuGroup, DomainFacts] | None:
     """Return the last group that a container refused, with the domain that was tried for it; None if none was."""
     backend = container.backend
-    _, since = calls_on(getattr(container, "fd", None), log)
-    met = _newcomer(backend, since, [], []) if backend is not None else None
+    met = _newcomer(calls_on(getattr(container, "fd", None), log)[1]) if backend is not None else None
     group = next((g for number in met.domain.groups if (g := backend.core.groups.get(number))), None) if met is not None else None
     return (group, met.domain) if met is not None and group is not None else None
 
@@ -269,19 +267,20 @@ def _different(domain: Domain, starts: list[int], sizes: list[int]) -> tuple[Spa
     return None if held == joined(starts, sizes) else tuple(Span(a, b) for a, b in held)
 
 
-def _domain(domain: Domain) -> DomainFacts:
+def _domain(domain: Domain, tried: Sequence[IommuGroup] = ()) -> DomainFacts:
+    groups = domain.groups or tried
     doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
-    places = tuple((g.id, g.unit.name, g.unit.kind) for g in sorted(domain.groups, key=attrgetter("id")) if g.unit is not None)
+    places = tuple((g.id, g.unit.name, g.unit.kind) for g in sorted(groups, key=attrgetter("id")) if g.unit is not None)
     return DomainFacts(
         domain.number,
         ", ".join(dict.fromkeys(unit for _, unit, _ in places)) or domain.unit.name,
         domain.unit.kind,
-        tuple(sorted(g.id for g in domain.groups)),
+        tuple(sorted(g.id for g in groups)),
         domain.aperture,
         domain.page_sizes,
         coherency_word(domain),
         domain.stage,
-        _reserved(domain.groups),
+        _reserved(groups),
         doorbells,
         domain.msi_base,
         None,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, page_words, width_words
-from vfiolab.draw.iovamap.refusals import Attempt, in_the_way
-from vfiolab.model.address import Span, hexa, human_size
+from vfiolab.draw.iovamap.refusals import Attempt
+from vfiolab.model.address import hexa, human_size
 
 KIND_WORDS = {
     "msi": "MSI window",
@@ -118,11 +118,11 @@ def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None 
 
 def blame(attempt: Attempt, domains: Sequence[DomainFacts]) -> str:
     """Say which domain's what was in the way of a refused map, or nothing."""
-    span = Span(attempt.start, attempt.end)
+    kinds = {obstacle.domain: obstacle.kind for obstacle in attempt.met}
     parts: dict[str, list[str]] = {}
     for domain in domains:
-        if domain.number in attempt.blockers:
-            parts.setdefault(KIND_WORDS[in_the_way(domain, span)], []).append(domain.name)
+        if domain.number in kinds:
+            parts.setdefault(KIND_WORDS[kinds[domain.number]], []).append(domain.name)
     return "; ".join(f"{'outside the' if what == 'aperture' else 'meets the'} {what} of {listed(names)}" for what, names in parts.items())
 
 

@@ -13,19 +13,19 @@ from operator import attrgetter
 
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.backends import iova as iova_list
-from vfiolab.model.backends.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area, MapRequest
+from vfiolab.model.backends.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import DMA_CC, UNMAP_ALL_EXT
 from vfiolab.model.backends.noiommu import NOIOMMU
-from vfiolab.model.backends.protocol import System
+from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1 import TYPE1, TYPE1v2
-from vfiolab.model.errors import NAMES, NotModelledError, VfioError, run_checks
+from vfiolab.model.checks import Table
+from vfiolab.model.errors import NAMES, NotModelledError, VfioError
 from vfiolab.model.iommu.core import rmrr_locked
 from vfiolab.model.iommu.domain import Domain
-from vfiolab.model.iommu.unit import IommuUnit
+from vfiolab.model.iommu.unit import IommuUnit, binding
 from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_struct, iova_part
-from vfiolab.model.uapi.requests import switched_on
-from vfiolab.model.user.drivers import VfioGroup
-from vfiolab.model.user.process import CAP_IPC_LOCK, Process
+from vfiolab.model.uapi.requests import CAP_IPC_LOCK, DirtyPages, MapDma, UnmapDma, switched_on
 
 IOMMUFD_BASE = 0x3B80  # number of iommufd's first ioctl
 UNSAFE = "iommufd.allow_unsafe_interrupts"
@@ -49,6 +49,7 @@ class Compat:
         self.v1 = False
         self._open: dict[VfioGroup, dict[str, int]] = {}
         self._domains: list[Domain] = []
+        self._map = Table(MAP_CHECKS, system.kernel)
 
     @property
     def backend(self) -> Compat | None:
@@ -116,7 +117,7 @@ class Compat:
         iovas: iova_list.IovaList = (Span(0, U64),)
         for group in groups:
             unit = self.system.core.unit_of(group.group)
-            iovas = iova_list.exclude(iova_list.shrink(iovas, unit.aperture(self.system.kernel)), iova_list.binding(group.group.reserved))
+            iovas = iova_list.exclude(iova_list.shrink(iovas, unit.aperture(self.system.kernel)), binding(group.group.reserved))
         return iovas
 
     def no_space(self) -> str | None:
@@ -250,7 +251,7 @@ class Compat:
 
     def _check_pin(self, areas: Iterable[Area]) -> None:
         source = f"iopt_area_fill_domains, {PAGES}"
-        more: dict[Process, int] = {}
+        more: dict[Caller, int] = {}
         for area in areas:
             process = area.process
             charged, limit = process.locked_pages + more.get(process, 0), process.limit_pages
@@ -345,10 +346,12 @@ class Compat:
         caps, total = chain([(DMA_AVAIL, 12, [("avail", self.dma_avail)]), iova_part(self.valid_iova)], padded=True)
         return replace(answer(argsz, FLAG_PGSIZES, self.page_sizes, caps, total), argsz=total)  # also down (recorded on 6.8)
 
-    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+    def map(self, caller: Caller, request: MapDma) -> None:
         """MAP_DMA; pinned at once if a device is open, else when one is opened."""
-        run_checks(MAP_CHECKS, MapRequest(self, caller, iova, size, vaddr, flags, argsz, ptr))
-        area = Area(iova, size, vaddr, flags, caller, CAP_IPC_LOCK not in caller.capabilities, name)
+        r = request
+        r.caller, r.backend = caller, self
+        self._map.run(r)
+        area = Area(r.iova, r.size, r.vaddr, r.flags, caller, CAP_IPC_LOCK not in caller.capabilities, r.name)
         if self._open:
             self._check_pin([area])
             self._check_fits(area)
@@ -360,13 +363,12 @@ class Compat:
     def _insert(self, area: Area) -> None:
         insort(self.areas, area, key=_start)
 
-    def unmap(
-        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
-    ) -> tuple[int, int | None]:
+    def unmap(self, caller: Caller, request: UnmapDma) -> tuple[int, int | None]:
         """UNMAP_DMA: whole areas only, unless SET_IOMMU(1) ran: then areas are cut at the range's edges.
 
         What the kernel has removed before it meets an area that sticks out stays removed (ENOENT).
         """
+        argsz, flags, iova, size, ptr = request.argsz, request.flags, request.iova, request.size, request.ptr
         if ptr != "good":
             raise VfioError("EFAULT", f"the pointer to the struct is {ptr}", VX)
         if argsz < 24 or flags & ~2:
@@ -445,7 +447,7 @@ class Compat:
             self.areas = self.areas[:first] + self.areas[first + len(areas) :]  # what is removed stands side by side
         return total
 
-    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
+    def dirty(self, request: DirtyPages) -> int | None:
         """DIRTY_PAGES is not there: ENOTTY."""
         raise self.unknown()
 

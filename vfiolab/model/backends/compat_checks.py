@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.backends import iova as iova_list
-from vfiolab.model.errors import Check
+from vfiolab.model.checks import Check
+from vfiolab.model.uapi.requests import MapDma
 
 if TYPE_CHECKING:
-    from vfiolab.model.backends.compat import Compat
-    from vfiolab.model.user.process import Process
+    from vfiolab.model.backends.protocol import Caller
 
 VX = "drivers/iommu/iommufd/vfio_compat.c"
 IP = "drivers/iommu/iommufd/io_pagetable.c"
@@ -26,7 +26,7 @@ class Area:
     size: int
     vaddr: int
     prot: int
-    process: Process
+    process: Caller
     account: bool
     name: str = ""
     pinned: bool = False
@@ -42,24 +42,10 @@ class Area:
         return Span(self.iova, self.iova + self.size)
 
 
-@dataclass(slots=True)
-class MapRequest:
-    """VFIO_IOMMU_MAP_DMA, as the compatibility layer takes it."""
-
-    compat: Compat
-    caller: Process
-    iova: int
-    size: int
-    vaddr: int
-    flags: int
-    argsz: int
-    ptr: str
-
-
-def _unaligned(r: MapRequest) -> str | None:
+def _unaligned(r: MapDma) -> str | None:
     for name, number in (("size", r.size), ("iova", r.iova)):
-        if number & r.compat.granule - 1:
-            return f"{name} {number:#x} is not a multiple of {r.compat.granule:#x}"
+        if number & r.backend.granule - 1:
+            return f"{name} {number:#x} is not a multiple of {r.backend.granule:#x}"
     return None
 
 
@@ -67,15 +53,15 @@ def _wrap(name: str, start: int, size: int, limit: int) -> str | None:
     return f"{name} {hexa(start)} + size {size:#x} wraps past 2^64" if start + size > limit else None
 
 
-def _in_reserved(r: MapRequest) -> str | None:
+def _in_reserved(r: MapDma) -> str | None:
     wanted = Span.sized(r.iova, r.size)
-    if iova_list.in_one(r.compat.valid_iova, r.iova, r.size):
+    if iova_list.in_one(r.backend.valid_iova, r.iova, r.size):
         return None
-    return f"{wanted} is not inside one usable range: {', '.join(map(str, r.compat.valid_iova))}"
+    return f"{wanted} is not inside one usable range: {', '.join(map(str, r.backend.valid_iova))}"
 
 
-def _overlap(r: MapRequest) -> str | None:
-    hit = next(r.compat.areas_in(r.iova, r.size), None)
+def _overlap(r: MapDma) -> str | None:
+    hit = next(r.backend.areas_in(r.iova, r.size), None)
     return f"{Span.sized(r.iova, r.size)} overlaps the mapping {hit.span}" if hit else None
 
 
@@ -84,7 +70,7 @@ MAP_CHECKS = (
     Check("argsz holds the whole struct (32 bytes)", "EINVAL", VX, lambda r: f"argsz {r.argsz} is below 32" if r.argsz < 32 else None, "set argsz = 32"),
     Check("only READ and WRITE are set", "EINVAL", VX, lambda r: f"flags {r.flags:#x} holds {r.flags & ~3:#x}, which the compatibility layer does not know" if r.flags & ~3 else None,
           "VADDR updates need the native container"),
-    Check("the descriptor has an address space", "ENODEV", VX, lambda r: r.compat.no_space(), "GROUP_SET_CONTAINER with this descriptor first"),
+    Check("the descriptor has an address space", "ENODEV", VX, lambda r: r.backend.no_space(), "GROUP_SET_CONTAINER with this descriptor first"),
     Check("the size is not 0", "EINVAL", IP, lambda r: "size 0 maps nothing" if not r.size else None, "give a size"),
     Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", lambda r: f"size {r.size:#x} is within a page of 2^64" if r.size > U64 - 1 - r.caller.page_size else None,
           "give a smaller size"),
@@ -94,5 +80,5 @@ MAP_CHECKS = (
     Check("the range is usable", "EINVAL", IP, _in_reserved, "map around it: GET_INFO capability 1 lists the usable ranges"),
     Check("no existing mapping overlaps", "EEXIST", IP, _overlap, "unmap it first"),
     Check("the vaddr is a multiple of the granule", "EINVAL", IP,
-          lambda r: f"vaddr {r.vaddr:#x} is not a multiple of {r.compat.granule:#x}" if r.vaddr & r.compat.granule - 1 else None, "align it"),
+          lambda r: f"vaddr {r.vaddr:#x} is not a multiple of {r.backend.granule:#x}" if r.vaddr & r.backend.granule - 1 else None, "align it"),
 )  # fmt: skip

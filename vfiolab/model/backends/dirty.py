@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from vfiolab.model.backends.dmatree import Dma
 
 WORD = 64
-MAX_BYTES = 0x1000_0000
 
 
 def bitmap_bytes(pages: int) -> int:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfiolab.model.address import U64, Span, hexa
-from vfiolab.model.user.process import Process
+from vfiolab.model.backends.protocol import Caller
 
 _MASK = U64 - 1
+NO_GAP: tuple[int, int, Dma | None, bool] = (0, 0, None, True)  # no mapping has size 0
 
 
 class Dma:
@@ -40,7 +41,7 @@ class Dma:
         "vaddr_invalid",
     )
 
-    def __init__(self, iova: int, size: int, vaddr: int, prot: int, process: Process, name: str = "") -> None:
+    def __init__(self, iova: int, size: int, vaddr: int, prot: int, process: Caller, name: str = "") -> None:
         self.iova, self.size, self.vaddr, self.prot, self.process, self.name = iova, size, vaddr, prot, process, name
         self.vaddr_invalid = False
         self.pinned = False
@@ -73,10 +74,11 @@ class DmaTree:
     `size` is the bytes mapped. `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
     """
 
-    __slots__ = ("_count", "_root", "_wraps", "reaches_top", "size")
+    __slots__ = ("_count", "_gap", "_root", "_wraps", "reaches_top", "size")
 
     def __init__(self, *, wraps: bool) -> None:
         self._root: Dma | None = None
+        self._gap = NO_GAP
         self._wraps = wraps
         self._count = 0
         self.size = 0
@@ -99,15 +101,17 @@ class DmaTree:
 
     def find(self, iova: int, size: int) -> Dma | None:
         """Return a mapping that overlaps the range, the first that a search from the root meets; None if none is found."""
-        node = self._root
+        node, parent = self._root, None
+        left = True
         end = (iova + size) & _MASK if self._wraps else iova + size
         while node is not None:
             if end <= node.iova:
-                node = node._left
+                parent, left, node = node, True, node._left
             elif iova >= node._end:
-                node = node._right
+                parent, left, node = node, False, node._right
             else:
                 return node
+        self._gap = iova, size, parent, left
         return None
 
     def first_from(self, iova: int) -> Dma | None:
@@ -145,13 +149,15 @@ class DmaTree:
         return parent
 
     def insert(self, new: Dma) -> None:
-        """Link a mapping by its start; an equal start goes left."""
-        parent, node = None, self._root
-        left = True
-        while node is not None:
-            parent = node
-            left = new.iova <= node.iova
-            node = node._left if left else node._right
+        """Link a mapping by its start; an equal start goes left. Where the last search found nothing of its range, its place is known."""
+        start, size, parent, left = self._gap
+        if start != new.iova or size != new.size or self.reaches_top or (self._wraps and start + size == U64):
+            parent, left, node = None, True, self._root
+            while node is not None:
+                parent = node
+                left = new.iova <= node.iova
+                node = node._left if left else node._right
+        self._gap = NO_GAP
         new._parent, new._left, new._right, new._red = parent, None, None, True
         new._end = (new.iova + new.size) & _MASK if self._wraps else new.iova + new.size
         if parent is None:
@@ -188,6 +194,7 @@ class DmaTree:
 
     def remove(self, node: Dma) -> None:
         """Unlink a mapping; a node with two children is replaced by its successor."""
+        self._gap = NO_GAP
         if node._left is not None and node._right is not None:
             successor = node._right
             while successor._left is not None:

@@ -9,14 +9,8 @@ from collections.abc import Iterable
 
 from vfiolab.model.address import U64, Span
 from vfiolab.model.backends.dmatree import Dma, DmaTree
-from vfiolab.model.iommu.unit import ReservedRegion
 
 IovaList = tuple[Span, ...]
-
-
-def binding(regions: Iterable[ReservedRegion]) -> list[Span]:
-    """Return the spans of the regions that count: all but direct-relaxable (vfio_iommu_resv_exclude, vfio_iommu_resv_conflict)."""
-    return [region.span for region in regions if region.kind != "direct-relaxable"]
 
 
 def exclude(iovas: IovaList, holes: Iterable[Span]) -> IovaList:

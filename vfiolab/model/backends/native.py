@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from vfiolab.model.backends.noiommu import NOIOMMU, NoIommu
-from vfiolab.model.backends.protocol import System
+from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.noiommu import NOIOMMU, PARAMETER, NoIommu
+from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1 import NESTING, TYPE1, Type1, TYPE1v2
-from vfiolab.model.errors import Check, VfioError, for_kernel, run_checks
+from vfiolab.model.checks import Check, Table
+from vfiolab.model.errors import VfioError
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.user.drivers import VfioGroup
-from vfiolab.model.user.process import Process
+from vfiolab.model.uapi.requests import DirtyPages, MapDma, UnmapDma, switched_on
 
 CORE = "drivers/vfio/vfio.c, later container.c and group.c"
 SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"
@@ -26,11 +27,11 @@ class Native:
         self.pins_group = system.kernel.has("dma_ownership")
         self.groups: list[VfioGroup] = []
         self.backend: Type1 | NoIommu | None = None
-        self._checks = for_kernel(ENTER_CHECKS, system.kernel)
+        self._checks = Table(ENTER_CHECKS, system.kernel)
 
     def check_enter(self, group: VfioGroup) -> None:
         """Refuse to mix no-IOMMU groups with others (EPERM, 4.5 and later)."""
-        run_checks(self._checks, (self, group))
+        self._checks.run((self, group))
 
     def enter(self, group: VfioGroup) -> None:
         """Claim the group (5.19+) and attach it if there is a backend; a refusal undoes the claim."""
@@ -65,7 +66,7 @@ class Native:
 
     @property
     def _noiommu_offered(self) -> bool:
-        return self.kernel.has("noiommu") and self.system.drivers.noiommu_mode and all(group.noiommu for group in self.groups)
+        return self.kernel.has("noiommu") and switched_on(self.system.params, PARAMETER) and all(group.noiommu for group in self.groups)
 
     @property
     def _type1_offered(self) -> bool:
@@ -88,7 +89,7 @@ class Native:
     def check_extension(self, number: int) -> int:
         """Ask the backend, or before SET_IOMMU every backend that may serve the container's groups. Unknown numbers are 0."""
         if isinstance(self.backend, NoIommu):
-            return int(number == NOIOMMU and self.system.drivers.noiommu_mode)
+            return int(number == NOIOMMU and switched_on(self.system.params, PARAMETER))
         answer = self._type1_extension(number) if self._type1_offered else 0
         if self.backend is None and not answer and self._noiommu_offered:
             answer = int(number == NOIOMMU)
@@ -144,22 +145,20 @@ class Native:
         """GET_INFO; EINVAL without a backend."""
         return self._type1("GET_INFO").info(argsz, ptr)
 
-    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+    def map(self, caller: Caller, request: MapDma) -> None:
         """MAP_DMA; EINVAL without a backend."""
-        self._type1("MAP_DMA").map(caller, iova, size, vaddr, flags, argsz, ptr, name)
+        self._type1("MAP_DMA").map(caller, request)
 
-    def unmap(
-        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
-    ) -> tuple[int, int | None]:
+    def unmap(self, caller: Caller, request: UnmapDma) -> tuple[int, int | None]:
         """UNMAP_DMA; EINVAL without a backend."""
-        return self._type1("UNMAP_DMA").unmap(caller, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
+        return self._type1("UNMAP_DMA").unmap(caller, request)
 
-    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
+    def dirty(self, request: DirtyPages) -> int | None:
         """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
         backend = self._type1("DIRTY_PAGES")
         if not self.kernel.has("dirty_tracking"):
             raise self.unknown()
-        return backend.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
+        return backend.dirty(request)
 
     def unknown(self, _: int = 0) -> VfioError:
         """EINVAL before SET_IOMMU, ENOTTY after."""

@@ -1,38 +1,69 @@
-"""What a container descriptor needs of whatever stands behind it: the native VFIO container, or iommufd's compatibility layer."""
+"""What the rooms above and below a backend need of each other: the server behind a descriptor, the host, and the process that calls."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from vfiolab.model.address import Span
+from vfiolab.model.errors import VfioError
+from vfiolab.model.events import EventLog
+from vfiolab.model.iommu.core import IommuCore
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.uapi.info import Info
+from vfiolab.model.uapi.requests import DirtyPages, MapDma, UnmapDma
+
 if TYPE_CHECKING:
-    from vfiolab.model.address import Span
-    from vfiolab.model.errors import VfioError
-    from vfiolab.model.events import EventLog
-    from vfiolab.model.iommu.core import IommuCore
-    from vfiolab.model.irq.msi import InterruptController
-    from vfiolab.model.kernel import Kernel
-    from vfiolab.model.uapi.info import Info
-    from vfiolab.model.user.drivers import Drivers, VfioGroup
-    from vfiolab.model.user.process import Process
+    from vfiolab.model.backends.group import VfioGroup
 
 
 class System(Protocol):
-    """What the descriptors need of a host."""
+    """What a server needs of a host."""
 
     kernel: Kernel
     core: IommuCore
-    drivers: Drivers
     params: dict[str, str]
     log: EventLog
-    interrupts: InterruptController | None
+
+
+class UserMemory(Protocol):
+    """A process's memory, as far as it can be pinned. `plain`: no fresh memory and no BAR was ever placed in it."""
+
+    plain: bool
+
+    def pinned(self, vaddr: int, size: int, *, write: bool, bars: str) -> list[tuple[int, int]] | None:
+        """Return (physical address, bytes) of the contiguous pieces of a range, None if a page of it cannot be pinned."""
+
+    def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int, bars: str) -> int | None:
+        """Return the index of the first page that cannot be pinned, None if all can."""
+
+    def physical_runs(self, vaddr: int, size: int) -> list[tuple[int, int]]:
+        """Return (physical address, bytes) of each contiguous piece of pinned memory."""
+
+    def uncharged(self, vaddr: int, size: int, *, zeros: bool, page_size: int) -> int:
+        """Return how many pages of a range are never counted as locked."""
+
+    def written(self, span: Span) -> None:
+        """Note that every byte of `span` gets written."""
+
+
+class Caller(Protocol):
+    """The process that calls: whose memory is mapped, and whose account of locked pages is charged."""
+
+    memlock: int | None
+    locked_pages: int
+    page_size: int
+    capabilities: set[int]
 
     @property
-    def bars(self) -> Mapping[str, tuple[Span, ...]]:
-        """The bus addresses that devices answer at, where they are known."""
+    def memory(self) -> UserMemory:
+        """Its memory."""
 
-    def add_removed(self) -> None:
-        """Bring back every device that was taken off its bus."""
+    @property
+    def limit_pages(self) -> int | None:
+        """Pages that may be locked; None without a limit."""
+
+    def room(self) -> int | None:
+        """Pages that may still be locked; None without a limit."""
 
 
 class Server(Protocol):
@@ -74,15 +105,13 @@ class Server(Protocol):
     def info(self, argsz: int, ptr: str) -> Info:
         """GET_INFO."""
 
-    def map(self, caller: Process, iova: int, size: int, vaddr: int, flags: int, argsz: int, ptr: str, name: str) -> None:
+    def map(self, caller: Caller, request: MapDma) -> None:
         """MAP_DMA."""
 
-    def unmap(
-        self, caller: Process, iova: int, size: int, flags: int, argsz: int, bm_pgsize: int, bm_size: int, ptr: str
-    ) -> tuple[int, int | None]:
-        """UNMAP_DMA."""
+    def unmap(self, caller: Caller, request: UnmapDma) -> tuple[int, int | None]:
+        """UNMAP_DMA: return the bytes unmapped, and the dirty bitmap if it was asked for."""
 
-    def dirty(self, flags: int, argsz: int, iova: int, size: int, bm_pgsize: int, bm_size: int, ptr: str) -> int | None:
+    def dirty(self, request: DirtyPages) -> int | None:
         """DIRTY_PAGES."""
 
     def unknown(self, cmd: int) -> VfioError:

@@ -6,35 +6,35 @@ the emulated groups. Every verb runs its table of checks (`type1_checks`) and on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 
 from vfiolab.model.address import U64, Span
-from vfiolab.model.backends import dirty, iova
+from vfiolab.model.backends import dirty
+from vfiolab.model.backends import iova as iova_list
 from vfiolab.model.backends import type1_checks as tests
 from vfiolab.model.backends.dmatree import Dma, DmaTree
-from vfiolab.model.errors import NAMES, NotModelledError, VfioError, for_kernel, run_checks
+from vfiolab.model.backends.protocol import Caller, UserMemory
+from vfiolab.model.errors import NAMES, NotModelledError, Refusal, VfioError
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.domain import Mapping as DomainRun
-from vfiolab.model.iommu.unit import ReservedRegion
+from vfiolab.model.iommu.unit import ReservedRegion, binding
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.uapi.info import Info, describe
+from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, MIGRATION, Info, Part, answer, chain, check_struct, iova_part
 from vfiolab.model.uapi.requests import (
     DIRTY_START,
     DIRTY_STOP,
     MAP_VADDR,
+    MAX_BITMAP,
     UNMAP_ALL,
     UNMAP_DIRTY,
     UNMAP_VADDR,
-    AttachRequest,
-    DirtyRequest,
-    EntryRequest,
-    MapRequest,
-    UnmapRequest,
+    DirtyPages,
+    MapDma,
+    UnmapDma,
     switched_on,
 )
-from vfiolab.model.user.process import Process
 
 TYPE1, TYPE1v2, NESTING = 1, 3, 6
 ALLOW_UNSAFE = "vfio_iommu_type1.allow_unsafe_interrupts"
@@ -61,22 +61,20 @@ class Type1:
         self.dmas = DmaTree(wraps=not self.kernel.has("inclusive_ends"))
         self.domains: list[Domain] = []
         self.emulated: list[IommuGroup] = []
-        self.valid_iova: iova.IovaList = ()
+        self.valid_iova: iova_list.IovaList = ()
         self.dirty_tracking = False
         self.invalid_vaddrs = 0
         own_page = self.kernel.has("read_pin_breaks_cow") and not self.kernel.has("zero_page_pinned")
         self._pins_zeros = not own_page and not self.kernel.has("long_term_cow")
         self._lost = 0
+        self._bars = "on" if self.kernel.has("bar_needs_memory_space") else "always"
+        self.map_flags, self.unmap_flags = tests.known_map_flags(self.kernel), tests.known_unmap_flags(self.kernel)
+        self._by_anyone = self.kernel.has("unmap_by_anyone")
+        self.unmap_top = U64 if self.kernel.has("unmap_may_end_at_top") else U64 - 1
         self._set_page_sizes()
-        self._map_checks = for_kernel(tests.MAP_CHECKS, self.kernel)
-        self._new_mapping_checks = for_kernel(tests.NEW_MAPPING_CHECKS, self.kernel)
-        self._pin_checks = for_kernel(tests.PIN_CHECKS, self.kernel)
-        self.map_checks = (*self._map_checks, *self._new_mapping_checks, *self._pin_checks)
-        self._unmap_checks = for_kernel(tests.UNMAP_CHECKS, self.kernel)
-        self._dirty_checks = for_kernel(tests.DIRTY_CHECKS, self.kernel)
-        self._dirty_get_checks = for_kernel(tests.DIRTY_GET_CHECKS, self.kernel)
-        self._entry_checks = for_kernel(tests.ENTRY_CHECKS, self.kernel)
-        self._attach_checks = for_kernel(tests.ATTACH_CHECKS, self.kernel)
+        self._map, self._new, self._pins, self._translation = tests.map_tables(self.kernel)
+        self._unmap, self._dirty, self._dirty_get = tests.other_tables(self.kernel)
+        self._entry, self._driver, self._attach, self._fits = tests.attach_tables(self.kernel)
 
     # what the checks and the views ask
 
@@ -102,21 +100,34 @@ class Type1:
                     return region
         return None
 
-    def bad_page(self, request: MapRequest) -> int | None:
-        """Return the index of the first page of a map request that cannot be pinned."""
-        bars = "on" if self.kernel.has("bar_needs_memory_space") else "always"
-        write = bool(request.flags & 2)
-        return request.caller.memory.first_bad(request.vaddr, request.size, write=write, page_size=self.page_size, bars=bars)
+    def usable(self, iova: int, size: int) -> bool:
+        """Say whether a range lies in one entry of the valid-iova list."""
+        return iova_list.in_one(self.valid_iova, iova, size)
 
-    def charged_pages(self, request: MapRequest, pages: int | None = None) -> int:
+    def bad_page(self, request: MapDma) -> int | None:
+        """Return the index of the first page of a map request that cannot be pinned."""
+        memory: UserMemory = request.caller.memory
+        write = bool(request.flags & 2)
+        return memory.first_bad(request.vaddr, request.size, write=write, page_size=self.page_size, bars=self._bars)
+
+    def whole(self, r: UnmapDma) -> Dma | None:
+        """Return the mapping that an unmap's range is, None if it is more or less than one (or one may hide behind a wrapped end)."""
+        met = self.dmas.find(r.iova, 1)
+        if met is not None and met.iova == r.iova and met.size == r.size and not self.dmas.reaches_top:
+            r.whole = met
+            return met
+        return None
+
+    def charged_pages(self, request: MapDma, pages: int | None = None) -> int:
         """Return how many of a request's pages (of the first `pages`) count as locked memory: BARs do not, nor does the page of zeros."""
         pages = -(-request.size // self.page_size) if pages is None else pages
-        if request.caller.memory.plain:
+        memory: UserMemory = request.caller.memory
+        if memory.plain:
             return pages
         zeros = not request.flags & 2 and self._pins_zeros
-        return pages - request.caller.memory.uncharged(request.vaddr, pages * self.page_size, zeros=zeros, page_size=self.page_size)
+        return pages - memory.uncharged(request.vaddr, pages * self.page_size, zeros=zeros, page_size=self.page_size)
 
-    def untranslatable_page(self, request: MapRequest) -> int:
+    def untranslatable_page(self, request: MapDma) -> int:
         """Return the index of the first page past the width of a domain's unit (mapping goes page by page), or one past the last page."""
         reach = min((domain.reach for domain in self.domains), default=U64)
         return max(0, min(request.size, reach - request.iova)) // self.page_size
@@ -129,19 +140,21 @@ class Type1:
         EINVAL (mapping outside the aperture or over a reserved region), EPERM (interrupts not isolated), or the IOMMU driver's errno.
         Source: vfio_iommu_type1_attach_group. A refusal leaves the container as it was.
         """
-        run_checks(self._entry_checks, EntryRequest(self, group))
+        self._entry.run(tests.EntryRequest(self, group))
         if group.emulated:
             self.emulated.append(group)
             return
         domain = self._new_domain(group)
         try:
-            iovas = iova.exclude(iova.shrink(self.valid_iova, domain.aperture), iova.binding(group.reserved))
-            run_checks(self._attach_checks, AttachRequest(self, group, domain, iovas))
+            iovas = iova_list.exclude(iova_list.shrink(self.valid_iova, domain.aperture), binding(group.reserved))
+            self._attach.run(tests.AttachRequest(self, group, domain, iovas))
             self._page_sizes_with(domain)
             shared = self._join_existing(domain, group)
             if not shared:
                 self._keep(domain, group, iovas)
-        except BaseException:
+        except BaseException as refused:
+            if isinstance(refused, VfioError):
+                refused.tried = group, domain
             self.core.detach(domain, group)
             self.core.free(domain)
             raise
@@ -152,21 +165,18 @@ class Type1:
     def _new_domain(self, group: IommuGroup) -> Domain:
         unit = self.core.unit_of(group)
         domain = self.core.alloc(group)
-        refused = unit.nesting_errno(self.kernel) if self.nesting else None
-        if refused is not None:
+        asked = tests.DriverRequest(self, group, domain, unit.nesting_errno(self.kernel) or "" if self.nesting else "", nesting=True)
+        try:
+            self._driver.run(asked)
+            domain.nesting = self.nesting
+            errno = self.core.attach(domain, group)
+            asked.errno, asked.nesting = NAMES[-errno] if errno else "", False
+            self._driver.run(asked)
+        except VfioError as refused:
             self.core.free(domain)
-            raise VfioError(
-                refused,
-                f"{unit.name} ({unit.kind}) does not offer nesting (type 6) on kernel {self.kernel}",
-                tests.ATTACH,
-                "SET_IOMMU with type 3",
-            )
-        domain.nesting = self.nesting
-        errno = self.core.attach(domain, group)
-        if errno:
-            self.core.free(domain)
-            why = self.core.why_refused(group) or f"{unit.name} refuses group {group.id}"
-            raise VfioError(NAMES[-errno], why, tests.ATTACH, "see the driver's own kernel message")
+            if not asked.nesting:
+                refused.tried = group, self.core.configured(domain, unit)
+            raise
         return domain
 
     def _join_existing(self, domain: Domain, group: IommuGroup) -> bool:
@@ -180,7 +190,7 @@ class Type1:
             self.core.attach(domain, group)
         return False
 
-    def _keep(self, domain: Domain, group: IommuGroup, iovas: iova.IovaList) -> None:
+    def _keep(self, domain: Domain, group: IommuGroup, iovas: iova_list.IovaList) -> None:
         if not self.kernel.has("no_superpage_probe"):
             place = self._probe_place(iovas)
             if place is not None:
@@ -191,7 +201,7 @@ class Type1:
             self.core.get_msi_cookie(domain, window.start)
         self.domains.insert(0, domain)
 
-    def _probe_place(self, iovas: iova.IovaList) -> int | None:
+    def _probe_place(self, iovas: iova_list.IovaList) -> int | None:
         if not self.kernel.has("probe_in_valid_iova"):
             return 0
         pages = 2 * self.page_size
@@ -226,8 +236,7 @@ class Type1:
         for physical, size in known:
             errno = domain.map_errno(at, size)
             if errno:
-                why = f"the mapping {dma.span} does not fit {domain.unit}"
-                raise VfioError(NAMES[-errno], why, f"vfio_iommu_replay, {tests.T1}", "unmap it, then attach")
+                self._fits.run(tests.DriverRequest(self, None, domain, NAMES[-errno], dma=dma))
             runs.append(DomainRun(at, size, physical, prot))
             at += size
         return runs
@@ -252,12 +261,12 @@ class Type1:
                     self._unmap_everything()
             self.domains.remove(domain)
             self.core.free(domain)
-            self.valid_iova = iova.expand(self.valid_iova, [other.aperture for other in self.domains])
+            self.valid_iova = iova_list.expand(self.valid_iova, [other.aperture for other in self.domains])
             self._set_page_sizes()
         if self.kernel.has("valid_iova") and self.valid_iova:
             whole = (Span(self.valid_iova[0].start, self.valid_iova[-1].end),)
             holes = {span for domain in self.domains for span in domain.holes}
-            self.valid_iova = iova.exclude(whole, holes) or self.valid_iova
+            self.valid_iova = iova_list.exclude(whole, holes) or self.valid_iova
 
     def close(self) -> None:
         """Let every group go, newest domain first."""
@@ -285,36 +294,35 @@ class Type1:
 
     # map and unmap
 
-    def map(
-        self, caller: Process, iova: int, size: int, vaddr: int, flags: int = 3, argsz: int = 32, ptr: str = "good", name: str = ""
-    ) -> None:
-        """Map `size` bytes of the caller's memory at `vaddr` to `iova`, in every domain. All arguments are numbers of 64 (32) bits.
+    def map(self, caller: Caller, r: MapDma) -> None:
+        """Map the caller's memory, in every domain.
 
         EFAULT, EINVAL, EOVERFLOW (6.19+), EEXIST, ENOSPC, ENOMEM, ENOENT (VADDR flag): see `type1_checks`. Source: vfio_dma_do_map.
         """
-        granule = self.granule
-        request = MapRequest(self, caller, iova, size, vaddr, flags, argsz, ptr, granule)
-        run_checks(self._map_checks, request, self.map_checks)
-        if flags & MAP_VADDR:
-            self._update_vaddr(request)
+        r.caller, r.backend, r.granule = caller, self, self.granule
+        self._map.run(r)
+        if r.flags & MAP_VADDR:
+            self._update_vaddr(r)
             return
-        run_checks(self._new_mapping_checks, request, self.map_checks)
-        dma = Dma(iova, size, vaddr, flags & 3, caller, name)
+        self._new.run(r)
+        dma = Dma(r.iova, r.size, r.vaddr, r.flags, caller, r.name)
         self.dmas.insert(dma)
         if self.domains:
+            r.runs = caller.memory.pinned(r.vaddr, r.size, write=bool(r.flags & 2), bars=self._bars)
             try:
-                run_checks(self._pin_checks, request, self.map_checks)
+                self._pins.run(r)
+                self._translation.run(r)
             except BaseException as refused:
                 self.dmas.remove(dma)
-                if isinstance(refused, VfioError):
-                    refused.either = self._either(request)
+                if isinstance(refused, Refusal):
+                    refused.either = self._either(r)
                 raise
-            self._charge(dma, request)
-            self._map_in_domains(dma)
+            self._charge(dma, r)
+            self._map_in_domains(dma, r.runs)
         if self.dma_avail is not None:
             self.dma_avail -= 1
 
-    def _either(self, r: MapRequest) -> tuple[str, ...]:
+    def _either(self, r: MapDma) -> tuple[str, ...]:
         """Return the answers among which the contiguity of the memory decides, on VT-d before 5.10; none where a rule does.
 
         A contiguous run is charged, and tested against the width, as a whole (recorded on 4.14, 4.19 and 5.4).
@@ -327,20 +335,21 @@ class Type1:
         room = r.caller.room()
         return ("EFAULT", "ENOMEM") if room is not None and self.charged_pages(r) > room else ()
 
-    def _map_in_domains(self, dma: Dma) -> None:
+    def _map_in_domains(self, dma: Dma, runs: list[tuple[int, int]] | None) -> None:
         at = dma.iova
-        for physical, size in dma.process.memory.physical_runs(dma.vaddr, dma.size):
+        for physical, size in runs or ():
             for domain in self.domains:
                 errno = domain.map(at, size, physical, dma.prot | domain.prot)
                 assert not errno, "the checks ask every domain first"
             at += size
 
     def _pin(self, dma: Dma) -> None:
-        request = MapRequest(self, dma.process, dma.iova, dma.size, dma.vaddr, dma.prot, 32, "good", self.granule)
-        run_checks(self._pin_checks[:2], request)
-        self._charge(dma, request)
+        r = MapDma(flags=dma.prot, vaddr=dma.vaddr, iova=dma.iova, size=dma.size, caller=dma.process, backend=self)
+        r.runs = dma.process.memory.pinned(dma.vaddr, dma.size, write=bool(dma.prot & 2), bars=self._bars)
+        self._pins.run(r)
+        self._charge(dma, r)
 
-    def _charge(self, dma: Dma, request: MapRequest) -> None:
+    def _charge(self, dma: Dma, request: MapDma) -> None:
         dma.pinned = True
         dma.charged = self.charged_pages(request)
         dma.process.locked_pages += dma.charged
@@ -352,7 +361,7 @@ class Type1:
         dma.process.locked_pages -= dma.charged
         dma.charged = 0
 
-    def _update_vaddr(self, r: MapRequest) -> None:
+    def _update_vaddr(self, r: MapDma) -> None:
         dma = self.dmas.find(r.iova, r.size)
         fix = "invalidate it first: UNMAP with flag VADDR, same iova and size"
         if dma is None:
@@ -369,7 +378,7 @@ class Type1:
         dma.vaddr, dma.vaddr_invalid = r.vaddr, False
         self.invalid_vaddrs -= 1
 
-    def _change_owner(self, dma: Dma, caller: Process) -> None:
+    def _change_owner(self, dma: Dma, caller: Caller) -> None:
         """Move a mapping's pages to the account of who updates its vaddr (vfio_change_dma_owner); ENOMEM leaves it invalid."""
         room = caller.room()
         if room is not None and dma.charged > room:
@@ -379,39 +388,29 @@ class Type1:
         caller.locked_pages += dma.charged
         dma.process = caller
 
-    def unmap(
-        self,
-        caller: Process,
-        iova: int = 0,
-        size: int = 0,
-        flags: int = 0,
-        argsz: int = 24,
-        bm_pgsize: int = 0,
-        bm_size: int = 0,
-        ptr: str = "good",
-    ) -> tuple[int, int | None]:
+    def unmap(self, caller: Caller, r: UnmapDma) -> tuple[int, int | None]:
         """Unmap; return (bytes unmapped, dirty bitmap or None). v2 removes what lies wholly inside the range; v1 whole mappings from its start.
 
         EFAULT, EINVAL, EOVERFLOW (6.19+), EBUSY: see `type1_checks`. Source: vfio_dma_do_unmap.
         """
-        r = UnmapRequest(self, iova, size, flags, argsz, bm_pgsize, bm_size, ptr, self.granule)
-        run_checks(self._unmap_checks, r)
-        if flags & UNMAP_VADDR:
+        r.backend, r.granule = self, self.granule
+        self._unmap.run(r)
+        if r.flags & UNMAP_VADDR:
             return self._invalidate(list(self._takes(r, caller))), None
         removed, user = 0, 0
         for dma in self._takes(r, caller):
-            if flags & UNMAP_DIRTY:
-                user = dirty.report(user, dma, iova, self.granule, all_dirty=dma.pinned)
+            if r.flags & UNMAP_DIRTY:
+                user = dirty.report(user, dma, r.iova, self.granule, all_dirty=dma.pinned)
             self._remove(dma)
             removed += dma.size
-        return removed, user if flags & UNMAP_DIRTY else None
+        return removed, user if r.flags & UNMAP_DIRTY else None
 
-    def _takes(self, r: UnmapRequest, caller: Process) -> Iterator[Dma]:
+    def _takes(self, r: UnmapDma, caller: Caller) -> Iterable[Dma]:
         """Return what UNMAP takes of the mappings in its range: up to 5.19 it ends at the first that another process made (recorded)."""
-        found = self._in_range(r)
-        return found if self.kernel.has("unmap_by_anyone") else takewhile(lambda dma: dma.process is caller, found)
+        found = self._in_range(r) if r.whole is None else (r.whole,)
+        return found if self._by_anyone else takewhile(lambda dma: dma.process is caller, found)
 
-    def _in_range(self, r: UnmapRequest) -> Iterator[Dma]:
+    def _in_range(self, r: UnmapDma) -> Iterator[Dma]:
         """Yield the mappings that UNMAP takes, in the kernel's order; the consumer may remove each."""
         everything = bool(r.flags & UNMAP_ALL)
         if not self.kernel.has("unmap_in_iova_order") and not r.flags & (UNMAP_ALL | UNMAP_VADDR):  # these flags came with the order
@@ -471,26 +470,37 @@ class Type1:
 
     # dirty pages
 
-    def dirty(
-        self, flags: int, argsz: int = 8, iova: int = 0, size: int = 0, bm_pgsize: int = 0, bm_size: int = 0, ptr: str = "good"
-    ) -> int | None:
+    def dirty(self, r: DirtyPages) -> int | None:
         """DIRTY_PAGES: start (1) or stop (2) tracking, or get (4) the bitmap of a range; returns the bitmap for GET. ENOTTY before 5.8."""
-        r = DirtyRequest(self, flags, argsz, iova, size, bm_pgsize, bm_size, ptr, self.granule)
-        run_checks(self._dirty_checks, r)
-        if flags in (DIRTY_START, DIRTY_STOP):
-            start = flags == DIRTY_START
+        r.backend, r.granule = self, self.granule
+        self._dirty.run(r)
+        if r.flags in (DIRTY_START, DIRTY_STOP):
+            start = r.flags == DIRTY_START
             if start != self.dirty_tracking:
                 for dma in self.dmas:
                     dma.bitmap = 0
             self.dirty_tracking = start
             return None
-        run_checks(self._dirty_get_checks, r, (*self._dirty_checks, *self._dirty_get_checks))
-        inside = [dma for dma in self.dmas if dma.iova < iova + size and iova < dma.iova + dma.size]
-        return dirty.get(inside, iova, self.granule, all_dirty=bool(self.domains))
+        self._dirty_get.run(r)
+        inside = [dma for dma in self.dmas if dma.iova < r.iova + r.size and r.iova < dma.iova + dma.size]
+        return dirty.get(inside, r.iova, self.granule, all_dirty=bool(self.domains))
 
     def info(self, argsz: int, ptr: str) -> Info:
-        """GET_INFO: page sizes and the capability chain. EFAULT (unreadable struct), EINVAL (below 16 bytes)."""
-        return describe(self, argsz, ptr)
+        """GET_INFO: page sizes and the capability chain. EFAULT (unreadable struct), EINVAL (below 16 bytes).
+
+        Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 and stable 5.4 added to the chain).
+        """
+        has = self.kernel.has
+        check_struct(argsz, ptr)
+        parts: list[Part] = []
+        if has("info_migration"):
+            fields: list[tuple[str, object]] = [("flags", 0), ("pgsize_bitmap", self.granule), ("max_dirty_bitmap_size", MAX_BITMAP)]
+            parts.append((MIGRATION, 32, fields))
+        ranges = [iova_part(self.valid_iova)] if has("info_iova_ranges") and self.valid_iova else []
+        avail: list[Part] = [(DMA_AVAIL, 12, [("avail", self.dma_avail)])] if has("info_dma_avail") else []
+        parts += avail + ranges if has("info_avail_first") else ranges + avail
+        caps, total = chain(parts, padded=has("info_caps_padded"))
+        return answer(argsz, FLAG_PGSIZES if has("info_pgsizes_flag") else 0, self.page_sizes, caps, total)
 
     def dma_cc(self) -> int:
         """Extension 4 (DMA_CC_IOMMU): 1 if every domain is coherent, also with no domain at all."""
@@ -516,7 +526,7 @@ class Type1:
             )
         for dma in self.dmas:
             assert dma.pinned == bool(self.domains), f"{dma} is {'' if dma.pinned else 'not '}pinned with {len(self.domains)} domains"
-            assert not self.valid_iova or iova.in_one(self.valid_iova, dma.iova, dma.size), f"{dma} lies outside the valid iovas"
+            assert not self.valid_iova or iova_list.in_one(self.valid_iova, dma.iova, dma.size), f"{dma} lies outside the valid iovas"
 
 
 def _merged(runs: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> list[tuple[int, int]]:

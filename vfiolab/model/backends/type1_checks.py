@@ -6,25 +6,35 @@ vfio_iommu_type1_dirty_pages, read in 4.4 to 6.19, and recorded runs of 4.4, 5.1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.backends import iova as iova_list
-from vfiolab.model.backends.dirty import MAX_BYTES, bitmap_bytes
-from vfiolab.model.errors import ERRNO, Check
+from vfiolab.model.backends.dirty import bitmap_bytes
+from vfiolab.model.checks import Check, Table
+from vfiolab.model.errors import ERRNO, Obstacle
+from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.unit import binding
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.uapi.requests import (
     MAP_READ,
     MAP_VADDR,
     MAP_WRITE,
+    MAX_BITMAP,
     UNMAP_ALL,
     UNMAP_DIRTY,
     UNMAP_VADDR,
-    AttachRequest,
-    DirtyRequest,
-    MapRequest,
-    UnmapRequest,
+    DirtyPages,
+    MapDma,
+    UnmapDma,
 )
+
+if TYPE_CHECKING:
+    from vfiolab.model.backends.dmatree import Dma
+    from vfiolab.model.backends.type1 import Type1
 
 T1 = "drivers/vfio/vfio_iommu_type1.c"
 IOCTL = f"vfio_iommu_type1_ioctl, {T1}"
@@ -33,6 +43,37 @@ DO_UNMAP = f"vfio_dma_do_unmap, {T1}"
 ATTACH = f"vfio_iommu_type1_attach_group, {T1}"
 DIRTY = f"vfio_iommu_type1_dirty_pages, {T1}"
 RW = MAP_READ | MAP_WRITE
+Stages: TypeAlias = tuple[tuple[Check, ...], tuple[Check, ...], tuple[Check, ...], tuple[Check, ...]]
+
+
+@dataclass(slots=True)
+class EntryRequest:
+    """A group that asks to enter the backend."""
+
+    backend: Type1
+    group: IommuGroup
+
+
+@dataclass(slots=True)
+class DriverRequest:
+    """What the unit's driver answers to a group and the domain made for it, or to one of its mappings: `errno` is a name, "" for success."""
+
+    backend: Type1
+    group: IommuGroup | None
+    domain: Domain
+    errno: str = ""
+    nesting: bool = False
+    dma: Dma | None = None
+
+
+@dataclass(slots=True)
+class AttachRequest:
+    """A group about to enter the backend in a new domain; `iovas` is the valid-iova list as it would become."""
+
+    backend: Type1
+    group: IommuGroup
+    domain: Domain
+    iovas: iova_list.IovaList
 
 
 def _new(kernel: Kernel) -> bool:
@@ -43,13 +84,13 @@ def _old(kernel: Kernel) -> bool:
     return not kernel.has("wrap_eoverflow")
 
 
-def bad_pointer(r: MapRequest | UnmapRequest | DirtyRequest) -> str | None:
+def bad_pointer(r: MapDma | UnmapDma | DirtyPages) -> str:
     """Say that the user's struct cannot be read."""
-    return f"the pointer to the struct is {r.ptr}: it cannot be read" if r.ptr != "good" else None
+    return f"the pointer to the struct is {r.ptr}: it cannot be read"
 
 
-def _zero(r: MapRequest) -> str | None:
-    return "size 0 maps nothing" if not r.size else None
+def _zero(_: MapDma) -> str:
+    return "size 0 maps nothing"
 
 
 def _wraps(name: str, start: int, size: int) -> str | None:
@@ -58,7 +99,7 @@ def _wraps(name: str, start: int, size: int) -> str | None:
     return None
 
 
-def _map_wrap(r: MapRequest) -> str | None:
+def _map_wrap(r: MapDma) -> str | None:
     return _wraps("iova", r.iova, r.size) or _wraps("vaddr", r.vaddr, r.size)
 
 
@@ -70,41 +111,29 @@ def misaligned(granule: int, **numbers: int) -> str | None:
     return None
 
 
-def _map_flags(r: MapRequest) -> str | None:
-    unknown = r.flags & ~(RW | MAP_VADDR) if r.backend.kernel.has("vaddr_update") else r.flags & ~RW
-    return f"flags {r.flags:#x} holds {unknown:#x}, which kernel {r.backend.kernel} does not know" if unknown else None
+def known_map_flags(kernel: Kernel) -> int:
+    """Return the MAP flags that a kernel knows."""
+    return RW | MAP_VADDR if kernel.has("vaddr_update") else RW
 
 
-def _no_rights(r: MapRequest) -> str | None:
-    return f"flags {r.flags:#x} asks for neither READ (1) nor WRITE (2)" if not r.flags & (RW | MAP_VADDR) else None
+def _unknown_flags(r: MapDma | UnmapDma, known: int) -> str:
+    return f"flags {r.flags:#x} holds {r.flags & ~known:#x}, which kernel {r.backend.kernel} does not know"
 
 
-def _vaddr_with_rights(r: MapRequest) -> str | None:
-    return f"flags {r.flags:#x} joins VADDR (4) with READ or WRITE" if r.flags & MAP_VADDR and r.flags & RW else None
-
-
-def _overlap(r: MapRequest) -> str | None:
+def _overlap(r: MapDma) -> str:
     dma = r.backend.dmas.find(r.iova, r.size)
-    if dma is None:
-        return None
+    assert dma is not None
     name = f" ({dma.name})" if dma.name else ""
     return f"{Span.sized(r.iova, r.size)} overlaps the mapping {Span(dma.iova, dma.end)}{name}"
 
 
-def _budget(r: MapRequest) -> str | None:
+def _budget(r: MapDma) -> str:
     limit = r.backend.entry_limit
-    return (
-        f"all of dma_entry_limit is in use: {limit} mapping{'s' * (limit != 1)}, as the parameter stood when SET_IOMMU ran"
-        if r.backend.dma_avail == 0
-        else None
-    )
+    return f"all of dma_entry_limit is in use: {limit} mapping{'s' * (limit != 1)}, as the parameter stood when SET_IOMMU ran"
 
 
-def _outside(r: MapRequest) -> str | None:
-    iovas = r.backend.valid_iova
-    if iova_list.in_one(iovas, r.iova, r.size):
-        return None
-    wanted = Span.sized(r.iova, r.size)
+def _outside(r: MapDma) -> str:
+    iovas, wanted = r.backend.valid_iova, Span.sized(r.iova, r.size)
     region = r.backend.region_at(wanted)
     if region is not None:
         return f"{wanted} overlaps {region.words}"
@@ -115,34 +144,56 @@ def _outside(r: MapRequest) -> str | None:
     return f"{wanted} does not lie inside one usable range: {', '.join(map(str, iovas))}"
 
 
+def in_the_way(r: MapDma) -> Iterator[Obstacle]:
+    """Yield, for each domain, what of it a mapping of the range would meet: the end of its aperture, or a reserved region."""
+    yield from obstacles(r.backend.domains, Span.sized(r.iova, r.size))
+
+
+def obstacles(domains: Iterable[Domain], wanted: Span) -> Iterator[Obstacle]:
+    """Yield what of some domains stands in the way of a span of iovas, one obstacle each: direct-relaxable regions stop nobody."""
+    for domain in domains:
+        if wanted.start < domain.aperture.start or domain.aperture.end < wanted.end:
+            yield Obstacle("outside", domain.aperture, domain.number)
+            continue
+        regions = (region for group in domain.groups for region in group.reserved)
+        hits = [region for region in regions if region.kind != "direct-relaxable" and region.span.overlaps(wanted)]
+        if hits:
+            first = min(hits, key=lambda region: (region.span, region.kind))
+            yield Obstacle(first.kind, first.span, domain.number)
+
+
 SMALLEST = "align them to the smallest page of the container (GET_INFO iova_pgsizes)"
 _MAP_WRAP_FIX = "keep iova + size and vaddr + size within 2^64"
+_MAP_WRAP = "r.iova + r.size > U64 or r.vaddr + r.size > U64"
 
 MAP_CHECKS = (
-    Check("the struct can be read", "EFAULT", IOCTL, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dma_map"),
-    Check("argsz holds the whole struct (32 bytes)", "EINVAL", IOCTL,
-          lambda r: f"argsz {r.argsz} is below 32, the size of the struct" if r.argsz < 32 else None, "set argsz = 32"),
-    Check("only known flags are set", "EINVAL", IOCTL, _map_flags, "READ is 1, WRITE is 2, VADDR (5.12 and later) is 4"),
-    Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _new),
-    Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _new),
-    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, _no_rights, "READ (1) lets the device read, WRITE (2) lets it write"),
-    Check("VADDR comes alone", "EINVAL", DO_MAP, _vaddr_with_rights, "update the vaddr with flags = 4"),
-    Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _old),
-    Check("iova, size and vaddr are multiples of the smallest page", "EINVAL", DO_MAP,
-          lambda r: misaligned(r.granule, iova=r.iova, size=r.size, vaddr=r.vaddr) if (r.iova | r.size | r.vaddr) & r.granule - 1 else None, SMALLEST),
-    Check("neither iova nor vaddr wraps past 2^64", "EINVAL", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _old),
+    Check("the struct can be read", "EFAULT", IOCTL, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dma_map", test="r.ptr != 'good'"),
+    Check("argsz holds the whole struct (32 bytes)", "EINVAL", IOCTL, lambda r: f"argsz {r.argsz} is below 32, the size of the struct", "set argsz = 32",
+          test="r.argsz < 32"),
+    Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.map_flags), "READ is 1, WRITE is 2, VADDR (5.12 and later) is 4",
+          test="r.flags & ~r.backend.map_flags"),
+    Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _new, "not r.size"),
+    Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _new, _MAP_WRAP),
+    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#x} asks for neither READ (1) nor WRITE (2)",
+          "READ (1) lets the device read, WRITE (2) lets it write", test="not r.flags"),
+    Check("VADDR comes alone", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
+    Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _old, "not r.size"),
+    Check("iova, size and vaddr are multiples of the smallest page", "EINVAL", DO_MAP, lambda r: misaligned(r.granule, iova=r.iova, size=r.size, vaddr=r.vaddr), SMALLEST,
+          test="(r.iova | r.size | r.vaddr) & r.granule - 1"),
+    Check("neither iova nor vaddr wraps past 2^64", "EINVAL", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _old, _MAP_WRAP),
 )  # fmt: skip
 
 NEW_MAPPING_CHECKS = (
-    Check("no existing mapping overlaps", "EEXIST", f"vfio_find_dma in {DO_MAP}", _overlap, "unmap it first, or choose another iova"),
-    Check("the container has a mapping to spare", "ENOSPC", DO_MAP, _budget,
-          "use fewer, larger mappings, or raise vfio_iommu_type1.dma_entry_limit before SET_IOMMU", lambda k: k.has("dma_entry_limit")),
+    Check("no existing mapping overlaps", "EEXIST", f"vfio_find_dma in {DO_MAP}", _overlap, "unmap it first, or choose another iova",
+          test="r.backend.dmas.find(r.iova, r.size) is not None", met=lambda r: [Obstacle("mapping", r.backend.dmas.find(r.iova, r.size).span)]),
+    Check("the container has a mapping to spare", "ENOSPC", DO_MAP, _budget, "use fewer, larger mappings, or raise vfio_iommu_type1.dma_entry_limit before SET_IOMMU",
+          lambda k: k.has("dma_entry_limit"), "not r.backend.dma_avail"),
     Check("the range lies inside one usable iova range", "EINVAL", f"vfio_iommu_iova_dma_valid, {T1}", _outside,
-          "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova")),
+          "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova"), "not r.backend.usable(r.iova, r.size)", in_the_way),
 )  # fmt: skip
 
 
-def _bad_memory(r: MapRequest) -> str | None:
+def _bad_memory(r: MapDma) -> str | None:
     bad, room = r.backend.bad_page(r), r.caller.room()
     if bad is None or (room is not None and r.backend.charged_pages(r, bad) > max(room, 0)):
         return None
@@ -150,7 +201,7 @@ def _bad_memory(r: MapRequest) -> str | None:
     return f"the page at vaddr {hexa(r.vaddr + bad * r.backend.page_size)} cannot be pinned: it is not mapped so that it can be {how}"
 
 
-def _too_much_locked(r: MapRequest) -> str | None:
+def _too_much_locked(r: MapDma) -> str | None:
     process = r.caller
     room = process.room()
     if room is None:
@@ -162,8 +213,8 @@ def _too_much_locked(r: MapRequest) -> str | None:
     return f"{pages} more pages on top of {process.locked_pages} locked ones exceed RLIMIT_MEMLOCK, {limit:#x} bytes = {process.limit_pages} pages"
 
 
-def _hardware(errno: str, text: str) -> Callable[[MapRequest], str | None]:
-    def broken(r: MapRequest) -> str | None:
+def _hardware(errno: str, text: str) -> Callable[[MapDma], str | None]:
+    def broken(r: MapDma) -> str | None:
         for domain in r.backend.domains:
             if domain.map_errno(r.iova, r.size) == -ERRNO[errno]:
                 return text.format(
@@ -176,11 +227,14 @@ def _hardware(errno: str, text: str) -> Callable[[MapRequest], str | None]:
 
 PIN_CHECKS = (
     Check("every page of the memory can be pinned", "EFAULT", f"vfio_pin_pages_remote, {T1}", _bad_memory,
-          "map the memory first (mmap), writable if the device may write; device BARs need their own handling"),
+          "map the memory first (mmap), writable if the device may write; device BARs need their own handling", test="r.runs is None"),
     Check("the locked memory stays within RLIMIT_MEMLOCK", "ENOMEM", f"vfio_pin_pages_remote, {T1}", _too_much_locked,
-          "raise the limit (ulimit -l), or give the process CAP_IPC_LOCK"),
+          "raise the limit (ulimit -l), or give the process CAP_IPC_LOCK", test="r.caller.memlock is not None"),
+)  # fmt: skip
+
+TRANSLATION_CHECKS = (
     Check("the range is within the width of every IOMMU", "EFAULT", "intel_iommu_map, drivers/iommu/intel-iommu.c",
-          _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova", lambda k: not (k.has("valid_iova") and k.has("intel_aperture_by_width"))),
+          _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova", lambda k: not (k.has("valid_iova") and k.has("intel_aperture_by_width")), met=in_the_way),
     Check("no doorbell page is in the way", "EEXIST", "arm_lpae_map, drivers/iommu/io-pgtable-arm.c",
           _hardware("EEXIST", "{range} covers the MSI doorbell page that the kernel has mapped in {domain}"), "keep out of the software MSI window, 0x800_0000-0x80f_ffff",
           lambda k: not k.has("valid_iova")),
@@ -196,37 +250,27 @@ def known_unmap_flags(kernel: Kernel) -> int:
     )
 
 
-def _unmap_flags(r: UnmapRequest) -> str | None:
-    unknown = r.flags & ~known_unmap_flags(r.backend.kernel)
-    return f"flags {r.flags:#x} holds {unknown:#x}, which kernel {r.backend.kernel} does not know" if unknown else None
-
-
 def _bitmap_size(size: int, pgsize: int, have: int) -> str | None:
     if not pgsize:
         return "the bitmap's page size is 0"
     pages = size >> (pgsize & -pgsize).bit_length() - 1
-    if not pages or not have or have > MAX_BYTES:
-        return f"a bitmap of {have} bytes for {pages} pages is outside 1..{MAX_BYTES:#x} bytes"
+    if not pages or not have or have > MAX_BITMAP:
+        return f"a bitmap of {have} bytes for {pages} pages is outside 1..{MAX_BITMAP:#x} bytes"
     need = bitmap_bytes(pages)
     return f"the bitmap has {have} bytes, {pages} pages need {need}" if have < need else None
 
 
-def _unmap_bitmap(r: UnmapRequest) -> str | None:
-    if not r.flags & UNMAP_DIRTY:
-        return None
+def _unmap_bitmap(r: UnmapDma) -> str | None:
     if r.argsz < 48:
         return f"argsz {r.argsz} does not hold the dirty bitmap (48 bytes)"
     return _bitmap_size(r.size, r.bm_pgsize, r.bm_size)
 
 
-def _unmap_wrap(r: UnmapRequest) -> str | None:
-    if r.flags & UNMAP_ALL:
-        return None
-    limit = U64 if r.backend.kernel.has("unmap_may_end_at_top") else U64 - 1
-    return f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64" if r.iova + r.size > limit else None
+def _unmap_wrap(r: UnmapDma) -> str:
+    return f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64"
 
 
-def _unmap_size(r: UnmapRequest) -> str | None:
+def _unmap_size(r: UnmapDma) -> str | None:
     if r.flags & UNMAP_ALL:
         return f"ALL goes with iova 0 and size 0, not iova {r.iova:#x} size {r.size:#x}" if r.iova or r.size else None
     if not r.size:
@@ -234,26 +278,18 @@ def _unmap_size(r: UnmapRequest) -> str | None:
     return misaligned(r.granule, size=r.size)
 
 
-def _bisects(r: UnmapRequest | DirtyRequest) -> str | None:
+def _bisects(r: UnmapDma | DirtyPages) -> str | None:
     end = (r.iova + r.size) % U64
     first = r.backend.dmas.find(r.iova, 1)
     if first is not None and first.iova != r.iova:
         return f"the range's start {hexa(r.iova)} would cut the mapping {Span(first.iova, first.end)} in two"
-    if first is not None and first.size == r.size and not r.backend.dmas.reaches_top:
-        return None  # the range is one mapping, and none hides behind a wrapped end
     last = r.backend.dmas.find((end - 1) % U64, 1)
     if last is not None and last.end % U64 != end:
         return f"the range's end {hexa(end)} would cut the mapping {Span(last.iova, last.end)} in two"
     return None
 
 
-def _unmap_bisects(r: UnmapRequest) -> str | None:
-    return _bisects(r) if r.backend.v2 and not r.flags & UNMAP_ALL else None
-
-
-def _not_tracking(r: UnmapRequest) -> str | None:
-    if not r.flags & UNMAP_DIRTY:
-        return None
+def _not_tracking(r: UnmapDma) -> str | None:
     if not r.backend.dirty_tracking:
         return "a dirty bitmap is asked for, but dirty tracking was not started"
     return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page" if r.bm_pgsize != r.granule else None
@@ -263,35 +299,38 @@ def _has_dirty(kernel: Kernel) -> bool:
     return kernel.has("dirty_tracking")
 
 
+_UNMAP_WRAP = "not r.flags & 2 and r.iova + r.size > r.backend.unmap_top"
+
 UNMAP_CHECKS = (
-    Check("the struct can be read", "EFAULT", IOCTL, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dma_unmap"),
-    Check("argsz holds the whole struct (24 bytes)", "EINVAL", IOCTL,
-          lambda r: f"argsz {r.argsz} is below 24, the size of the struct" if r.argsz < 24 else None, "set argsz = 24"),
-    Check("only known flags are set", "EINVAL", IOCTL, _unmap_flags, "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)"),
-    Check("a dirty bitmap comes alone", "EINVAL", IOCTL,
-          lambda r: f"flags {r.flags:#x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR" if r.flags & UNMAP_DIRTY and r.flags & (UNMAP_ALL | UNMAP_VADDR) else None,
-          "unmap in two calls", _has_dirty),
-    Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", _has_dirty),
-    Check("no emulated group uses vaddrs", "EBUSY", DO_UNMAP,
-          lambda r: "VADDR cannot be invalidated while an emulated (mdev) group is in the container" if r.flags & UNMAP_VADDR and r.backend.emulated else None,
-          "take the mdev out of the container", lambda k: k.has("update_vaddr_needs_backend")),
-    Check("iova is a multiple of the smallest page", "EINVAL", DO_UNMAP, lambda r: misaligned(r.granule, iova=r.iova), SMALLEST),
-    Check("the size is one of whole pages (0 with ALL)", "EINVAL", DO_UNMAP, _unmap_size, "give whole pages; ALL takes iova = size = 0"),
-    Check("the range does not wrap past 2^64", "EOVERFLOW", DO_UNMAP, _unmap_wrap, "keep iova + size within 2^64", _new),
+    Check("the struct can be read", "EFAULT", IOCTL, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dma_unmap", test="r.ptr != 'good'"),
+    Check("argsz holds the whole struct (24 bytes)", "EINVAL", IOCTL, lambda r: f"argsz {r.argsz} is below 24, the size of the struct", "set argsz = 24",
+          test="r.argsz < 24"),
+    Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.unmap_flags), "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)",
+          test="r.flags & ~r.backend.unmap_flags"),
+    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, lambda r: f"flags {r.flags:#x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", _has_dirty,
+          "r.flags & 1 and r.flags & 6"),
+    Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", _has_dirty, "r.flags & 1"),
+    Check("no emulated group uses vaddrs", "EBUSY", DO_UNMAP, lambda _: "VADDR cannot be invalidated while an emulated (mdev) group is in the container",
+          "take the mdev out of the container", lambda k: k.has("update_vaddr_needs_backend"), "r.flags & 4 and r.backend.emulated"),
+    Check("iova is a multiple of the smallest page", "EINVAL", DO_UNMAP, lambda r: misaligned(r.granule, iova=r.iova), SMALLEST, test="r.iova & r.granule - 1"),
+    Check("the size is one of whole pages (0 with ALL)", "EINVAL", DO_UNMAP, _unmap_size, "give whole pages; ALL takes iova = size = 0",
+          test="r.flags & 2 or not r.size or r.size & r.granule - 1"),
+    Check("the range does not wrap past 2^64", "EOVERFLOW", DO_UNMAP, _unmap_wrap, "keep iova + size within 2^64", _new, _UNMAP_WRAP),
     Check("the range does not wrap past 2^64", "EINVAL", DO_UNMAP, _unmap_wrap, "keep iova + size within 2^64",
-          lambda k: k.has("unmap_wrap_check") and not k.has("wrap_eoverflow")),
-    Check("dirty tracking is on if its bitmap is asked for", "EINVAL", DO_UNMAP, _not_tracking, "start tracking first (DIRTY_PAGES with flag START)", _has_dirty),
-    Check("no mapping is cut in two (v2)", "EINVAL", DO_UNMAP, _unmap_bisects, "unmap whole mappings: type1 v2 never splits one"),
+          lambda k: k.has("unmap_wrap_check") and not k.has("wrap_eoverflow"), _UNMAP_WRAP),
+    Check("dirty tracking is on if its bitmap is asked for", "EINVAL", DO_UNMAP, _not_tracking, "start tracking first (DIRTY_PAGES with flag START)", _has_dirty, "r.flags & 1"),
+    Check("no mapping is cut in two (v2)", "EINVAL", DO_UNMAP, _bisects, "unmap whole mappings: type1 v2 never splits one",
+          test="r.backend.v2 and not r.flags & 2 and r.backend.whole(r) is None"),
 )  # fmt: skip
 
 
-def _dirty_flags(r: DirtyRequest) -> str | None:
+def _dirty_flags(r: DirtyPages) -> str | None:
     if r.flags & ~7 or not r.flags:
         return f"flags {r.flags:#x} is none of START (1), STOP (2), GET_BITMAP (4)"
     return f"flags {r.flags:#x} holds more than one of START, STOP, GET_BITMAP" if r.flags & r.flags - 1 else None
 
 
-def _dirty_range(r: DirtyRequest) -> str | None:
+def _dirty_range(r: DirtyPages) -> str | None:
     if r.bm_pgsize != r.granule:
         return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page"
     return "size 0 asks for no page" if not r.size else misaligned(r.granule, iova=r.iova, size=r.size)
@@ -299,7 +338,7 @@ def _dirty_range(r: DirtyRequest) -> str | None:
 
 DIRTY_CHECKS = (
     Check("the container is type1 v2", "EACCES", DIRTY, lambda r: "dirty tracking needs type1 v2, this container is v1" if not r.backend.v2 else None, "SET_IOMMU with type 3"),
-    Check("the struct can be read", "EFAULT", DIRTY, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dirty_bitmap"),
+    Check("the struct can be read", "EFAULT", DIRTY, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dirty_bitmap", test="r.ptr != 'good'"),
     Check("argsz holds the struct (8 bytes)", "EINVAL", DIRTY, lambda r: f"argsz {r.argsz} is below 8" if r.argsz < 8 else None, "set argsz"),
     Check("exactly one known flag is set", "EINVAL", DIRTY, _dirty_flags, "START is 1, STOP is 2, GET_BITMAP is 4"),
 )  # fmt: skip
@@ -316,6 +355,19 @@ DIRTY_GET_CHECKS = (
 )  # fmt: skip
 
 
+def conflicts(r: AttachRequest) -> list[Obstacle]:
+    """Return what the user has mapped where the new domain has no place for it: in reserved regions, and outside its aperture."""
+    holes = binding(r.group.reserved)
+    holes += [Span(a, b) for a, b in ((0, r.domain.aperture.start), (r.domain.aperture.end, U64)) if a < b]
+    return mapped_in(r.backend, holes)
+
+
+def mapped_in(backend: Type1, holes: Iterable[Span]) -> list[Obstacle]:
+    """Return, for each hole in which something is mapped, the span from the first mapping's part in it to the last's."""
+    parts = ([part for dma in backend.dmas if (part := dma.span.intersection(hole)) is not None] for hole in holes)
+    return [Obstacle("mapping", Span(found[0].start, found[-1].end)) for found in parts if found]
+
+
 def _aperture_conflict(r: AttachRequest) -> str | None:
     iovas, aperture = r.backend.valid_iova, r.domain.aperture
     if iova_list.disjoint(iovas, aperture):
@@ -326,7 +378,7 @@ def _aperture_conflict(r: AttachRequest) -> str | None:
 
 def _reserved_conflict(r: AttachRequest) -> str | None:
     for region in r.group.reserved:
-        hit = iova_list.first_overlap(r.backend.dmas, iova_list.binding([region]))
+        hit = iova_list.first_overlap(r.backend.dmas, binding([region]))
         if hit:
             return f"the mapping {Span(hit[0].iova, hit[0].end)} overlaps {region.words} of group {r.group.id}"
     return None
@@ -352,11 +404,53 @@ ENTRY_CHECKS = (
 
 ATTACH_CHECKS = (
     Check("no mapping lies outside the new domain's aperture", "EINVAL", f"vfio_iommu_aper_conflict, {T1}", _aperture_conflict,
-          "unmap what lies above it, then attach", _valid_iova),
+          "unmap what lies above it, then attach", _valid_iova, met=conflicts),
     Check("no mapping overlaps a reserved region of the group", "EINVAL", f"vfio_iommu_resv_conflict, {T1}", _reserved_conflict,
-          "unmap it, attach, and map around the region", _valid_iova),
+          "unmap it, attach, and map around the region", _valid_iova, met=conflicts),
     Check("some iova is left", "EINVAL", f"vfio_iommu_resv_exclude, {T1}",
-          lambda r: "no usable iova would be left in the container" if not r.iovas else None, "use a second container", _valid_iova),
+          lambda r: "no usable iova would be left in the container" if not r.iovas else None, "use a second container", _valid_iova, met=conflicts),
     Check("interrupts are isolated, or unsafe ones are allowed", "EPERM", ATTACH, _unsafe_interrupts,
           "turn interrupt remapping on; or accept the risk: vfio_iommu_type1.allow_unsafe_interrupts=1"),
 )  # fmt: skip
+
+REPLAY_CHECKS = (
+    Check("every mapping is within the width of the new unit", "", f"vfio_iommu_replay, {T1}", lambda r: f"the mapping {r.dma.span} does not fit {r.domain.unit}",
+          "unmap it, then attach", test="r.errno", met=lambda r: mapped_in(r.backend, [Span(r.domain.reach, U64)])),
+)  # fmt: skip
+
+DRIVER_CHECKS = (
+    Check("the unit offers nesting, if type 6 was chosen", "", ATTACH,
+          lambda r: f"{r.domain.unit.name} ({r.domain.unit.kind}) does not offer nesting (type 6) on kernel {r.backend.kernel}" if r.nesting else None, "SET_IOMMU with type 3",
+          test="r.errno"),
+    Check("the unit's driver takes the group", "", ATTACH, lambda r: r.backend.core.why_refused(r.group) or f"{r.domain.unit.name} refuses group {r.group.id}",
+          "see the driver's own kernel message", test="r.errno"),
+)  # fmt: skip
+
+
+def _stages(kernel: Kernel, parts: Stages) -> tuple[Table, Table, Table, Table]:
+    """Return the tables of one call's stages, each of which knows the others."""
+    first, second, third, fourth = (
+        Table(rows, kernel, [row for part in parts[:n] for row in part], [row for part in parts[n + 1 :] for row in part])
+        for n, rows in enumerate(parts)
+    )
+    return first, second, third, fourth
+
+
+def map_tables(kernel: Kernel) -> tuple[Table, Table, Table, Table]:
+    """Return what MAP_DMA tests on a kernel: the arguments, a new mapping's place, its memory, and whether every unit can translate it."""
+    return _stages(kernel, (MAP_CHECKS, NEW_MAPPING_CHECKS, PIN_CHECKS, TRANSLATION_CHECKS))
+
+
+def other_tables(kernel: Kernel) -> tuple[Table, Table, Table]:
+    """Return what UNMAP_DMA, DIRTY_PAGES and its GET test on a kernel."""
+    return (
+        Table(UNMAP_CHECKS, kernel),
+        Table(DIRTY_CHECKS, kernel, after=DIRTY_GET_CHECKS),
+        Table(DIRTY_GET_CHECKS, kernel, before=DIRTY_CHECKS),
+    )
+
+
+def attach_tables(kernel: Kernel) -> tuple[Table, Table, Table, Table]:
+    """Return what a group's attach tests on a kernel: its entry, the unit's driver, the new domain's place, and the mappings replayed."""
+    parts = ENTRY_CHECKS, DRIVER_CHECKS, ATTACH_CHECKS, REPLAY_CHECKS
+    return _stages(kernel, parts)

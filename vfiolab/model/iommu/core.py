@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab.model.address import Span
-from vfiolab.model.errors import ERRNO, Check, NotModelledError, for_kernel, run_checks
+from vfiolab.model.checks import Check, Table
+from vfiolab.model.errors import ERRNO, NotModelledError
 from vfiolab.model.events import PROT_CACHE, PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, EventLog
 from vfiolab.model.iommu.domain import Domain, Doorbell
 from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
@@ -120,7 +121,7 @@ class IommuCore:
         self._of: dict[str, IommuGroup] = {}
         self._allocated = 0
         self.interrupts_given = 0
-        self._claim_checks = for_kernel(CLAIM_CHECKS, kernel)
+        self._claim_checks = Table(CLAIM_CHECKS, kernel)
 
     def add(self, group: IommuGroup) -> None:
         """Add a group; ValueError if its number or a device is taken."""
@@ -153,7 +154,7 @@ class IommuCore:
 
     def claim(self, group: IommuGroup, owner: object) -> None:
         """Take the group's DMA for user space (5.19+); it then sits in a blocking domain. EPERM, EINVAL as the checks say."""
-        run_checks(self._claim_checks, group)
+        self._claim_checks.run(group)
         group.owner = owner
         self.log.add(Event("claim", group=group.id))
 
@@ -185,7 +186,7 @@ class IommuCore:
         self.log.add(Event("attach", domain.number, group.id, errno=errno))
         if not errno:
             if not domain.groups:
-                self._configure(domain, group.unit)
+                self.configured(domain, group.unit)
             domain.join(group)
             group.domain = domain
         return errno
@@ -194,13 +195,15 @@ class IommuCore:
         """Say why the unit's driver refuses every domain for this group (VT-d up to 6.5: RMRR), None if it does not."""
         return None if self.kernel.has("intel_no_rmrr_lock") else rmrr_locked(group)
 
-    def _configure(self, domain: Domain, unit: IommuUnit) -> None:
+    def configured(self, domain: Domain, unit: IommuUnit) -> Domain:
+        """Return the domain as a first group behind `unit` makes it: its width, aperture, page sizes and coherency."""
         kernel = self.kernel
         domain.unit, domain.width = unit, unit.width
         domain.aperture = unit.aperture(kernel, nesting=domain.nesting)
         domain.page_sizes = unit.reported_page_sizes(kernel, self.units, self.page_size)
         domain.coherent = unit.coherency(kernel, self.units)
         domain.prot = PROT_CACHE if domain.coherent or kernel.has("enforced_coherency") else 0
+        return domain
 
     def detach(self, domain: Domain, group: IommuGroup) -> None:
         """Detach a group; it goes to its blocking domain if it is claimed, else to its default domain."""

@@ -61,6 +61,11 @@ class Reported:
     page_sizes: int | None = None
 
 
+def binding(regions: Iterable[ReservedRegion]) -> list[Span]:
+    """Return the spans of the regions that count: all but direct-relaxable (vfio_iommu_resv_exclude, vfio_iommu_resv_conflict)."""
+    return [region.span for region in regions if region.kind != "direct-relaxable"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IommuUnit:
     """One IOMMU: its hardware, and which devices are behind it.

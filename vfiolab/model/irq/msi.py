@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from vfiolab.model.address import hexa
-from vfiolab.model.errors import Check, NotModelledError, VfioError, for_kernel, run_checks
+from vfiolab.model.checks import Check, Table
+from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.events import Event
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
 from vfiolab.model.iommu.domain import Domain
@@ -315,13 +316,12 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     Behind an SMMU each vector asks for its doorbell; the first in a domain maps the doorbell's page there (iommu_dma_prepare_msi).
     """
     r, kernel = request, core.kernel
-    checks = for_kernel(IRQ_CHECKS, kernel)
-    run_checks(checks, r)
+    Table(IRQ_CHECKS, kernel).run(r)
     if r.action != TRIGGER:
-        run_checks(INTX_MASK_CHECKS, r, (*checks, *INTX_MASK_CHECKS))
+        Table(INTX_MASK_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         _mask_intx(r)
     elif r.index > MSIX:
-        run_checks(SINGLE_CHECKS, r, (*checks, *SINGLE_CHECKS))
+        Table(SINGLE_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         if (r.data == DATA_NONE and not r.count) or (r.data == DATA_EVENTFD and r.eventfd):
             r.state.singles.discard(r.index)
         elif r.data == DATA_EVENTFD:
@@ -329,10 +329,9 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     elif r.state.index == r.index and not r.count and r.data == DATA_NONE:
         r.state.disable()
     else:
-        more = for_kernel(TRIGGER_CHECKS, kernel)
-        run_checks(more, r, (*checks, *more))
+        Table(TRIGGER_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         if r.data == DATA_EVENTFD:
-            _signal(core, controller, group, r, (*checks, *more))
+            _signal(core, controller, group, r)
 
 
 def _mask_intx(r: IrqRequest) -> None:
@@ -342,9 +341,7 @@ def _mask_intx(r: IrqRequest) -> None:
         r.state.masked = r.action == MASK
 
 
-def _signal(
-    core: IommuCore, controller: InterruptController | None, group: IommuGroup | None, r: IrqRequest, checks: tuple[Check, ...]
-) -> None:
+def _signal(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None, r: IrqRequest) -> None:
     """Give eventfds to a block of vectors, enabling the type if none is. One that fails leaves the block masked, or nothing enabled."""
     messages = r.index in (MSI, MSIX) and controller is not None
     if messages:
@@ -362,13 +359,14 @@ def _signal(
         r.state.index = r.index
         allocate(range(r.start + r.count))
     block = range(r.start, r.start + r.count)
+    checks = Table(VECTOR_CHECKS, core.kernel, before=(*IRQ_CHECKS, *TRIGGER_CHECKS))
     for vector in block:
         r.state.signals.discard(vector)
         one = replace(r, start=vector, count=1)
         if r.eventfd and r.eventfd.removes:
             continue
         try:
-            run_checks(VECTOR_CHECKS, one, (*checks, *VECTOR_CHECKS))
+            checks.run(one)
         except VfioError:
             r.state.signals.difference_update(block[: vector - r.start + 1])
             if enabled_here:

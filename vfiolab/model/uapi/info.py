@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from vfiolab.model.backends.dirty import MAX_BYTES
+from vfiolab.model.address import Span
 from vfiolab.model.errors import VfioError
-
-if TYPE_CHECKING:
-    from vfiolab.model.backends.iova import IovaList
-    from vfiolab.model.backends.type1 import Type1
 
 HEADER = 24
 IOVA_RANGE, MIGRATION, DMA_AVAIL = 1, 2, 3
@@ -92,7 +89,7 @@ def chain(parts: list[Part], *, padded: bool) -> tuple[tuple[Capability, ...], i
     return tuple(out), offset
 
 
-def iova_part(iovas: IovaList) -> Part:
+def iova_part(iovas: Sequence[Span]) -> Part:
     """Return capability 1: the usable ranges, inclusive."""
     return IOVA_RANGE, 16 + 16 * len(iovas), [("ranges", [[span.start, span.last] for span in iovas])]
 
@@ -104,18 +101,3 @@ def answer(argsz: int, flags: int, pgsizes: int, caps: tuple[Capability, ...], t
     fits = argsz >= total
     cap_offset = None if argsz < 20 else HEADER if fits else 0
     return Info(max(argsz, total), flags | FLAG_CAPS, pgsizes, cap_offset, caps if fits else ())
-
-
-def describe(backend: Type1, argsz: int, ptr: str) -> Info:
-    """Answer GET_INFO for type1. Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 and stable 5.4 added to the chain)."""
-    kernel = backend.kernel
-    check_struct(argsz, ptr)
-    parts: list[Part] = []
-    if kernel.has("info_migration"):
-        fields: list[tuple[str, object]] = [("flags", 0), ("pgsize_bitmap", backend.granule), ("max_dirty_bitmap_size", MAX_BYTES)]
-        parts.append((MIGRATION, 32, fields))
-    ranges = [iova_part(backend.valid_iova)] if kernel.has("info_iova_ranges") and backend.valid_iova else []
-    avail: list[Part] = [(DMA_AVAIL, 12, [("avail", backend.dma_avail)])] if kernel.has("info_dma_avail") else []
-    parts += avail + ranges if kernel.has("info_avail_first") else ranges + avail
-    caps, total = chain(parts, padded=kernel.has("info_caps_padded"))
-    return answer(argsz, FLAG_PGSIZES if kernel.has("info_pgsizes_flag") else 0, backend.page_sizes, caps, total)

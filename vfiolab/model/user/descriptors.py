@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import CORE
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
-from vfiolab.model.errors import VfioError, run_checks
+from vfiolab.model.errors import VfioError
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.uapi.requests import field, pointer, word
+from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DirtyPages, MapDma, UnmapDma, field, pointer, word
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.drivers import VfioGroup
 from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile
-from vfiolab.model.user.process import CAP_SYS_RAWIO
 from vfiolab.model.user.vfio_checks import SetContainer
 from vfiolab.model.user.vfio_pci import check_token
 
@@ -84,10 +83,11 @@ class Container(Descriptor):
         The memory is the calling process's, and so are the account and the limit of locked memory. `name` is a label for pictures. Errors as `type1_checks.MAP_CHECKS` lists them.
         """
         self._need_open()
-        iova, size, vaddr = field("iova", iova), field("size", size), field("vaddr", vaddr)
-        flags, argsz, ptr = field("flags", flags, 32), field("argsz", argsz, 32), pointer(ptr)
-        with self.process.call("map", f"fd{self.fd}", iova=iova, size=size, vaddr=vaddr, flags=flags, name=name or None):
-            self.server.map(self.process, iova, size, vaddr, flags, argsz, ptr, str(name))
+        request = MapDma(argsz, flags, vaddr, iova, size, pointer(ptr), str(name))
+        with self.process.call(
+            "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=name or None
+        ):
+            self.server.map(self.process, request)
 
     def unmap_dma(
         self,
@@ -116,14 +116,12 @@ class Container(Descriptor):
     ) -> tuple[int, int | None]:
         """IOMMU_UNMAP_DMA: return (bytes unmapped, the dirty bitmap of flag 1 as a number whose bit 0 is the page at `iova`)."""
         self._need_open()
-        iova, size, flags = field("iova", iova), field("size", size), field("flags", flags, 32)
-        if bm_pgsize or bm_size:
-            bm_pgsize, bm_size = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size)
-        ptr, argsz = pointer(ptr), (48 if bm_pgsize else 24) if argsz is None else field("argsz", argsz, 32)
-        with self.process.call("unmap", f"fd{self.fd}", iova=iova, size=size, flags=flags or None) as call:
-            unmapped, bitmap = self.server.unmap(self.process, iova, size, flags, argsz, bm_pgsize, bm_size, ptr)
-            dirty = {} if bitmap is None else {"dirty_bits": bitmap.bit_count()}
-            call.output = {"unmapped": unmapped, **dirty}
+        if argsz is None:
+            argsz = 48 if bm_pgsize else 24
+        request = UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr))
+        with self.process.call("unmap", f"fd{self.fd}", iova=request.iova, size=request.size, flags=request.flags or None) as call:
+            unmapped, bitmap = self.server.unmap(self.process, request)
+            call.output = {"unmapped": unmapped} if bitmap is None else {"unmapped": unmapped, "dirty_bits": bitmap.bit_count()}
             return unmapped, bitmap
 
     def dirty_pages(
@@ -139,11 +137,11 @@ class Container(Descriptor):
     ) -> int | None:
         """IOMMU_DIRTY_PAGES: 1 start, 2 stop, 4 get; GET returns the bitmap as a number whose bit 0 is the page at `iova`."""
         self._need_open()
-        flags, iova, size = field("flags", flags, 32), field("iova", iova), field("size", size)
-        bm_pgsize, bm_size, ptr = field("bm_pgsize", bm_pgsize), field("bm_size", bm_size), pointer(ptr)
-        argsz = (48 if flags & 4 else 8) if argsz is None else field("argsz", argsz, 32)
-        with self.process.call("dirty", f"fd{self.fd}", flags=flags) as call:
-            bitmap = self.server.dirty(flags, argsz, iova, size, bm_pgsize, bm_size, ptr)
+        if argsz is None:
+            argsz = 48 if flags & 4 else 8
+        request = DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr))
+        with self.process.call("dirty", f"fd{self.fd}", flags=request.flags) as call:
+            bitmap = self.server.dirty(request)
             if bitmap is not None:
                 call.output = {"dirty_bits": bitmap.bit_count()}
             return bitmap
@@ -158,9 +156,9 @@ class Container(Descriptor):
     with_pointer = MappingProxyType(
         {
             0x3B70: lambda it: it.server.info(0, "bad"),
-            0x3B71: lambda it: it.server.map(it.process, 0, 0, 0, 0, 0, "bad", ""),
-            0x3B72: lambda it: it.server.unmap(it.process, 0, 0, 0, 0, 0, 0, "bad"),
-            0x3B75: lambda it: it.server.dirty(0, 0, 0, 0, 0, 0, "bad"),
+            0x3B71: lambda it: it.server.map(it.process, MapDma(ptr="bad")),
+            0x3B72: lambda it: it.server.unmap(it.process, UnmapDma(ptr="bad")),
+            0x3B75: lambda it: it.server.dirty(DirtyPages(ptr="bad")),
         }
     )
 
@@ -239,7 +237,7 @@ class Group(Descriptor):
             if isinstance(container, Container) and file is not container:
                 file, is_open = None, False  # closed, or another process's: whatever has its number here is not it
             denied = self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities
-            run_checks(self.process.set_container_checks, SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
+            self.process.set_container_checks.run(SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
             assert isinstance(file, Container)
             server = file.server
             server.check_enter(self.vfio)

@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vfiolab.model.address import Span
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, Eventfd, IrqRequest, IrqState, irq_set_size, is_dynamic, set_irqs
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.uapi.requests import field, pointer, signed
-from vfiolab.model.user.drivers import VfioGroup
 from vfiolab.model.user.files import Descriptor, DeviceFile
 from vfiolab.model.user.vfio_pci import (
     COMMAND,

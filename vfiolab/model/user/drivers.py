@@ -4,50 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from vfiolab.model.errors import Check, KernelCrashError, VfioError, WouldBlockError, for_kernel, run_checks
+from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.checks import Check, Table
+from vfiolab.model.errors import KernelCrashError, VfioError, WouldBlockError
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.uapi.requests import word
 
-if TYPE_CHECKING:
-    from vfiolab.model.backends.protocol import Server
-
 VFIO_DRIVERS = frozenset({"vfio-pci", "vfio_mdev"})
 MANAGED_DMA = VFIO_DRIVERS | {"pci-stub", "pcieport"}
 SRIOV_OFF_AT_REMOVE = frozenset({"igb", "ixgbe", "i40e", "ice", "mlx5_core"})
 VFIO_CORE = "drivers/vfio/pci/vfio_pci_core.c"
-
-
-class VfioGroup:
-    """The kernel's VFIO object of one IOMMU group: the node /dev/vfio/`id`, while it exists.
-
-    `bound` are the members on a VFIO driver, `users` the open files that keep it (group and device descriptors), `opened` whether the node
-    is open, `dead` whether its last device was taken away from under an open descriptor.
-    """
-
-    __slots__ = ("bound", "container", "dead", "devices_open", "group", "noiommu", "opened", "users")
-
-    def __init__(self, group: IommuGroup, *, noiommu: bool = False) -> None:
-        self.group = group
-        self.noiommu = noiommu
-        self.bound: set[str] = set()
-        self.users = 0
-        self.opened = False
-        self.dead = False
-        self.devices_open: dict[str, int] = {}
-        self.container: Server | None = None
-
-    @property
-    def id(self) -> int:
-        """Number of the IOMMU group, and of the node."""
-        return self.group.id
-
-    def __repr__(self) -> str:
-        return f"VfioGroup({self.id}, bound {sorted(self.bound)})"
 
 
 @dataclass(slots=True)
@@ -141,8 +111,8 @@ class Drivers:
         self.noiommu: dict[str, VfioGroup] = {}
         self._bound: dict[str, str | None] = {function.bdf: None for function in topology.values()}
         self._numvfs = {function.bdf: function.sriov_numvfs for function in topology.values()}
-        self._vfio_checks = for_kernel(VFIO_PROBE_CHECKS, kernel)
-        self._native_checks = for_kernel(NATIVE_PROBE_CHECKS, kernel)
+        self._vfio_checks = Table(VFIO_PROBE_CHECKS, kernel)
+        self._native_checks = Table(NATIVE_PROBE_CHECKS, kernel)
         for bdf, driver in bound.items():
             if driver is not None:
                 self._settle(bdf, driver)
@@ -200,7 +170,7 @@ class Drivers:
         probe = _Probe(self, self.topology[bdf], driver)
         try:
             if driver in VFIO_DRIVERS:
-                run_checks(self._vfio_checks, probe)
+                self._vfio_checks.run(probe)
             elif driver not in MANAGED_DMA:
                 self._native_or_die(probe)
         except VfioError as refused:
@@ -215,7 +185,7 @@ class Drivers:
             raise KernelCrashError(
                 f"binding {probe.name} to {probe.function.bdf} while its group {vfio_group.id} is in a container hits BUG_ON in vfio_iommu_group_notifier (vfio.c, recorded on 4.4 and 5.10)"
             )
-        run_checks(self._native_checks, probe)
+        self._native_checks.run(probe)
 
     def _settle(self, bdf: str, driver: str) -> None:
         self._bound[bdf] = driver

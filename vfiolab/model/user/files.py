@@ -7,11 +7,12 @@ from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import CORE
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.errors import VfioError
 from vfiolab.model.uapi.requests import field
-from vfiolab.model.user.drivers import DeviceState, Drivers, VfioGroup
+from vfiolab.model.user.drivers import DeviceState, Drivers
 from vfiolab.model.user.process import File
 
 if TYPE_CHECKING:

@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from vfiolab.model.address import U64, Span, SpanMap
+from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO
 
 if TYPE_CHECKING:
     from vfiolab.model.events import EventLog
 
-CAP_IPC_LOCK = 14
-CAP_SYS_RAWIO = 17
 FIRST_FD = 3
 
 
@@ -152,6 +151,13 @@ class Memory:
                 outer.extend(undo)
         finally:
             self._undo = outer
+
+    def pinned(self, vaddr: int, size: int, *, write: bool, bars: str = "always") -> list[tuple[int, int]] | None:
+        """Return (physical address, bytes) of the contiguous pieces of a range, None if a page of it cannot be pinned; `bars` as in first_bad."""
+        hit = self.regions.at(vaddr) if vaddr < U64 else None
+        if hit is not None and hit[1].bar is None and vaddr + size <= hit[0].end and ("w" if write else "r") in hit[1].prot:
+            return [(hit[1].physical + vaddr - hit[0].start, size)]
+        return None if self.first_bad(vaddr, size, write=write, page_size=1, bars=bars) is not None else self.physical_runs(vaddr, size)
 
     def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int, bars: str = "always") -> int | None:
         """Return the index of the first page that cannot be pinned, None if all can.

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vfiolab.model.address import Span
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import CORE
-from vfiolab.model.backends.protocol import Server, System
-from vfiolab.model.errors import VfioError, WouldBlockError, for_kernel
+from vfiolab.model.backends.protocol import Server
+from vfiolab.model.checks import Table
+from vfiolab.model.errors import VfioError, WouldBlockError
 from vfiolab.model.events import NOTHING, Call, Running
 from vfiolab.model.irq.msi import IrqState
-from vfiolab.model.uapi.requests import field
+from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field
 from vfiolab.model.user.descriptors import Container, Group
-from vfiolab.model.user.drivers import VfioGroup, Waiting
+from vfiolab.model.user.drivers import Waiting
 from vfiolab.model.user.files import ContainerFile, Descriptor, GroupFile
-from vfiolab.model.user.process import CAP_IPC_LOCK, CAP_SYS_RAWIO, FIRST_FD, Memory, Process
+from vfiolab.model.user.process import FIRST_FD, Memory, Process
+from vfiolab.model.user.system import UserSystem
 from vfiolab.model.user.vfio_checks import SET_CONTAINER_CHECKS
 
 
@@ -34,10 +37,12 @@ class UserProcess(Process):
     True
     """
 
-    def __init__(self, system: System, new_server: Callable[[System], Server], memory: Memory, memlock: int | None, name: str = "") -> None:
+    def __init__(
+        self, system: UserSystem, new_server: Callable[[UserSystem], Server], memory: Memory, memlock: int | None, name: str = ""
+    ) -> None:
         super().__init__(system.log, memory, memlock, system.core.page_size, name)
         self.system = system
-        self.set_container_checks = for_kernel(SET_CONTAINER_CHECKS, system.kernel)
+        self.set_container_checks = Table(SET_CONTAINER_CHECKS, system.kernel)
         self.write: Waiting | None = None
         self.stuck = ""
         self._new_server = new_server

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import SET_CONTAINER
-from vfiolab.model.errors import Check
+from vfiolab.model.checks import Check
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.user.drivers import VfioGroup
 
 
 @dataclass(frozen=True, slots=True)

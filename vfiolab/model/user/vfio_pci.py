@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vfiolab.model.address import Span
-from vfiolab.model.backends.protocol import System
 from vfiolab.model.errors import VfioError
 from vfiolab.model.irq.msi import ERR, INDEX_NAMES, INTX, MSIX, vectors_of
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
+from vfiolab.model.user.system import UserSystem
 
 VFIO_PCI = "drivers/vfio/pci/vfio_pci_core.c"
 BARS, ROM, CONFIG, VGA, REGIONS = 6, 6, 7, 8, 9
@@ -185,7 +185,7 @@ def _reset_along(topology: Topology, function: Function) -> Iterator[Function]:
         stack.extend(topology.children(one.bdf))
 
 
-def hot_reset_info(system: System, function: Function, argsz: int | None = None) -> list[Dependent]:
+def hot_reset_info(system: UserSystem, function: Function, argsz: int | None = None) -> list[Dependent]:
     """List every function that a reset of this one's bus takes along. ENODEV, EPERM (one is in no group), ENOSPC (argsz too small)."""
     found, source = [], f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}"
     for one in sorted(_reset_along(system.drivers.topology, function), key=lambda one: one.key):
@@ -199,7 +199,7 @@ def hot_reset_info(system: System, function: Function, argsz: int | None = None)
     return found
 
 
-def hot_reset(system: System, function: Function, groups: set[int]) -> None:
+def hot_reset(system: UserSystem, function: Function, groups: set[int]) -> None:
     """Check a reset of the bus: every affected device on a VFIO driver, and its group among those that the caller holds. EINVAL.
 
     Why groups matter: who holds a part of a bus may not reset what another user, or the host, has on the rest of it.

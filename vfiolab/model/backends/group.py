@@ -1,0 +1,38 @@
+"""The VFIO group: what a container holds, and what a node /dev/vfio/N stands for (struct vfio_group)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vfiolab.model.iommu.core import IommuGroup
+
+if TYPE_CHECKING:
+    from vfiolab.model.backends.protocol import Server
+
+
+class VfioGroup:
+    """The kernel's VFIO object of one IOMMU group: the node /dev/vfio/`id`, while it exists.
+
+    `bound` are the members on a VFIO driver, `users` the open files that keep it (group and device descriptors), `opened` whether the node
+    is open, `dead` whether its last device was taken away from under an open descriptor.
+    """
+
+    __slots__ = ("bound", "container", "dead", "devices_open", "group", "noiommu", "opened", "users")
+
+    def __init__(self, group: IommuGroup, *, noiommu: bool = False) -> None:
+        self.group = group
+        self.noiommu = noiommu
+        self.bound: set[str] = set()
+        self.users = 0
+        self.opened = False
+        self.dead = False
+        self.devices_open: dict[str, int] = {}
+        self.container: Server | None = None
+
+    @property
+    def id(self) -> int:
+        """Number of the IOMMU group, and of the node."""
+        return self.group.id
+
+    def __repr__(self) -> str:
+        return f"VfioGroup({self.id}, bound {sorted(self.bound)})"
