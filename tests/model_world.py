@@ -191,7 +191,7 @@ def invariants(host: Host, lost_pages: int = 0) -> None:
             _check_type1(server.backend)
             charged += sum(dma.charged for dma in server.backend.dmas)
         elif isinstance(server, Compat):
-            charged += sum(server._pages(area) for area in server.areas if area.account and area.pinned)
+            charged += sum(server.pages(area) for area in server.areas if area.account and area.pinned)
     assert process.locked_pages == charged + lost_pages, f"{process.locked_pages} pages locked, {charged} charged to mappings"
     for group in host.groups:
         inside = [server for server in alive if any(vfio.group is group and not vfio.dead for vfio in server.groups)]

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vfiolab.model.backends import compat, dirty, iova, native, type1_checks
+import vfiolab.model
+from vfiolab.model.backends import dirty, iova, native, type1_checks
 from vfiolab.model.backends.dmatree import DmaTree
 from vfiolab.model.backends.type1 import Type1
-from vfiolab.model.iommu import core
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.domain import Domain
-from vfiolab.model.irq import msi
-from vfiolab.model.user import drivers, process, process_calls
+from vfiolab.model.user import process
 from vfiolab.model.user.files import GroupFile
 
-TABLES: tuple[tuple[Any, str], ...] = (
-    (type1_checks, "MAP_CHECKS"),
-    (type1_checks, "NEW_MAPPING_CHECKS"),
-    (type1_checks, "PIN_CHECKS"),
-    (type1_checks, "TRANSLATION_CHECKS"),
-    (type1_checks, "UNMAP_CHECKS"),
-    (type1_checks, "DIRTY_CHECKS"),
-    (type1_checks, "DIRTY_GET_CHECKS"),
-    (type1_checks, "ENTRY_CHECKS"),
-    (type1_checks, "ATTACH_CHECKS"),
-    (core, "CLAIM_CHECKS"),
-    (drivers, "VFIO_PROBE_CHECKS"),
-    (drivers, "NATIVE_PROBE_CHECKS"),
-    (msi, "IRQ_CHECKS"),
-    (msi, "INTX_MASK_CHECKS"),
-    (msi, "TRIGGER_CHECKS"),
-    (msi, "SINGLE_CHECKS"),
-    (msi, "VECTOR_CHECKS"),
-    (native, "ENTER_CHECKS"),
-    (process_calls, "SET_CONTAINER_CHECKS"),
-    (compat, "MAP_CHECKS"),
-)
+
+def _tables() -> Iterator[tuple[Any, str]]:
+    """Yield every table of checks of the model: the module that states it, and its name there."""
+    for found in pkgutil.walk_packages(vfiolab.model.__path__, "vfiolab.model."):
+        module = importlib.import_module(found.name)
+        for name in vars(module):
+            if name.endswith("_CHECKS") and name[0] != "_" and f"\n{name} = (" in inspect.getsource(module):
+                yield module, name
+
+
+TABLES = tuple(_tables())
+
+
+def restate(patch: Any, old: tuple[Any, ...], new: tuple[Any, ...]) -> None:
+    """Put another table in the place of one, wherever the model has it under a name."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("vfiolab.model."):
+            for known in [known for known, value in vars(module).items() if value is old]:
+                patch.setattr(module, known, new)
 
 
 def every_check() -> Iterator[tuple[Any, str, Any]]:
@@ -61,7 +61,7 @@ def _reordered(table: str, first: str) -> Callable[[Any], None]:
         checks = getattr(type1_checks, table)
         early = [check for check in checks if check.text == first]
         assert early
-        patch.setattr(type1_checks, table, (*early, *(check for check in checks if check.text != first)))
+        restate(patch, checks, (*early, *(check for check in checks if check.text != first)))
 
     return apply
 
@@ -183,6 +183,7 @@ NOTICED_BY = {
     ("type1_checks.DIRTY_GET_CHECKS", "dirty tracking is on"): "errors-7.3.4",
     ("type1_checks.DIRTY_GET_CHECKS", "no mapping is cut in two"): "errors-7.3.4",
     ("type1_checks.ENTRY_CHECKS", "no vaddr is invalidated"): "multi-6.12",
+    ("type1_checks.DRIVER_CHECKS", "the unit offers nesting, if type 6 was chosen"): "amd-4.4-errors",
     ("type1_checks.ATTACH_CHECKS", "no mapping lies outside the new domain's aperture"): "smmu2mixed-6.1.0",
     ("type1_checks.ATTACH_CHECKS", "interrupts are isolated, or unsafe ones are allowed"): "intel-4.4-noir",
     ("core.CLAIM_CHECKS", "no native driver uses a device of the group"): "intel-6.1-rmrr",
@@ -210,24 +211,76 @@ NOTICED_BY = {
     ("msi.VECTOR_CHECKS", "the vector was allocated at enabling"): "smmu2mixed-6.12",
     ("msi.VECTOR_CHECKS", "the descriptor is open"): "multi-6.12",
     ("msi.VECTOR_CHECKS", "the descriptor is an eventfd"): "multi-6.12",
-    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is not negative"): "intel-4.4-hand",
-    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is open"): "errors-7.3.4",
-    ("process_calls.SET_CONTAINER_CHECKS", "the group is in no container"): "intel-4.4-hand",
-    ("process_calls.SET_CONTAINER_CHECKS", "the group still has a device on a VFIO driver"): "intel-6.12-ir",
-    ("process_calls.SET_CONTAINER_CHECKS", "the process may use no-IOMMU groups"): "noiommu-5.15",
-    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is a container"): "intel-4.4-hand",
-    ("process_calls.SET_CONTAINER_CHECKS", "the descriptor is a container or an iommufd"): "errors-7.3.4",
-    ("compat.MAP_CHECKS", "the struct can be read"): "intel-6.8compat",
-    ("compat.MAP_CHECKS", "argsz holds the whole struct (32 bytes)"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "only READ and WRITE are set"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "the descriptor has an address space"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "the size is not 0"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "vaddr + size does not wrap"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "size and iova are multiples of the granule"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "iova + size does not wrap"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "the range is usable"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "no existing mapping overlaps"): "intel-6.12compat",
-    ("compat.MAP_CHECKS", "the vaddr is a multiple of the granule"): "intel-6.12compat",
+    ("checks.SET_CONTAINER_CHECKS", "the descriptor is not negative"): "intel-4.4-hand",
+    ("checks.SET_CONTAINER_CHECKS", "the descriptor is open"): "errors-7.3.4",
+    ("checks.SET_CONTAINER_CHECKS", "the group is in no container"): "intel-4.4-hand",
+    ("checks.SET_CONTAINER_CHECKS", "the group still has a device on a VFIO driver"): "intel-6.12-ir",
+    ("checks.SET_CONTAINER_CHECKS", "the process may use no-IOMMU groups"): "noiommu-5.15",
+    ("checks.SET_CONTAINER_CHECKS", "the descriptor is a container"): "intel-4.4-hand",
+    ("checks.SET_CONTAINER_CHECKS", "the descriptor is a container or an iommufd"): "errors-7.3.4",
+    ("compat_checks.MAP_CHECKS", "the struct can be read"): "intel-6.8compat",
+    ("compat_checks.MAP_CHECKS", "argsz holds the whole struct (32 bytes)"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "only READ and WRITE are set"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "the descriptor has an address space"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "the size is not 0"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "vaddr + size does not wrap"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "size and iova are multiples of the granule"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "iova + size does not wrap"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "the range is usable"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "no existing mapping overlaps"): "intel-6.12compat",
+    ("compat_checks.MAP_CHECKS", "the vaddr is a multiple of the granule"): "intel-6.12compat",
+    ("compat_checks.PIN_CHECKS", "the mapping may be read or written"): "intel-6.12compat",
+    ("compat_checks.PIN_CHECKS", "every page of the memory can be pinned"): "intel-6.12compat",
+    ("compat_checks.PIN_CHECKS", "the locked memory stays within RLIMIT_MEMLOCK"): "intel-6.12compat",
+    ("compat_checks.UNMAP_CHECKS", "the struct can be read"): "intel-6.8compat",
+    ("compat_checks.UNMAP_CHECKS", "argsz holds the whole struct (24 bytes)"): "intel-6.12compat",
+    ("compat_checks.UNMAP_CHECKS", "only ALL is set"): "intel-6.12compat",
+    ("compat_checks.UNMAP_CHECKS", "the descriptor has an address space"): "intel-6.12compat",
+    ("compat_checks.UNMAP_CHECKS", "ALL goes with iova 0 and size 0"): "intel-6.12compat",
+    ("compat_checks.RANGE_CHECKS", "the size is not 0"): "intel-6.12compat",
+    ("compat_checks.RANGE_CHECKS", "iova + size does not wrap"): "intel-6.12compat",
+    ("compat_checks.WHOLE_CHECKS", "no mapping sticks out of the range"): "intel-6.12compat",
+    ("compat_checks.WHOLE_CHECKS", "something is mapped in the range"): "intel-6.8compat",
+    ("compat_checks.OPEN_CHECKS", "every mapping stays usable"): "intel-6.12compat",
+    ("compat_checks.SET_IOMMU_CHECKS", "the type is 1 or 3"): "intel-6.12compat",
+    ("compat_checks.SET_IOMMU_CHECKS", "the descriptor has an address space"): "intel-6.12compat",
+    ("compat_checks.SPACE_CHECKS", "the descriptor has an address space"): "intel-6.12compat",
+    ("compat_checks.UNKNOWN_CHECKS", "the descriptor has the ioctl"): "intel-6.12compat",
+    ("native.SET_IOMMU_CHECKS", "the container holds a group"): "multi-6.12",
+    ("native.SET_IOMMU_CHECKS", "the container has no backend yet"): "multi-6.12",
+    ("native.SET_IOMMU_CHECKS", "a backend offers the type"): "intel-4.4-hand",
+    ("native.BACKEND_CHECKS", "the container has a backend"): "intel-4.4-hand",
+    ("native.BACKEND_CHECKS", "the backend is type1"): "noiommu-5.15",
+    ("native.UNKNOWN_CHECKS", "the container has a backend"): "multi-6.12",
+    ("native.UNKNOWN_CHECKS", "the backend has the ioctl"): "intel-4.4-hand",
+    ("type1_checks.VADDR_CHECKS", "there is a mapping to update"): "multi-6.12",
+    ("type1_checks.VADDR_CHECKS", "its vaddr was invalidated"): "multi-6.12",
+    ("type1_checks.VADDR_CHECKS", "it is the whole mapping"): "multi-6.12",
+    ("type1_checks.OWNER_CHECKS", "the locked memory stays within the new owner's RLIMIT_MEMLOCK"): "multi-6.12",
+    ("type1_checks.INVALIDATE_CHECKS", "no vaddr in the range is invalidated already"): "multi-6.12",
+    ("type1_checks.DRIVER_CHECKS", "the unit's driver takes the group"): "intel-4.19-rmrr",
+    ("machine.PARAMETER_CHECKS", "the kernel has the parameter"): "intel-6.12compat",
+    ("info.INFO_CHECKS", "the struct can be read"): "multi-6.12",
+    ("info.INFO_CHECKS", "argsz holds the smallest struct (16 bytes)"): "intel-4.4-hand",
+    ("checks.IOCTL_CHECKS", "the pointer can be read"): "multi-6.12",
+    ("checks.IOCTL_CHECKS", "the descriptor has the ioctl"): "multi-6.12",
+    ("checks.OPEN_GROUP_CHECKS", "the node exists"): "multi-6.12",
+    ("checks.OPEN_GROUP_CHECKS", "the process may use no-IOMMU groups"): "noiommu-5.15",
+    ("checks.OPEN_GROUP_CHECKS", "the group is not open"): "intel-4.4-hand",
+    ("checks.OPEN_GROUP_CHECKS", "the group is in no container"): "intel-4.4-errors",
+    ("checks.STATUS_CHECKS", "the struct can be read"): "errors-7.3.4",
+    ("checks.STATUS_CHECKS", "argsz holds the struct (8 bytes)"): "intel-6.12compat",
+    ("checks.STATUS_CHECKS", "the group still has a device on a VFIO driver"): "multi-6.12",
+    ("checks.UNSET_CHECKS", "the group is in a container"): "intel-4.4-hand",
+    ("checks.UNSET_CHECKS", "no device of the group is open (native container)"): "intel-4.4-hand",
+    ("checks.OPEN_DEVICE_CHECKS", "the device is on a VFIO driver in this group"): "intel-4.4-hand",
+    ("checks.OPEN_DEVICE_CHECKS", "the device is not being unbound"): "multi-6.12",
+    ("checks.OPEN_DEVICE_CHECKS", "the group is in a container"): "intel-4.4-hand",
+    ("checks.OPEN_DEVICE_CHECKS", "the container has a backend"): "intel-4.4-hand",
+    ("checks.OPEN_DEVICE_CHECKS", "the group is viable"): "intel-4.4-hand",
+    ("checks.OPEN_DEVICE_CHECKS", "the process may use no-IOMMU groups"): "noiommu-5.15",
+    ("drivers.DEVICE_CHECKS", "the device exists"): "amd-4.14",
+    ("vfio_pci.IRQ_INFO_CHECKS", "the interrupt type exists"): "multi-6.12",
 }  # fmt: skip
 # Checks that no recording here reaches: they rest on reading, and each has an example by hand in test_model_refusals.
 BY_HAND = {
@@ -247,7 +300,34 @@ BY_HAND = {
     ("msi.TRIGGER_CHECKS", "INTx has one vector"),
     ("msi.SINGLE_CHECKS", "the descriptor is an eventfd"),
     ("native.ENTER_CHECKS", "no-IOMMU groups and others are not mixed"),
-    ("compat.MAP_CHECKS", "the size leaves room to round up to pages"),
+    ("compat_checks.MAP_CHECKS", "the size leaves room to round up to pages"),
+    ("compat_checks.FIT_CHECKS", "every unit can translate it"),
+    ("compat_checks.CUT_CHECKS", "a mapping is cut at whole pages (type 1)"),
+    ("compat_checks.OPEN_CHECKS", "interrupts are isolated, or unsafe ones are allowed"),
+    ("compat_checks.OPEN_CHECKS", "there is one kind of MSI region"),
+    ("compat_checks.ALIGNED_CHECKS", "every mapping is made of whole pages"),
+    ("compat_checks.SET_IOMMU_CHECKS", "every mapping is made of whole pages (type 1)"),
+    ("compat_checks.UNKNOWN_CHECKS", "the pointer can be read (iommufd's own ioctls take a struct)"),
+    ("native.SET_IOMMU_CHECKS", "the type is one of a container"),
+    ("type1_checks.REPLAY_CHECKS", "every mapping is within the width of the new unit"),
+    ("machine.VALUE_CHECKS", "a boolean is one"),
+    ("machine.VALUE_CHECKS", "a number is one of 32 bits"),
+    ("checks.DESCRIPTOR_CHECKS", "the descriptor is open"),
+    ("checks.DESCRIPTOR_CHECKS", "the container is this process's"),
+    ("checks.INFO_BACK_CHECKS", "the struct can be written back"),
+    ("checks.OPEN_DEVICE_CHECKS", "its options are known"),
+    ("checks.OPEN_DEVICE_CHECKS", "a VF token is given for a PF or VF only"),
+    ("checks.CAPABILITY_CHECKS", "the capability was not given up for good"),
+    ("drivers.PCI_CHECKS", "the device is a PCI function"),
+    ("drivers.DRIVER_CHECKS", "the driver is loaded"),
+    ("vfio_pci.REGION_INFO_CHECKS", "the region exists"),
+    ("vfio_pci.MMAP_CHECKS", "the piece lies inside a BAR"),
+    ("vfio_pci.RESET_CHECKS", "the function has a reset of its own, or a bus to itself"),
+    ("vfio_pci.HOT_RESET_INFO_CHECKS", "there is a bridge above the bus"),
+    ("vfio_pci.HOT_RESET_INFO_CHECKS", "every affected function is in a group"),
+    ("vfio_pci.HOT_RESET_CHECKS", "every affected function is yours"),
+    ("vfio_pci.HOT_RESET_CHECKS", "the number of groups fits"),
+    ("vfio_pci.HOT_RESET_INFO_CHECKS", "argsz holds the list"),
 }
 
 # Where a switch that is the other way round is noticed, the units' recorded apertures and page sizes being left out.

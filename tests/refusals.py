@@ -108,7 +108,7 @@ calls(
     maps=((0x1000, 3 * PAGE),),
 )  # fmt: skip
 calls("dirty_pages", "6.12", 1, ({"flags": 1}, "EACCES", "dirty tracking needs type1 v2"))
-calls("dirty_pages", "5.7", 3, ({"flags": 1}, "ENOTTY", "kernel 5.7 does not know this ioctl"))
+calls("dirty_pages", "5.7", 3, ({"flags": 1}, "ENOTTY", "kernel 5.7 does not know ioctl 0x3b75"))
 GET = {"flags": 4, "iova": 0x1000, "size": PAGE}
 calls(
     "dirty_pages", "6.12", 3,
@@ -404,7 +404,7 @@ def unknown_ioctl_before_set_iommu() -> Call:
     return host, lambda: opened.ioctl(0x3BFF)
 
 
-@case("ENOTTY", "kernel 6.12 does not know this ioctl on a container")
+@case("ENOTTY", "kernel 6.12 does not know ioctl 0x3bff on a container")
 def unknown_ioctl() -> Call:
     host, opened = ready()
     return host, lambda: opened.ioctl(0x3BFF)
@@ -1089,14 +1089,14 @@ def iommufd_dirty_pages() -> Call:
     return host, lambda: space.dirty_pages(1)
 
 
-@case("EPERM", f"group 3 is not viable: {SECOND} use its DMA")
+@case("EPERM", f"group 3 is not viable: {SECOND}")
 def iommufd_open_a_device_of_a_group_that_is_not_viable() -> Call:
     host, space, member = not_viable("6.12", replace(intel(), vfio="iommufd-compat"))
     member.set_container(space)
     return host, lambda: member.get_device_fd("0000:02:00.0")
 
 
-@case("EINVAL", "RMRR 0xe_8000-0xe_8fff")
+@case("EINVAL", "the direct region 0xe_8000-0xe_8fff")
 def iommufd_open_an_rmrr_device() -> Call:
     host, space, member = with_rmrr("6.12", "iommufd-compat")
     member.set_container(space)
@@ -1118,6 +1118,12 @@ def iommufd_open_a_device_with_both_msi_regions() -> Call:
 @case("EADDRINUSE", "the mapping 0xfee0_0000-0xfee0_0fff is not inside 0x0-0xfedf_ffff")
 def iommufd_open_a_device_under_a_mapping() -> Call:
     host, _, member = layer(maps=((0xFEE00000, PAGE),))
+    return host, lambda: member.get_device_fd(A)
+
+
+@case("EADDRINUSE", "the mapping 0x2000-0x27ff of vaddr 0x2000_0000_0000 is not made of whole pages")
+def iommufd_open_a_device_over_half_a_page() -> Call:
+    host, _, member = layer(maps=((0x2000, 0x800),))
     return host, lambda: member.get_device_fd(A)
 
 

@@ -13,7 +13,7 @@ from vfiolab.kit.names import device_name
 from vfiolab.kit.table import Table
 from vfiolab.model.address import Span, hexa, human_size, parse_size
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.noiommu import NoIommu
+from vfiolab.model.backends.native import NoIommu
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.errors import Refusal
 from vfiolab.model.events import EventLog

@@ -123,7 +123,10 @@ class SpanMap(Generic[V]):
     def at(self, address: int) -> tuple[Span, V] | None:
         """Return the span that holds the byte at `address`, with its value."""
         index = bisect_right(self._starts, address) - 1
-        return self._entries[index] if index >= 0 and self._entries[index][0].contains(address) else None
+        if index < 0:
+            return None
+        entry = self._entries[index]
+        return entry if address < entry[0].end else None
 
     def overlapping(self, span: Span) -> list[tuple[Span, V]]:
         """Return the entries that share a byte with `span`, ascending."""

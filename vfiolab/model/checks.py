@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import CodeType
 from typing import Any, NoReturn
 
@@ -13,21 +13,22 @@ from vfiolab.model.errors import Obstacle, VfioError
 from vfiolab.model.kernel import Kernel
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Check:
     """One test of a kernel call.
 
-    `text` states what must hold; `broken(request)` returns None when it holds, else one sentence with the offending number and the limit.
-    `errno` is empty where a driver's answer is passed on: it is the request's own. `when(kernel)` says for which kernels the test exists. `test` is an expression on the request `r`: where it is false the check holds,
-    and `broken` is not asked. `met(request)` returns what a refused call ran into.
+    `text` states what must hold. `broken(request)` returns None when it holds, else one sentence with the offending number and the limit.
+    `test` is an expression on the request `r`: where it is false the check holds, and `broken` is not asked; then `broken` may be the
+    sentence itself, with `{r.field}` where a number goes, as in `fix`. `errno` is empty where a driver's answer is passed on: it is the
+    request's own. `when(kernel)` says for which kernels the test exists. `met(request)` returns what a refused call ran into.
 
-    >>> row = Check("the size is not 0", "EINVAL", "here", lambda r: "size 0 maps nothing", test="not r.size")
+    >>> row = Check("the size is not 0", "EINVAL", "here", "size {r.size} maps nothing", test="not r.size")
     """
 
     text: str
     errno: str
     source: str
-    broken: Callable[[Any], str | None]
+    broken: Callable[[Any], str | None] | str
     fix: str = ""
     when: Callable[[Kernel], bool] | None = None
     test: str = ""
@@ -41,7 +42,7 @@ class Table:
     call meets there: an error shows them all.
 
     >>> from types import SimpleNamespace
-    >>> row = Check("the size is not 0", "EINVAL", "here", lambda r: "size 0 maps nothing", test="not r.size")
+    >>> row = Check("the size is not 0", "EINVAL", "here", "size {r.size} maps nothing", test="not r.size")
     >>> Table([row], Kernel("6.12")).run(SimpleNamespace(size=0))
     Traceback (most recent call last):
     vfiolab.model.errors.VfioError: EINVAL: size 0 maps nothing
@@ -55,11 +56,17 @@ class Table:
         self.run = self._compiled(len(before))
 
     def _compiled(self, earlier: int) -> Callable[[Any], None]:
-        names: dict[str, Any] = {f"broken{number}": row.broken for number, row in enumerate(self.rows)}
+        names: dict[str, Any] = {f"broken{number}": _words(row) for number, row in enumerate(self.rows)}
         names |= {"U64": U64, "refuse": lambda number, r, why: refuse(self.whole, number + earlier, r, why)}
         exec(_code(tuple(row.test for row in self.rows)), names)  # noqa: S102 - the text is made of the tables' own expressions
         run: Callable[[Any], None] = names["run"]
         return run
+
+
+def _words(row: Check) -> Callable[[Any], str | None]:
+    """Return what asks a row why it does not hold."""
+    sentence = row.broken
+    return (lambda r: sentence.format(r=r)) if isinstance(sentence, str) else sentence
 
 
 @cache
@@ -86,5 +93,16 @@ def refuse(rows: tuple[Check, ...], position: int, request: Any, why: str) -> No
     failed = rows[position]
     states = [(row.text, "passed" if i < position else "failed" if i == position else "not reached") for i, row in enumerate(rows)]
     raise VfioError(
-        failed.errno or request.errno, why, failed.source, failed.fix, states, tuple(failed.met(request)) if failed.met is not None else ()
+        failed.errno or request.errno,
+        why,
+        failed.source,
+        failed.fix.format(r=request),
+        states,
+        tuple(failed.met(request)) if failed.met is not None else (),
     )
+
+
+@lru_cache(maxsize=512)
+def table(rows: tuple[Check, ...], kernel: Kernel, before: tuple[Check, ...] = (), after: tuple[Check, ...] = ()) -> Table:
+    """Return the compiled table of some rows on a kernel, made once."""
+    return Table(rows, kernel, before, after)

@@ -78,6 +78,10 @@ class VfioError(Refusal, OSError):
     def __reduce__(self) -> tuple[Any, ...]:
         return VfioError, (self.name, self.why, self.source, self.fix, self.checks, self.obstacles)
 
+    def as_errno(self, name: str) -> VfioError:
+        """Return the same refusal with another errno: what a caller in between makes of it."""
+        return VfioError(name, self.why, self.source, self.fix, self.checks, self.obstacles)
+
     def explain(self) -> str:
         """Return the whole case as text: the rule, the kernel function, the way out, and every check in order."""
         lines = [f"{self.name} ({STRERROR[self.name]})", f"  why:    {self.why}", f"  source: {self.source}"]

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vfiolab.model.address import Span
-from vfiolab.model.backends.native import Native
-from vfiolab.model.backends.noiommu import PARAMETER as NOIOMMU_MODE
+from vfiolab.model.backends.native import NOIOMMU_MODE, Native
 from vfiolab.model.backends.protocol import Server, System
 from vfiolab.model.backends.type1 import ENTRY_LIMIT
+from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu.core import IommuCore, IommuGroup, merged_reserved
@@ -48,6 +48,39 @@ BOOLEANS = frozenset(
         "enable_sriov",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    """A module parameter of a host, read or to be written."""
+
+    host: Host
+    name: str
+    text: str = ""
+
+
+def _is_boolean(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in BOOLEANS
+
+
+def _no_boolean(r: _Parameter) -> str | None:
+    good = not _is_boolean(r.name) or r.text in ("0", "1", "Y", "N", "y", "n", "on", "off")
+    return None if good else f"{r.name} is a boolean, not {r.text!r}"
+
+
+def _no_number(r: _Parameter) -> str | None:
+    good = _is_boolean(r.name) or (r.text.isascii() and r.text.isdecimal() and len(r.text) <= 20 and int(r.text) < 1 << 32)
+    return None if good else f"{r.name} is a number of 32 bits, not {r.text!r}"
+
+
+PARAMETER_CHECKS = (
+    Check("the kernel has the parameter", "ENOENT", "sysfs: /sys/module", lambda r: f"kernel {r.host.kernel} has no module parameter {r.name}; known: {', '.join(sorted(r.host.params)) or 'none'}",
+          "name a parameter that it has", test="r.name not in r.host.params"),
+)  # fmt: skip
+VALUE_CHECKS = (
+    Check("a boolean is one", "EINVAL", "param_set_bool, kernel/params.c", _no_boolean, "write Y or N"),
+    Check("a number is one of 32 bits", "EINVAL", "param_set_uint, kernel/params.c", _no_number, "write a number"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +275,7 @@ class Host:
 
     def get_param(self, name: str) -> str:
         """Read a module parameter, such as `vfio_iommu_type1.dma_entry_limit`; ENOENT if this kernel has none of that name."""
-        if word("parameter", name) not in self.params:
-            raise VfioError(
-                "ENOENT",
-                f"kernel {self.kernel} has no module parameter {name}",
-                "sysfs: /sys/module",
-                f"known: {', '.join(sorted(self.params)) or 'none'}",
-            )
+        table(PARAMETER_CHECKS, self.kernel).run(_Parameter(self, word("parameter", name)))
         return self.params[name]
 
     def set_param(self, name: str, value: str | int) -> None:
@@ -257,19 +284,12 @@ class Host:
         `vfio_iommu_type1.disable_hugepages` has no effect that can be seen here: mappings are the same, only the pages pinned at a time differ.
         """
         with self.log.call("param", "", name=name, value=value):
-            self.get_param(name)
             text = str(value)
-            if name.rsplit(".", 1)[-1] in BOOLEANS:
-                if text not in ("0", "1", "Y", "N", "y", "n", "on", "off"):
-                    raise VfioError("EINVAL", f"{name} is a boolean, not {text!r}", "param_set_bool, kernel/params.c", "write Y or N")
-                self.params[name] = "Y" if text in ("1", "Y", "y", "on") else "N"
-                self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
-                return
-            if not (text.isascii() and text.isdecimal() and len(text) <= 20) or int(text) >= 1 << 32:
-                raise VfioError(
-                    "EINVAL", f"{name} is a number of 32 bits, not {text!r}", "param_set_uint, kernel/params.c", "write a number"
-                )
+            table(PARAMETER_CHECKS + VALUE_CHECKS, self.kernel).run(_Parameter(self, word("parameter", name), text))
+            if _is_boolean(name):
+                text = "Y" if text in ("1", "Y", "y", "on") else "N"
             self.params[name] = text
+            self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
 
     def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
         machine = self.machine

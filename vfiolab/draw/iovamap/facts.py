@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on
 from vfiolab.model.address import U64, Span, hexa, human_size
-from vfiolab.model.backends.noiommu import NoIommu
+from vfiolab.model.backends.native import NoIommu
 from vfiolab.model.events import Call, EventLog
 from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.model.iommu.domain import Domain, Mapping

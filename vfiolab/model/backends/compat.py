@@ -11,25 +11,34 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
 
-from vfiolab.model.address import U64, Span, hexa
+from vfiolab.model.address import U64, Span
 from vfiolab.model.backends import iova as iova_list
-from vfiolab.model.backends.compat_checks import IP, MAP_CHECKS, PAGES, VX, Area
+from vfiolab.model.backends.compat_checks import (
+    ALIGNED_CHECKS,
+    CUT_CHECKS,
+    FIT_CHECKS,
+    MAP_CHECKS,
+    OPEN_CHECKS,
+    PIN_CHECKS,
+    RANGE_CHECKS,
+    SET_IOMMU_CHECKS,
+    SPACE_CHECKS,
+    UNKNOWN_CHECKS,
+    UNMAP_CHECKS,
+    WHOLE_CHECKS,
+    Area,
+    Asked,
+)
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import DMA_CC, UNMAP_ALL_EXT
-from vfiolab.model.backends.noiommu import NOIOMMU
+from vfiolab.model.backends.native import DMA_CC, NOIOMMU, UNMAP_ALL_EXT
 from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1 import TYPE1, TYPE1v2
-from vfiolab.model.checks import Table
-from vfiolab.model.errors import NAMES, NotModelledError, VfioError
-from vfiolab.model.iommu.core import rmrr_locked
+from vfiolab.model.checks import Check, table
+from vfiolab.model.errors import NAMES, NotModelledError
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.unit import IommuUnit, binding
-from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, Info, answer, chain, check_struct, iova_part
-from vfiolab.model.uapi.requests import CAP_IPC_LOCK, DirtyPages, MapDma, UnmapDma, switched_on
-
-IOMMUFD_BASE = 0x3B80  # number of iommufd's first ioctl
-UNSAFE = "iommufd.allow_unsafe_interrupts"
-
+from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, INFO_CHECKS, Info, answer, chain, iova_part
+from vfiolab.model.uapi.requests import CAP_IPC_LOCK, DIRTY_PAGES, DirtyPages, IommuInfo, MapDma, UnmapDma
 
 _start = attrgetter("iova")
 
@@ -49,7 +58,7 @@ class Compat:
         self.v1 = False
         self._open: dict[VfioGroup, dict[str, int]] = {}
         self._domains: list[Domain] = []
-        self._map = Table(MAP_CHECKS, system.kernel)
+        self._map = table(MAP_CHECKS, system.kernel)
 
     @property
     def backend(self) -> Compat | None:
@@ -113,28 +122,16 @@ class Compat:
         """Usable iovas: everything but the apertures and reserved regions of open devices."""
         return self._iovas(self._open)
 
+    def usable_with(self, group: VfioGroup) -> iova_list.IovaList:
+        """Return what would be usable if a device of the group were open too."""
+        return self._iovas([*self._open, group])
+
     def _iovas(self, groups: Iterable[VfioGroup]) -> iova_list.IovaList:
         iovas: iova_list.IovaList = (Span(0, U64),)
         for group in groups:
             unit = self.system.core.unit_of(group.group)
             iovas = iova_list.exclude(iova_list.shrink(iovas, unit.aperture(self.system.kernel)), binding(group.group.reserved))
         return iovas
-
-    def no_space(self) -> str | None:
-        """Say that no group has come through this descriptor yet."""
-        return None if self.exists else "the descriptor has no address space: no group came through it yet"
-
-    def _need_aligned(self, source: str) -> None:
-        """Refuse what needs whole pages while a mapping is not made of them (iopt_calculate_iova_alignment; recorded)."""
-        for area in self.areas:
-            if (area.iova | area.size | area.vaddr) & self.page_size - 1:
-                why = f"the mapping {area.span} of vaddr {hexa(area.vaddr)} is not made of whole pages"
-                raise VfioError("EADDRINUSE", why, source, "unmap it, and map whole pages")
-
-    def _need_space(self) -> None:
-        why = self.no_space()
-        if why:
-            raise VfioError("ENODEV", why, VX, "GROUP_SET_CONTAINER with this descriptor first")
 
     def areas_in(self, iova: int, size: int) -> Iterator[Area]:
         """Yield the areas that share a byte with a range, ascending."""
@@ -178,39 +175,15 @@ class Compat:
                 f"{name} of group {group.id}: what the compatibility layer does with a {kind} was neither recorded nor read"
             )
         unit = core.unit_of(group.group)
-        source = "iommufd_device_attach, drivers/iommu/iommufd/device.c"
-        if group.group.native or group.group.owner not in (None, self):
-            users = ", ".join(sorted(group.group.native)) or "another user"
-            raise VfioError(
-                "EPERM", f"group {group.id} is not viable: {users} use its DMA", source, "unbind them, or bind them to vfio-pci or pci-stub"
-            )
-        if group.group.has_direct:
-            raise VfioError(
-                "EINVAL", rmrr_locked(group.group) or f"group {group.id} needs a direct region", source, "firmware settings only"
-            )
-        if not unit.msi_is_isolated(core.kernel, group.group.devices) and not switched_on(self.system.params, UNSAFE):
-            raise VfioError(
-                "EPERM",
-                f"group {group.id} is behind {unit.name}, whose interrupts are not isolated",
-                source,
-                "iommufd.allow_unsafe_interrupts=1 accepts the risk",
-            )
-        kinds = {region.kind for region in group.group.reserved}
-        if {"msi", "sw-msi"} <= kinds:
-            raise VfioError("EINVAL", f"group {group.id} reports a hardware and a software MSI region", source, "use the native container")
-        iovas = self._iovas([*self._open, group])
-        for area in self.areas:
-            if not iova_list.in_one(iovas, area.iova, area.size):
-                raise VfioError(
-                    "EADDRINUSE",
-                    f"the mapping {area.span} is not inside {', '.join(map(str, iovas))}, what {name} leaves usable",
-                    source,
-                    "unmap it, then open the device",
-                )
+        core.check_claim(group.group)
+        self._ask(OPEN_CHECKS, Asked(self, group, name))
         self._check_page_sizes(unit)
         if not self._open:
-            self._need_aligned(f"iopt_table_add_domain, {IP}")
+            self._ask(ALIGNED_CHECKS, Asked(self))
             self._check_pin(self.areas)
+
+    def _ask(self, checks: tuple[Check, ...], request: object, before: tuple[Check, ...] = ()) -> None:
+        table(checks, self.system.kernel, before).run(request)
 
     def _attach(self, group: VfioGroup) -> None:
         core, first = self.system.core, not self._open
@@ -250,49 +223,25 @@ class Compat:
     # pinning
 
     def _check_pin(self, areas: Iterable[Area]) -> None:
-        source = f"iopt_area_fill_domains, {PAGES}"
         more: dict[Caller, int] = {}
         for area in areas:
             process = area.process
-            charged, limit = process.locked_pages + more.get(process, 0), process.limit_pages
-            if not area.prot:
-                raise VfioError(
-                    "EINVAL",
-                    f"the mapping {area.span} may be neither read nor written: an IOMMU cannot map it",
-                    source,
-                    "map it with READ or WRITE",
-                )
-            bad = process.memory.first_bad(area.vaddr, area.size, write=bool(area.prot & 2), page_size=self.page_size, bars="never")
-            room = None if limit is None or not area.account else max(limit - charged, 0)
-            if bad is not None and (room is None or bad <= room):
-                raise VfioError(
-                    "EFAULT",
-                    f"the page at vaddr {hexa(area.vaddr + bad * self.page_size)} of {area.span} cannot be pinned",
-                    source,
-                    "map the memory first",
-                )
-            pages = self._pages(area)
-            if room is not None and pages > room:
-                raise VfioError(
-                    "ENOMEM",
-                    f"{pages} more pages exceed RLIMIT_MEMLOCK, {process.memlock:#x} bytes = {limit} pages",
-                    source,
-                    "raise the limit, or map with CAP_IPC_LOCK",
-                )
-            more[process] = more.get(process, 0) + (pages if area.account else 0)
+            self._ask(PIN_CHECKS, Asked(self, area=area, charged=process.locked_pages + more.get(process, 0)))
+            more[process] = more.get(process, 0) + (self.pages(area) if area.account else 0)
 
-    def _pages(self, area: Area) -> int:
+    def pages(self, area: Area) -> int:
+        """Return how many pages a mapping touches."""
         page = self.page_size
         return (area.vaddr + area.size - 1) // page - area.vaddr // page + 1
 
     def _pin(self, area: Area) -> None:
         area.pinned = True
-        area.process.locked_pages += self._pages(area) if area.account else 0
+        area.process.locked_pages += self.pages(area) if area.account else 0
         if area.prot & 2:
             area.process.memory.written(Span.sized(area.vaddr, area.size))
 
     def _unpin(self, area: Area) -> None:
-        area.process.locked_pages -= self._pages(area) if area.account and area.pinned else 0
+        area.process.locked_pages -= self.pages(area) if area.account and area.pinned else 0
         area.pinned = False
 
     def _map_in(self, domain: Domain, area: Area, first: Domain | None = None) -> None:
@@ -311,40 +260,27 @@ class Compat:
     def _check_fits(self, area: Area) -> None:
         for domain in self._domains:
             errno = domain.map_errno(area.iova, area.size)
-            if errno:
-                raise VfioError(
-                    NAMES[-errno],
-                    f"{area.span} reaches past {domain.reach - 1:#x}, the last iova of D{domain.number}: it keeps the width of the narrowest unit it ever served",
-                    f"iopt_area_fill_domains, {PAGES}",
-                    "choose a lower iova",
-                )
+            self._ask(FIT_CHECKS, Asked(self, area=area, domain=domain, errno=NAMES[-errno] if errno else ""))
 
     # the container's ioctls
 
     def set_iommu(self, kind: int) -> None:
         """Type 1 or 3, repeatable. EINVAL (another type), ENODEV (no address space yet)."""
-        if kind not in (TYPE1, TYPE1v2):
-            raise VfioError(
-                "EINVAL", f"the compatibility layer offers types 1 and 3, not {kind}", f"iommufd_vfio_set_iommu, {VX}", "type 3 is type1 v2"
-            )
-        self._need_space()
-        if kind == TYPE1:
-            self._need_aligned(f"iopt_disable_large_pages, {IP}")
+        self._ask(SET_IOMMU_CHECKS, Asked(self, kind=kind))
         self.v1 = self.v1 or kind == TYPE1
 
     def check_extension(self, number: int) -> int:
         """Answer an extension; DMA_CC is ENODEV before there is an address space; no-IOMMU (8) is offered (recorded)."""
         if number == DMA_CC:
-            self._need_space()
+            self._ask(SPACE_CHECKS, Asked(self))
             return int(all(domain.coherent for domain in self._domains))
         return int(number in (TYPE1, TYPE1v2, NOIOMMU, UNMAP_ALL_EXT))
 
-    def info(self, argsz: int, ptr: str) -> Info:
+    def info(self, request: IommuInfo) -> Info:
         """GET_INFO: page sizes, no limit on mappings, the usable ranges."""
-        check_struct(argsz, ptr)
-        self._need_space()
+        self._ask(INFO_CHECKS + SPACE_CHECKS, Asked(self, ptr=request.ptr, argsz=request.argsz))
         caps, total = chain([(DMA_AVAIL, 12, [("avail", self.dma_avail)]), iova_part(self.valid_iova)], padded=True)
-        return replace(answer(argsz, FLAG_PGSIZES, self.page_sizes, caps, total), argsz=total)  # also down (recorded on 6.8)
+        return replace(answer(request.argsz, FLAG_PGSIZES, self.page_sizes, caps, total), argsz=total)  # also down (recorded on 6.8)
 
     def map(self, caller: Caller, request: MapDma) -> None:
         """MAP_DMA; pinned at once if a device is open, else when one is opened."""
@@ -368,53 +304,30 @@ class Compat:
 
         What the kernel has removed before it meets an area that sticks out stays removed (ENOENT).
         """
-        argsz, flags, iova, size, ptr = request.argsz, request.flags, request.iova, request.size, request.ptr
-        if ptr != "good":
-            raise VfioError("EFAULT", f"the pointer to the struct is {ptr}", VX)
-        if argsz < 24 or flags & ~2:
-            raise VfioError(
-                "EINVAL",
-                f"argsz {argsz} is below 24" if argsz < 24 else f"flags {flags:#x}: the compatibility layer knows only ALL (2)",
-                VX,
-                "set argsz = 24, flags 0 or ALL",
-            )
-        self._need_space()
-        if flags:
-            if iova or size:
-                raise VfioError("EINVAL", f"ALL goes with iova 0 and size 0, not iova {iova:#x} size {size:#x}", VX, "set both to 0")
+        r = request
+        r.backend = self
+        self._ask(UNMAP_CHECKS, r)
+        if r.flags:
             return self._remove(self.areas), None
         if self.v1:
-            self._cut((iova + size) % U64)
-            self._cut(iova)
-        if not size:
-            raise VfioError("EINVAL", "size 0 unmaps nothing", IP, "give a size")
-        if iova + size > U64:
-            raise VfioError("EOVERFLOW", f"iova {hexa(iova)} + size {size:#x} wraps past 2^64", IP, "keep iova + size within 2^64")
+            self._cut(r.end)
+            self._cut(r.iova)
+        self._ask(RANGE_CHECKS, r, UNMAP_CHECKS)
         inside: list[Area] = []
-        for area in self.areas_in(iova, size):
-            if area.iova < iova or area.end > iova + size:
+        for area in self.areas_in(r.iova, r.size):
+            if area.iova < r.iova or area.end > r.iova + r.size:
+                r.whole = area
                 self._remove(inside)
-                raise VfioError(
-                    "ENOENT",
-                    f"the mapping {area.span} sticks out of {Span.sized(iova, size)}",
-                    f"iopt_unmap_iova_range, {IP}",
-                    "unmap whole mappings",
-                )
+                break
             inside.append(area)
-        if not inside and not self.system.kernel.has("compat_unmap_nothing"):
-            raise VfioError(
-                "ENOENT", f"nothing is mapped in {Span.sized(iova, size)}", f"iopt_unmap_iova_range, {IP}", "unmap what is mapped"
-            )
+        self._ask(WHOLE_CHECKS, r, UNMAP_CHECKS + RANGE_CHECKS)
         return self._remove(inside), None
 
     def _cut(self, at: int) -> None:
         area = next(self.areas_in(at, 1), None)
         if area is None or area.iova == at:
             return
-        if at & self.page_size - 1:
-            raise VfioError(
-                "EINVAL", f"{hexa(at)} would cut the mapping {area.span} inside a page", f"iopt_cut_iova, {IP}", "cut at whole pages"
-            )
+        self._ask(CUT_CHECKS, Asked(self, area=area, at=at), UNMAP_CHECKS)
         offset = at - area.iova
         rest = Area(at, area.size - offset, area.vaddr + offset, area.prot, area.process, area.account, area.name, area.pinned)
         for domain in self._domains:
@@ -449,23 +362,12 @@ class Compat:
 
     def dirty(self, request: DirtyPages) -> int | None:
         """DIRTY_PAGES is not there: ENOTTY."""
-        raise self.unknown()
+        self.refuse_unknown(DIRTY_PAGES)
+        return None
 
-    def unknown(self, cmd: int = 0) -> VfioError:
+    def refuse_unknown(self, cmd: int) -> None:
         """ENOTTY; EFAULT for iommufd's own ioctls, which this descriptor has too: they take a struct."""
-        if IOMMUFD_BASE <= cmd < IOMMUFD_BASE + self.system.kernel.iommufd_ioctls:
-            return VfioError(
-                "EFAULT",
-                "the pointer to the struct is bad",
-                "iommufd_fops_ioctl, drivers/iommu/iommufd/main.c",
-                "pass a pointer to the struct",
-            )
-        return VfioError(
-            "ENOTTY",
-            "iommufd's compatibility layer does not have this ioctl",
-            f"iommufd_vfio_ioctl, {VX}",
-            "use the native container, or iommufd itself",
-        )
+        self._ask(UNKNOWN_CHECKS, Asked(self, kind=cmd))
 
     def __repr__(self) -> str:
         return f"Compat({len(self.areas)} mappings, {sum(map(len, self._open.values()))} devices open)"

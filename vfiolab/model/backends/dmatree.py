@@ -13,7 +13,7 @@ from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.backends.protocol import Caller
 
 _MASK = U64 - 1
-NO_GAP: tuple[int, int, Dma | None, bool] = (0, 0, None, True)  # no mapping has size 0
+NO_GAP: tuple[int, int, Dma | None] = (0, 0, None)  # no mapping has size 0
 
 
 class Dma:
@@ -47,11 +47,12 @@ class Dma:
         self.pinned = False
         self.charged = 0
         self.bitmap = 0
-        self._end = iova + size  # as the tree compares it: modulo 2^64 on kernels that wrap
-        self._left: Dma | None = None
-        self._right: Dma | None = None
-        self._parent: Dma | None = None
-        self._red = True
+        # The tree sets the rest. `_end` is as it compares it: modulo 2^64 on kernels that wrap.
+        self._end: int
+        self._left: Dma | None
+        self._right: Dma | None
+        self._parent: Dma | None
+        self._red: bool
 
     @property
     def end(self) -> int:
@@ -102,16 +103,17 @@ class DmaTree:
     def find(self, iova: int, size: int) -> Dma | None:
         """Return a mapping that overlaps the range, the first that a search from the root meets; None if none is found."""
         node, parent = self._root, None
-        left = True
         end = (iova + size) & _MASK if self._wraps else iova + size
         while node is not None:
             if end <= node.iova:
-                parent, left, node = node, True, node._left
+                parent = node
+                node = node._left
             elif iova >= node._end:
-                parent, left, node = node, False, node._right
+                parent = node
+                node = node._right
             else:
                 return node
-        self._gap = iova, size, parent, left
+        self._gap = iova, size, parent
         return None
 
     def first_from(self, iova: int) -> Dma | None:
@@ -150,9 +152,10 @@ class DmaTree:
 
     def insert(self, new: Dma) -> None:
         """Link a mapping by its start; an equal start goes left. Where the last search found nothing of its range, its place is known."""
-        start, size, parent, left = self._gap
+        start, size, parent = self._gap
+        left = parent is not None and start < parent.iova
         if start != new.iova or size != new.size or self.reaches_top or (self._wraps and start + size == U64):
-            parent, left, node = None, True, self._root
+            parent, node = None, self._root
             while node is not None:
                 parent = node
                 left = new.iova <= node.iova

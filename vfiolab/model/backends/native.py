@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.noiommu import NOIOMMU, PARAMETER, NoIommu
 from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1 import NESTING, TYPE1, Type1, TYPE1v2
-from vfiolab.model.checks import Check, Table
-from vfiolab.model.errors import VfioError
+from vfiolab.model.checks import Check, table
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.uapi.requests import DirtyPages, MapDma, UnmapDma, switched_on
+from vfiolab.model.uapi.requests import DIRTY_PAGES, DirtyPages, IommuInfo, MapDma, UnmapDma, switched_on
 
 CORE = "drivers/vfio/vfio.c, later container.c and group.c"
 SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"
-DMA_CC, UNMAP_ALL_EXT, UPDATE_VADDR = 4, 9, 10
+DMA_CC, NOIOMMU, UNMAP_ALL_EXT, UPDATE_VADDR = 4, 8, 9, 10
+NOIOMMU_MODE = "vfio.enable_unsafe_noiommu_mode"
+
+
+class NoIommu:
+    """The no-IOMMU backend (4.5 and later, with vfio.enable_unsafe_noiommu_mode): nothing is translated and nothing is protected."""
+
+    name = "noiommu"
+
+    def __repr__(self) -> str:
+        return "NoIommu()"
 
 
 class Native:
@@ -27,11 +37,10 @@ class Native:
         self.pins_group = system.kernel.has("dma_ownership")
         self.groups: list[VfioGroup] = []
         self.backend: Type1 | NoIommu | None = None
-        self._checks = Table(ENTER_CHECKS, system.kernel)
 
     def check_enter(self, group: VfioGroup) -> None:
         """Refuse to mix no-IOMMU groups with others (EPERM, 4.5 and later)."""
-        self._checks.run((self, group))
+        table(ENTER_CHECKS, self.kernel).run((self, group))
 
     def enter(self, group: VfioGroup) -> None:
         """Claim the group (5.19+) and attach it if there is a backend; a refusal undoes the claim."""
@@ -66,7 +75,7 @@ class Native:
 
     @property
     def _noiommu_offered(self) -> bool:
-        return self.kernel.has("noiommu") and switched_on(self.system.params, PARAMETER) and all(group.noiommu for group in self.groups)
+        return self.kernel.has("noiommu") and switched_on(self.system.params, NOIOMMU_MODE) and all(group.noiommu for group in self.groups)
 
     @property
     def _type1_offered(self) -> bool:
@@ -89,7 +98,7 @@ class Native:
     def check_extension(self, number: int) -> int:
         """Ask the backend, or before SET_IOMMU every backend that may serve the container's groups. Unknown numbers are 0."""
         if isinstance(self.backend, NoIommu):
-            return int(number == NOIOMMU and switched_on(self.system.params, PARAMETER))
+            return int(number == NOIOMMU and switched_on(self.system.params, NOIOMMU_MODE))
         answer = self._type1_extension(number) if self._type1_offered else 0
         if self.backend is None and not answer and self._noiommu_offered:
             answer = int(number == NOIOMMU)
@@ -97,24 +106,10 @@ class Native:
 
     def set_iommu(self, kind: int) -> None:
         """Open a backend and attach all groups, newest first. EINVAL (no group, or a backend already), ENODEV (no such type), the attach's errno."""
-        source = f"vfio_ioctl_set_iommu, {CORE}"
-        if not self.groups:
-            raise VfioError("EINVAL", "the container holds no group yet", source, "GROUP_SET_CONTAINER first")
-        if self.backend is not None:
-            raise VfioError(
-                "EINVAL",
-                f"the container has its backend already ({self.backend!r})",
-                source,
-                "SET_IOMMU is done once; it ends with the last group",
-            )
-        if not self._offers(kind):
-            raise VfioError("ENODEV", f"no backend offers type {kind} on kernel {self.kernel}", source, "type 3 is type1 v2, 1 is type1")
+        table(SET_IOMMU_CHECKS, self.kernel).run(_SetIommu(self, kind))
         if kind == NOIOMMU:
             self.backend = NoIommu()
             return
-        if kind not in (TYPE1, TYPE1v2, NESTING):
-            why = f"{kind} is an extension that type1 answers, but no type of a container"
-            raise VfioError("EINVAL", why, "vfio_iommu_type1_open, drivers/vfio/vfio_iommu_type1.c", "type 3 is type1 v2, 1 is type1")
         backend = Type1(self.system.core, self.system.params, kind)
         try:
             for group in reversed(self.groups):
@@ -124,26 +119,22 @@ class Native:
             raise
         self.backend = backend
 
-    def _offers(self, kind: int) -> bool:
+    def offers(self, kind: int) -> bool:
+        """Say whether a backend serves a type of container on this kernel, for the groups that are in."""
         if kind == NOIOMMU:
             return self._noiommu_offered
         return self.check_extension(kind) > 0
 
     def _type1(self, call: str) -> Type1:
-        if self.backend is None:
-            raise VfioError(
-                "EINVAL",
-                f"{call} before SET_IOMMU: the container has no backend",
-                f"vfio_fops_unl_ioctl, {CORE}",
-                "attach a group and SET_IOMMU first; the last group's leaving ends it",
-            )
-        if isinstance(self.backend, NoIommu):
-            raise self.backend.refuse(call)
-        return self.backend
+        backend = self.backend
+        if backend.__class__ is not Type1:
+            table(BACKEND_CHECKS, self.kernel).run(_Ioctl(self, call))
+        assert isinstance(backend, Type1), "a call without type1 is refused"
+        return backend
 
-    def info(self, argsz: int, ptr: str) -> Info:
+    def info(self, request: IommuInfo) -> Info:
         """GET_INFO; EINVAL without a backend."""
-        return self._type1("GET_INFO").info(argsz, ptr)
+        return self._type1("GET_INFO").info(request)
 
     def map(self, caller: Caller, request: MapDma) -> None:
         """MAP_DMA; EINVAL without a backend."""
@@ -157,19 +148,12 @@ class Native:
         """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
         backend = self._type1("DIRTY_PAGES")
         if not self.kernel.has("dirty_tracking"):
-            raise self.unknown()
+            self.refuse_unknown(DIRTY_PAGES)
         return backend.dirty(request)
 
-    def unknown(self, _: int = 0) -> VfioError:
+    def refuse_unknown(self, cmd: int) -> None:
         """EINVAL before SET_IOMMU, ENOTTY after."""
-        if self.backend is None:
-            return VfioError("EINVAL", "an ioctl that needs a backend, before SET_IOMMU", f"vfio_fops_unl_ioctl, {CORE}", "SET_IOMMU first")
-        return VfioError(
-            "ENOTTY",
-            f"kernel {self.kernel} does not know this ioctl on a container",
-            f"vfio_iommu_type1_ioctl, {CORE}",
-            "see the container's ioctls",
-        )
+        table(UNKNOWN_CHECKS, self.kernel).run(_Ioctl(self, f"ioctl {cmd:#x}"))
 
     def open_device(self, group: VfioGroup, name: str) -> None:
         """Nothing more to do: the group is attached already."""
@@ -190,8 +174,47 @@ class Native:
             self.backend._check()
 
 
+@dataclass(frozen=True, slots=True)
+class _SetIommu:
+    """A choice of backend: the container, and the type asked for."""
+
+    native: Native
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ioctl:
+    """An ioctl that a backend answers."""
+
+    native: Native
+    call: str
+
+
 ENTER_CHECKS = (
     Check("no-IOMMU groups and others are not mixed", "EPERM", SET_CONTAINER,
           lambda r: "the container holds groups of the other kind (with and without an IOMMU)" if any(g.noiommu != r[1].noiommu for g in r[0].groups[:1]) else None,
           "use a second container", lambda k: k.has("noiommu")),
+)  # fmt: skip
+
+SET_IOMMU = f"vfio_ioctl_set_iommu, {CORE}"
+_TYPES = "type 3 is type1 v2, 1 is type1"
+SET_IOMMU_CHECKS = (
+    Check("the container holds a group", "EINVAL", SET_IOMMU, "the container holds no group yet", "GROUP_SET_CONTAINER first", test="not r.native.groups"),
+    Check("the container has no backend yet", "EINVAL", SET_IOMMU, "the container has its backend already ({r.native.backend!r})", "SET_IOMMU is done once; it ends with the last group",
+          test="r.native.backend is not None"),
+    Check("a backend offers the type", "ENODEV", SET_IOMMU, "no backend offers type {r.kind} on kernel {r.native.kernel}", _TYPES, test="not r.native.offers(r.kind)"),
+    Check("the type is one of a container", "EINVAL", "vfio_iommu_type1_open, drivers/vfio/vfio_iommu_type1.c", "{r.kind} is an extension that type1 answers, but no type of a container", _TYPES,
+          test=f"r.kind not in {TYPE1, TYPE1v2, NESTING, NOIOMMU}"),
+)  # fmt: skip
+
+UNL_IOCTL = f"vfio_fops_unl_ioctl, {CORE}"
+BACKEND_CHECKS = (
+    Check("the container has a backend", "EINVAL", UNL_IOCTL, "{r.call} before SET_IOMMU: the container has no backend",
+          "attach a group and SET_IOMMU first; the last group's leaving ends it", test="r.native.backend is None"),
+    Check("the backend is type1", "ENOTTY", "vfio_noiommu_ioctl, drivers/vfio/container.c", "the no-IOMMU backend has no {r.call}: devices use physical addresses",
+          "use an IOMMU, or hand the device physical addresses", test="r.native.backend.name == 'noiommu'"),
+)  # fmt: skip
+UNKNOWN_CHECKS = (
+    Check("the container has a backend", "EINVAL", UNL_IOCTL, "an ioctl that needs a backend, before SET_IOMMU", "SET_IOMMU first", test="r.native.backend is None"),
+    Check("the backend has the ioctl", "ENOTTY", f"vfio_iommu_type1_ioctl, {CORE}", "kernel {r.native.kernel} does not know {r.call} on a container", "see the container's ioctls", test="True"),
 )  # fmt: skip

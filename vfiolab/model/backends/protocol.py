@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from vfiolab.model.address import Span
-from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.uapi.requests import DirtyPages, MapDma, UnmapDma
+from vfiolab.model.uapi.requests import DirtyPages, IommuInfo, MapDma, UnmapDma
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.group import VfioGroup
@@ -102,7 +101,7 @@ class Server(Protocol):
     def check_extension(self, number: int) -> int:
         """Answer whether an extension is there."""
 
-    def info(self, argsz: int, ptr: str) -> Info:
+    def info(self, request: IommuInfo) -> Info:
         """GET_INFO."""
 
     def map(self, caller: Caller, request: MapDma) -> None:
@@ -114,8 +113,8 @@ class Server(Protocol):
     def dirty(self, request: DirtyPages) -> int | None:
         """DIRTY_PAGES."""
 
-    def unknown(self, cmd: int) -> VfioError:
-        """Return the refusal of an ioctl that is none of the container's."""
+    def refuse_unknown(self, cmd: int) -> None:
+        """Refuse an ioctl that is none of the container's."""
 
     def open_device(self, group: VfioGroup, name: str) -> None:
         """Open a device of a group: what has to happen first."""

@@ -15,13 +15,14 @@ from vfiolab.model.backends import iova as iova_list
 from vfiolab.model.backends import type1_checks as tests
 from vfiolab.model.backends.dmatree import Dma, DmaTree
 from vfiolab.model.backends.protocol import Caller, UserMemory
+from vfiolab.model.checks import table
 from vfiolab.model.errors import NAMES, NotModelledError, Refusal, VfioError
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.domain import Mapping as DomainRun
 from vfiolab.model.iommu.unit import ReservedRegion, binding
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, MIGRATION, Info, Part, answer, chain, check_struct, iova_part
+from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, INFO_CHECKS, MIGRATION, Info, Part, answer, chain, iova_part
 from vfiolab.model.uapi.requests import (
     DIRTY_START,
     DIRTY_STOP,
@@ -31,6 +32,7 @@ from vfiolab.model.uapi.requests import (
     UNMAP_DIRTY,
     UNMAP_VADDR,
     DirtyPages,
+    IommuInfo,
     MapDma,
     UnmapDma,
     switched_on,
@@ -362,17 +364,9 @@ class Type1:
         dma.charged = 0
 
     def _update_vaddr(self, r: MapDma) -> None:
-        dma = self.dmas.find(r.iova, r.size)
-        fix = "invalidate it first: UNMAP with flag VADDR, same iova and size"
-        if dma is None:
-            raise VfioError("ENOENT", f"no mapping at {Span.sized(r.iova, r.size)} whose vaddr could be updated", tests.DO_MAP, fix)
-        if not dma.vaddr_invalid or (dma.iova, dma.size) != (r.iova, r.size):
-            what = (
-                f"{Span.sized(r.iova, r.size)} is not exactly the mapping {dma.span}"
-                if dma.vaddr_invalid
-                else f"the vaddr of {dma.span} was not invalidated"
-            )
-            raise VfioError("EINVAL", what, tests.DO_MAP, fix)
+        r.found = self.dmas.find(r.iova, r.size)
+        table(tests.VADDR_CHECKS, self.kernel, before=tests.MAP_CHECKS).run(r)
+        dma: Dma = r.found
         if dma.process is not r.caller and self.kernel.has("vaddr_changes_owner"):
             self._change_owner(dma, r.caller)
         dma.vaddr, dma.vaddr_invalid = r.vaddr, False
@@ -380,10 +374,7 @@ class Type1:
 
     def _change_owner(self, dma: Dma, caller: Caller) -> None:
         """Move a mapping's pages to the account of who updates its vaddr (vfio_change_dma_owner); ENOMEM leaves it invalid."""
-        room = caller.room()
-        if room is not None and dma.charged > room:
-            why = f"{dma.charged} pages of {dma.span} on top of {caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {caller}, {caller.memlock:#x} bytes"
-            raise VfioError("ENOMEM", why, f"vfio_change_dma_owner, {tests.T1}", "raise the limit of the process that updates the vaddr")
+        table(tests.OWNER_CHECKS, self.kernel, before=tests.MAP_CHECKS + tests.VADDR_CHECKS).run(tests.NewOwner(dma, caller))
         dma.process.locked_pages -= dma.charged
         caller.locked_pages += dma.charged
         dma.process = caller
@@ -427,11 +418,7 @@ class Type1:
             dma = following
 
     def _invalidate(self, dmas: list[Dma]) -> int:
-        for dma in dmas:
-            if dma.vaddr_invalid:
-                raise VfioError(
-                    "EINVAL", f"the vaddr of {dma.span} is invalidated already", tests.DO_UNMAP, "update it first: MAP with flag VADDR"
-                )
+        table(tests.INVALIDATE_CHECKS, self.kernel, before=tests.UNMAP_CHECKS).run(dmas)
         for dma in dmas:
             dma.vaddr_invalid = True
         self.invalid_vaddrs += len(dmas)
@@ -485,13 +472,13 @@ class Type1:
         inside = [dma for dma in self.dmas if dma.iova < r.iova + r.size and r.iova < dma.iova + dma.size]
         return dirty.get(inside, r.iova, self.granule, all_dirty=bool(self.domains))
 
-    def info(self, argsz: int, ptr: str) -> Info:
+    def info(self, request: IommuInfo) -> Info:
         """GET_INFO: page sizes and the capability chain. EFAULT (unreadable struct), EINVAL (below 16 bytes).
 
         Source: vfio_iommu_type1_get_info (4.4: flags 0; 5.4, 5.8, 5.10, 6.6 and stable 5.4 added to the chain).
         """
         has = self.kernel.has
-        check_struct(argsz, ptr)
+        table(INFO_CHECKS, self.kernel).run(request)
         parts: list[Part] = []
         if has("info_migration"):
             fields: list[tuple[str, object]] = [("flags", 0), ("pgsize_bitmap", self.granule), ("max_dirty_bitmap_size", MAX_BITMAP)]
@@ -500,7 +487,7 @@ class Type1:
         avail: list[Part] = [(DMA_AVAIL, 12, [("avail", self.dma_avail)])] if has("info_dma_avail") else []
         parts += avail + ranges if has("info_avail_first") else ranges + avail
         caps, total = chain(parts, padded=has("info_caps_padded"))
-        return answer(argsz, FLAG_PGSIZES if has("info_pgsizes_flag") else 0, self.page_sizes, caps, total)
+        return answer(request.argsz, FLAG_PGSIZES if has("info_pgsizes_flag") else 0, self.page_sizes, caps, total)
 
     def dma_cc(self) -> int:
         """Extension 4 (DMA_CC_IOMMU): 1 if every domain is coherent, also with no domain at all."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.backends import iova as iova_list
 from vfiolab.model.backends.dirty import bitmap_bytes
-from vfiolab.model.checks import Check, Table
+from vfiolab.model.checks import Check, Table, table
 from vfiolab.model.errors import ERRNO, Obstacle
 from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.model.iommu.domain import Domain
@@ -34,6 +34,7 @@ from vfiolab.model.uapi.requests import (
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.dmatree import Dma
+    from vfiolab.model.backends.protocol import Caller
     from vfiolab.model.backends.type1 import Type1
 
 T1 = "drivers/vfio/vfio_iommu_type1.c"
@@ -229,7 +230,7 @@ PIN_CHECKS = (
     Check("every page of the memory can be pinned", "EFAULT", f"vfio_pin_pages_remote, {T1}", _bad_memory,
           "map the memory first (mmap), writable if the device may write; device BARs need their own handling", test="r.runs is None"),
     Check("the locked memory stays within RLIMIT_MEMLOCK", "ENOMEM", f"vfio_pin_pages_remote, {T1}", _too_much_locked,
-          "raise the limit (ulimit -l), or give the process CAP_IPC_LOCK", test="r.caller.memlock is not None"),
+          "raise the limit (ulimit -l), or give the process CAP_IPC_LOCK", test="14 not in r.caller.capabilities and r.caller.memlock is not None"),
 )  # fmt: skip
 
 TRANSLATION_CHECKS = (
@@ -293,6 +294,32 @@ def _not_tracking(r: UnmapDma) -> str | None:
     if not r.backend.dirty_tracking:
         return "a dirty bitmap is asked for, but dirty tracking was not started"
     return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page" if r.bm_pgsize != r.granule else None
+
+
+@dataclass(slots=True)
+class NewOwner:
+    """A mapping whose pages go to the account of another process."""
+
+    dma: Dma
+    caller: Caller
+
+
+_VADDR_FIX = "invalidate it first: UNMAP with flag VADDR, same iova and size"
+VADDR_CHECKS = (
+    Check("there is a mapping to update", "ENOENT", DO_MAP, lambda r: f"no mapping at {Span.sized(r.iova, r.size)} whose vaddr could be updated", _VADDR_FIX, test="r.found is None"),
+    Check("its vaddr was invalidated", "EINVAL", DO_MAP, "the vaddr of {r.found.span} was not invalidated", _VADDR_FIX, test="not r.found.vaddr_invalid"),
+    Check("it is the whole mapping", "EINVAL", DO_MAP, lambda r: f"{Span.sized(r.iova, r.size)} is not exactly the mapping {r.found.span}", _VADDR_FIX,
+          test="(r.found.iova, r.found.size) != (r.iova, r.size)"),
+)  # fmt: skip
+OWNER_CHECKS = (
+    Check("the locked memory stays within the new owner's RLIMIT_MEMLOCK", "ENOMEM", f"vfio_change_dma_owner, {T1}",
+          "{r.dma.charged} pages of {r.dma.span} on top of {r.caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {r.caller}, {r.caller.memlock:#x} bytes",
+          "raise the limit of the process that updates the vaddr", test="r.caller.room() is not None and r.dma.charged > r.caller.room()"),
+)  # fmt: skip
+INVALIDATE_CHECKS = (
+    Check("no vaddr in the range is invalidated already", "EINVAL", DO_UNMAP,
+          lambda dmas: next((f"the vaddr of {dma.span} is invalidated already" for dma in dmas if dma.vaddr_invalid), None), "update it first: MAP with flag VADDR"),
+)  # fmt: skip
 
 
 def _has_dirty(kernel: Kernel) -> bool:
@@ -423,14 +450,14 @@ DRIVER_CHECKS = (
           lambda r: f"{r.domain.unit.name} ({r.domain.unit.kind}) does not offer nesting (type 6) on kernel {r.backend.kernel}" if r.nesting else None, "SET_IOMMU with type 3",
           test="r.errno"),
     Check("the unit's driver takes the group", "", ATTACH, lambda r: r.backend.core.why_refused(r.group) or f"{r.domain.unit.name} refuses group {r.group.id}",
-          "see the driver's own kernel message", test="r.errno"),
+          "see the driver's own kernel message", test="r.errno and not r.nesting"),
 )  # fmt: skip
 
 
 def _stages(kernel: Kernel, parts: Stages) -> tuple[Table, Table, Table, Table]:
     """Return the tables of one call's stages, each of which knows the others."""
     first, second, third, fourth = (
-        Table(rows, kernel, [row for part in parts[:n] for row in part], [row for part in parts[n + 1 :] for row in part])
+        table(rows, kernel, tuple(row for part in parts[:n] for row in part), tuple(row for part in parts[n + 1 :] for row in part))
         for n, rows in enumerate(parts)
     )
     return first, second, third, fourth
@@ -444,9 +471,9 @@ def map_tables(kernel: Kernel) -> tuple[Table, Table, Table, Table]:
 def other_tables(kernel: Kernel) -> tuple[Table, Table, Table]:
     """Return what UNMAP_DMA, DIRTY_PAGES and its GET test on a kernel."""
     return (
-        Table(UNMAP_CHECKS, kernel),
-        Table(DIRTY_CHECKS, kernel, after=DIRTY_GET_CHECKS),
-        Table(DIRTY_GET_CHECKS, kernel, before=DIRTY_CHECKS),
+        table(UNMAP_CHECKS, kernel),
+        table(DIRTY_CHECKS, kernel, after=DIRTY_GET_CHECKS),
+        table(DIRTY_GET_CHECKS, kernel, before=DIRTY_CHECKS),
     )
 
 

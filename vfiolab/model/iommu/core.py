@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab.model.address import Span
-from vfiolab.model.checks import Check, Table
+from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import ERRNO, NotModelledError
 from vfiolab.model.events import PROT_CACHE, PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, EventLog
 from vfiolab.model.iommu.domain import Domain, Doorbell
@@ -121,7 +121,7 @@ class IommuCore:
         self._of: dict[str, IommuGroup] = {}
         self._allocated = 0
         self.interrupts_given = 0
-        self._claim_checks = Table(CLAIM_CHECKS, kernel)
+        self._claim_checks = table(CLAIM_CHECKS, kernel)
 
     def add(self, group: IommuGroup) -> None:
         """Add a group; ValueError if its number or a device is taken."""
@@ -154,9 +154,13 @@ class IommuCore:
 
     def claim(self, group: IommuGroup, owner: object) -> None:
         """Take the group's DMA for user space (5.19+); it then sits in a blocking domain. EPERM, EINVAL as the checks say."""
-        self._claim_checks.run(group)
+        self.check_claim(group)
         group.owner = owner
         self.log.add(Event("claim", group=group.id))
+
+    def check_claim(self, group: IommuGroup) -> None:
+        """Refuse a group whose DMA may not be taken for user space; change nothing."""
+        self._claim_checks.run(group)
 
     def release(self, group: IommuGroup) -> None:
         """Give the group's DMA back to the kernel."""
@@ -198,7 +202,8 @@ class IommuCore:
     def configured(self, domain: Domain, unit: IommuUnit) -> Domain:
         """Return the domain as a first group behind `unit` makes it: its width, aperture, page sizes and coherency."""
         kernel = self.kernel
-        domain.unit, domain.width = unit, unit.width
+        domain.unit = unit
+        domain.set_width(unit.width)
         domain.aperture = unit.aperture(kernel, nesting=domain.nesting)
         domain.page_sizes = unit.reported_page_sizes(kernel, self.units, self.page_size)
         domain.coherent = unit.coherency(kernel, self.units)

@@ -65,6 +65,7 @@ class Domain:
         "number",
         "page_sizes",
         "prot",
+        "reach",
         "unit",
         "width",
     )
@@ -75,7 +76,7 @@ class Domain:
         self.holes: dict[Span, int] = {}  # reserved spans that the groups bring, and how many groups bring each
         self.aperture = Span(0, U64)
         self.page_sizes = 0
-        self.width = unit.width
+        self.set_width(unit.width)
         self.coherent = False
         self.nesting = False
         self.prot = 0
@@ -157,10 +158,9 @@ class Domain:
             return -ERRNO["EEXIST"]
         return 0
 
-    @property
-    def reach(self) -> int:
-        """First iova that the unit's driver refuses to map, whatever the aperture says (VT-d)."""
-        return 1 << self.width if self.kind == "intel-vtd" else U64
+    def set_width(self, width: int) -> None:
+        """Take a unit's width: `reach` is the first iova that its driver refuses to map, whatever the aperture says (VT-d)."""
+        self.width, self.reach = width, 1 << width if self.kind == "intel-vtd" else U64
 
     def takes_all_of(self, other: Domain) -> bool:
         """Say whether every run of another domain can be mapped here as it is there."""
@@ -252,7 +252,7 @@ class Domain:
         unit = group.unit
         assert unit is not None
         if self.kind == "intel-vtd" and unit.width < self.width:
-            self.width = unit.width
+            self.set_width(unit.width)
             narrow = unit.aperture(self.kernel)
             self.aperture = narrow if narrow.size < self.aperture.size else self.aperture
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from vfiolab.model.address import hexa
-from vfiolab.model.checks import Check, Table
+from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.events import Event
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
@@ -316,12 +316,12 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     Behind an SMMU each vector asks for its doorbell; the first in a domain maps the doorbell's page there (iommu_dma_prepare_msi).
     """
     r, kernel = request, core.kernel
-    Table(IRQ_CHECKS, kernel).run(r)
+    table(IRQ_CHECKS, kernel).run(r)
     if r.action != TRIGGER:
-        Table(INTX_MASK_CHECKS, kernel, before=IRQ_CHECKS).run(r)
+        table(INTX_MASK_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         _mask_intx(r)
     elif r.index > MSIX:
-        Table(SINGLE_CHECKS, kernel, before=IRQ_CHECKS).run(r)
+        table(SINGLE_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         if (r.data == DATA_NONE and not r.count) or (r.data == DATA_EVENTFD and r.eventfd):
             r.state.singles.discard(r.index)
         elif r.data == DATA_EVENTFD:
@@ -329,7 +329,7 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     elif r.state.index == r.index and not r.count and r.data == DATA_NONE:
         r.state.disable()
     else:
-        Table(TRIGGER_CHECKS, kernel, before=IRQ_CHECKS).run(r)
+        table(TRIGGER_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         if r.data == DATA_EVENTFD:
             _signal(core, controller, group, r)
 
@@ -359,7 +359,7 @@ def _signal(core: IommuCore, controller: InterruptController | None, group: Iomm
         r.state.index = r.index
         allocate(range(r.start + r.count))
     block = range(r.start, r.start + r.count)
-    checks = Table(VECTOR_CHECKS, core.kernel, before=(*IRQ_CHECKS, *TRIGGER_CHECKS))
+    checks = table(VECTOR_CHECKS, core.kernel, before=IRQ_CHECKS + TRIGGER_CHECKS)
     for vector in block:
         r.state.signals.discard(vector)
         one = replace(r, start=vector, count=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from vfiolab.model.address import Span
-from vfiolab.model.errors import VfioError
+from vfiolab.model.checks import Check
 
 HEADER = 24
 IOVA_RANGE, MIGRATION, DMA_AVAIL = 1, 2, 3
@@ -61,22 +61,11 @@ class Info:
         return out | {"caps": [capability.as_dict() for capability in self.caps]}
 
 
-def check_struct(argsz: int, ptr: str) -> None:
-    """Refuse a struct that cannot be read (EFAULT), then one below 16 bytes (EINVAL)."""
-    if ptr != "good":
-        raise VfioError(
-            "EFAULT",
-            f"the pointer to the struct vfio_iommu_type1_info is {ptr}",
-            GET_INFO,
-            "pass a pointer to a struct vfio_iommu_type1_info",
-        )
-    if argsz < 16:
-        raise VfioError(
-            "EINVAL",
-            f"argsz {argsz} is below 16, the smallest struct vfio_iommu_type1_info",
-            GET_INFO,
-            "set argsz = 24, then again with the argsz that comes back",
-        )
+INFO_CHECKS = (
+    Check("the struct can be read", "EFAULT", GET_INFO, "the pointer to the struct vfio_iommu_type1_info is {r.ptr}", "pass a pointer to a struct vfio_iommu_type1_info", test="r.ptr != 'good'"),
+    Check("argsz holds the smallest struct (16 bytes)", "EINVAL", GET_INFO, "argsz {r.argsz} is below 16, the smallest struct vfio_iommu_type1_info",
+          "set argsz = 24, then again with the argsz that comes back", test="r.argsz < 16"),
+)  # fmt: skip
 
 
 def chain(parts: list[Part], *, padded: bool) -> tuple[tuple[Capability, ...], int]:

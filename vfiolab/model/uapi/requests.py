@@ -22,6 +22,7 @@ ALL_64 = 1 << 64
 MAP_READ, MAP_WRITE, MAP_VADDR = 1, 2, 4
 UNMAP_DIRTY, UNMAP_ALL, UNMAP_VADDR = 1, 2, 4
 DIRTY_START, DIRTY_STOP, DIRTY_GET = 1, 2, 4
+DIRTY_PAGES = 0x3B75
 MAX_BITMAP = 0x1000_0000  # bytes of the largest dirty bitmap
 CAP_IPC_LOCK, CAP_SYS_RAWIO = 14, 17
 POINTERS = ("good", "bad", "null")
@@ -117,7 +118,8 @@ class Struct:
 class MapDma(Struct):
     """VFIO_IOMMU_MAP_DMA by the process `caller`, whose memory is mapped and whose account is charged. `name` is a label for pictures.
 
-    `backend` and `granule` (the smallest page in bytes) are what it meets there, `runs` the memory that was pinned for it.
+    `backend` and `granule` (the smallest page in bytes) are what it meets there, `runs` the memory that was pinned for it, `found` the
+    mapping whose vaddr it updates.
     """
 
     NAME: ClassVar[str] = "vfio_iommu_type1_dma_map"
@@ -132,6 +134,7 @@ class MapDma(Struct):
     backend: Any = None
     granule: int = 1
     runs: list[tuple[int, int]] | None = None
+    found: Any = None
 
 
 @dataclass(slots=True)
@@ -193,9 +196,154 @@ class IommuInfo(Struct):
 
 @dataclass(slots=True)
 class GroupStatus(Struct):
-    """VFIO_GROUP_GET_STATUS: flags come back, 1 viable, 2 in a container."""
+    """VFIO_GROUP_GET_STATUS of the group `vfio`: flags come back, 1 viable, 2 in a container."""
 
     NAME: ClassVar[str] = "vfio_group_status"
     argsz: U32 = 8
     flags: U32 = 0
+    ptr: str = "good"
+    vfio: Any = None
+
+
+@dataclass(slots=True)
+class DeviceInfo(Struct):
+    """VFIO_DEVICE_GET_INFO: flags (1 the function can be reset, 2 PCI), number of regions and of interrupt types come back.
+
+    Headers from 6.6 on have 4 unused bytes more (commit a881b496941f).
+    """
+
+    NAME: ClassVar[str] = "vfio_device_info"
+    MINIMUM: ClassVar[int] = 16
+    argsz: U32 = 20
+    flags: U32 = 0
+    num_regions: U32 = 0
+    num_irqs: U32 = 0
+    cap_offset: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class RegionInfo(Struct):
+    """VFIO_DEVICE_GET_REGION_INFO of region `index`: flags (1 read, 2 write, 4 mmap, 8 has capabilities), size in bytes, offset in the descriptor.
+
+    `cap_ids`: the capabilities, 3 that the MSI-X table may be mapped.
+    """
+
+    NAME: ClassVar[str] = "vfio_region_info"
+    argsz: U32 = 32
+    flags: U32 = 0
+    index: U32 = 0
+    cap_offset: U32 = 0
+    size: U64 = 0
+    offset: U64 = 0
+    ptr: str = "good"
+    cap_ids: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class IrqInfo(Struct):
+    """VFIO_DEVICE_GET_IRQ_INFO of type `index`: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors."""
+
+    NAME: ClassVar[str] = "vfio_irq_info"
+    argsz: U32 = 16
+    flags: U32 = 0
+    index: U32 = 0
+    count: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class IrqSet(Struct):
+    """VFIO_DEVICE_SET_IRQS: `count` vectors from `start` on; behind it a byte or a descriptor (s32) for each, as flags say."""
+
+    NAME: ClassVar[str] = "vfio_irq_set"
+    argsz: U32 = 20
+    flags: U32 = 0
+    index: U32 = 0
+    start: U32 = 0
+    count: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class HotResetInfo(Struct):
+    """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: how many functions a reset of the bus takes along; behind it one PciDependent for each."""
+
+    NAME: ClassVar[str] = "vfio_pci_hot_reset_info"
+    argsz: U32 = 12
+    flags: U32 = 0
+    count: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class PciDependent(Struct):
+    """One function of a bus that is reset: its group and its address."""
+
+    NAME: ClassVar[str] = "vfio_pci_dependent_device"
+    group_id: U32 = 0
+    segment: U16 = 0
+    bus: U8 = 0
+    devfn: U8 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class HotReset(Struct):
+    """VFIO_DEVICE_PCI_HOT_RESET: behind it the descriptors (s32) of `count` groups."""
+
+    NAME: ClassVar[str] = "vfio_pci_hot_reset"
+    argsz: U32 = 12
+    flags: U32 = 0
+    count: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class CapHeader(Struct):
+    """The head of a capability: its id and version, and where the next one is from the struct's start (0: there is none)."""
+
+    NAME: ClassVar[str] = "vfio_info_cap_header"
+    id: U16 = 0
+    version: U16 = 1
+    next: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class IovaRangeCap(Struct):
+    """Capability 1 of GET_INFO: `nr_iovas` ranges of two u64 (start and last, inclusive) follow."""
+
+    NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_iova_range"
+    id: U16 = 1
+    version: U16 = 1
+    next: U32 = 0
+    nr_iovas: U32 = 0
+    reserved: U32 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class MigrationCap(Struct):
+    """Capability 2 of GET_INFO: what dirty tracking can do."""
+
+    NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_migration"
+    id: U16 = 2
+    version: U16 = 1
+    next: U32 = 0
+    flags: U32 = 0
+    pgsize_bitmap: U64 = 0
+    max_dirty_bitmap_size: U64 = 0
+    ptr: str = "good"
+
+
+@dataclass(slots=True)
+class DmaAvailCap(Struct):
+    """Capability 3 of GET_INFO: how many mappings are left."""
+
+    NAME: ClassVar[str] = "vfio_iommu_type1_info_dma_avail"
+    id: U16 = 3
+    version: U16 = 1
+    next: U32 = 0
+    avail: U32 = 0
     ptr: str = "good"

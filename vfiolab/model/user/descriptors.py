@@ -9,16 +9,22 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import CORE
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
-from vfiolab.model.errors import VfioError
+from vfiolab.model.checks import table
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DirtyPages, MapDma, UnmapDma, field, pointer, word
+from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DIRTY_GET, DirtyPages, GroupStatus, IommuInfo, MapDma, UnmapDma, field, pointer, word
+from vfiolab.model.user.checks import (
+    INFO_BACK_CHECKS,
+    OPEN_DEVICE_CHECKS,
+    SET_CONTAINER_CHECKS,
+    STATUS_CHECKS,
+    UNSET_CHECKS,
+    OpenDevice,
+    SetContainer,
+)
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile
-from vfiolab.model.user.vfio_checks import SetContainer
-from vfiolab.model.user.vfio_pci import check_token
 
 
 class Container(Descriptor):
@@ -65,15 +71,11 @@ class Container(Descriptor):
     def get_info(self, argsz: int = 256, *, writable: bool = True) -> Info:
         """IOMMU_GET_INFO with a struct of `argsz` bytes; an unwritable one is EFAULT (on 4.4 the ioctl returns the bytes not copied)."""
         self._need_open()
-        argsz = field("argsz", argsz, 32)
-        with self.process.call("get_info", f"fd{self.fd}", argsz=argsz) as call:
-            info = self.server.info(argsz, "good")
-            if not writable:
-                if self.process.system.kernel.has("copy_back_efault"):
-                    raise VfioError(
-                        "EFAULT", "the struct cannot be written back", f"vfio_iommu_type1_ioctl, {CORE}", "pass writable memory"
-                    )
-                call.value = 16
+        request = IommuInfo(argsz)
+        with self.process.call("get_info", f"fd{self.fd}", argsz=request.argsz) as call:
+            info = self.server.info(request)
+            table(INFO_BACK_CHECKS, self.process.system.kernel).run(writable)
+            call.value = 0 if writable else 16
             call.output = info.as_dict()
             return info
 
@@ -87,7 +89,7 @@ class Container(Descriptor):
         with self.process.call(
             "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=name or None
         ):
-            self.server.map(self.process, request)
+            self.file.server.map(self.process, request)
 
     def unmap_dma(
         self,
@@ -101,7 +103,9 @@ class Container(Descriptor):
         ptr: str = "good",
     ) -> int:
         """IOMMU_UNMAP_DMA: return the bytes unmapped. flags: 1 get the dirty bitmap, 2 all (iova = size = 0), 4 invalidate the vaddr."""
-        return self.unmap_dirty(iova, size, flags, argsz=argsz, bm_pgsize=bm_pgsize, bm_size=bm_size, ptr=ptr)[0]
+        self._need_open()
+        argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
+        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr)))[0]
 
     def unmap_dirty(
         self,
@@ -116,11 +120,12 @@ class Container(Descriptor):
     ) -> tuple[int, int | None]:
         """IOMMU_UNMAP_DMA: return (bytes unmapped, the dirty bitmap of flag 1 as a number whose bit 0 is the page at `iova`)."""
         self._need_open()
-        if argsz is None:
-            argsz = 48 if bm_pgsize else 24
-        request = UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr))
+        argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
+        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr)))
+
+    def _unmap(self, request: UnmapDma) -> tuple[int, int | None]:
         with self.process.call("unmap", f"fd{self.fd}", iova=request.iova, size=request.size, flags=request.flags or None) as call:
-            unmapped, bitmap = self.server.unmap(self.process, request)
+            unmapped, bitmap = self.file.server.unmap(self.process, request)
             call.output = {"unmapped": unmapped} if bitmap is None else {"unmapped": unmapped, "dirty_bits": bitmap.bit_count()}
             return unmapped, bitmap
 
@@ -137,8 +142,9 @@ class Container(Descriptor):
     ) -> int | None:
         """IOMMU_DIRTY_PAGES: 1 start, 2 stop, 4 get; GET returns the bitmap as a number whose bit 0 is the page at `iova`."""
         self._need_open()
+        flags = field("flags", flags, 32)
         if argsz is None:
-            argsz = 48 if flags & 4 else 8
+            argsz = 48 if flags & DIRTY_GET else 8
         request = DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr))
         with self.process.call("dirty", f"fd{self.fd}", flags=request.flags) as call:
             bitmap = self.server.dirty(request)
@@ -155,15 +161,15 @@ class Container(Descriptor):
     )
     with_pointer = MappingProxyType(
         {
-            0x3B70: lambda it: it.server.info(0, "bad"),
+            0x3B70: lambda it: it.server.info(IommuInfo(ptr="bad")),
             0x3B71: lambda it: it.server.map(it.process, MapDma(ptr="bad")),
             0x3B72: lambda it: it.server.unmap(it.process, UnmapDma(ptr="bad")),
             0x3B75: lambda it: it.server.dirty(DirtyPages(ptr="bad")),
         }
     )
 
-    def _unknown(self, cmd: int) -> VfioError:
-        return self.server.unknown(cmd)
+    def _unknown(self, cmd: int, what: str = "") -> None:  # noqa: ARG002 - the server knows what each number takes
+        self.server.refuse_unknown(cmd)
 
     def __repr__(self) -> str:
         return f"Container(fd {self.fd}, groups {[group.id for group in self.groups]}, {self.backend!r})"
@@ -177,8 +183,8 @@ class Group(Descriptor):
     by_number = MappingProxyType({0x3B67: lambda it, _: it.get_status(ptr="bad"), 0x3B69: lambda it, _: it.unset_container()})
     with_pointer = MappingProxyType(
         {
-            0x3B68: lambda it: it._bad_pointer("the container's descriptor"),
-            0x3B6A: lambda it: it._bad_pointer("the device's name"),
+            0x3B68: lambda it: it._unknown(0, "the container's descriptor"),
+            0x3B6A: lambda it: it._unknown(0, "the device's name"),
         }
     )
 
@@ -196,27 +202,13 @@ class Group(Descriptor):
         """GROUP_GET_STATUS: flags, 1 viable, 2 in a container. EFAULT, EINVAL (argsz below 8), ENODEV (dead, 6.1 and later)."""
         self._need_open()
         argsz, ptr = field("argsz", argsz, 32), pointer(ptr)
-        source = f"vfio_group_ioctl_get_status, {CORE}"
         with self.process.call("group_status", f"fd{self.fd}") as call:
-            if ptr != "good":
-                raise VfioError("EFAULT", f"the pointer to the struct is {ptr}", source, "pass a pointer to a struct vfio_group_status")
-            if argsz < 8:
-                raise VfioError("EINVAL", f"argsz {argsz} is below 8, the size of the struct", source, "set argsz = 8")
-            self._need_alive(source)
+            table(STATUS_CHECKS, self.process.system.kernel).run(GroupStatus(argsz, ptr=ptr, vfio=self.vfio))
             inside = self.vfio.container is not None
             viable = (inside and self.process.system.kernel.has("dma_ownership")) or self.process.system.drivers.viable(self.vfio.group)
             flags = int(viable) | 2 * int(inside)
             call.output = {"flags": flags}
             return flags
-
-    def _need_alive(self, source: str) -> None:
-        if self.vfio.dead:
-            raise VfioError(
-                "ENODEV",
-                f"group {self.id} lost its last VFIO device: this descriptor is dead",
-                source,
-                "close it, bind the device again, open the group again",
-            )
 
     def set_container(self, container: Container | int) -> None:
         """GROUP_SET_CONTAINER: join a container, and its backend if it has one. The checks by version are `SET_CONTAINER_CHECKS`.
@@ -226,9 +218,7 @@ class Group(Descriptor):
         self._need_open()
         if isinstance(container, Container) and self.process.descriptors.get(container.fd) is not container:
             whose = f"process {container.process}" if container.process is not self.process else "nobody: it is closed"
-            raise VfioError(
-                "EBADF", f"descriptor {container.fd} belongs to {whose}", "fdget, fs/file.c", "pass a container that this process has open"
-            )
+            self.process.refuse_descriptor(container.fd, whose)
         fd = container.fd if isinstance(container, Container) else field("fd", container, 32)
         fd = fd - (1 << 32) if fd >= 1 << 31 else fd
         with self.process.call("set_container", f"fd{self.fd}", container=f"fd{fd}"):
@@ -237,7 +227,9 @@ class Group(Descriptor):
             if isinstance(container, Container) and file is not container:
                 file, is_open = None, False  # closed, or another process's: whatever has its number here is not it
             denied = self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities
-            self.process.set_container_checks.run(SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied))
+            table(SET_CONTAINER_CHECKS, self.process.system.kernel).run(
+                SetContainer(self.vfio, fd, is_open, isinstance(file, Container), denied)
+            )
             assert isinstance(file, Container)
             server = file.server
             server.check_enter(self.vfio)
@@ -246,19 +238,10 @@ class Group(Descriptor):
     def unset_container(self) -> None:
         """GROUP_UNSET_CONTAINER: leave. EINVAL (in none), EBUSY (a device is open)."""
         self._need_open()
-        source = f"vfio_group_ioctl_unset_container, {CORE}"
         with self.process.call("unset_container", f"fd{self.fd}"):
+            table(UNSET_CHECKS, self.process.system.kernel).run(self.vfio)
             server = self.vfio.container
-            if server is None:
-                raise VfioError("EINVAL", f"group {self.id} is in no container", source, "GROUP_SET_CONTAINER first")
-            busy = sorted(name for name, count in self.vfio.devices_open.items() if count)
-            if busy and not server.attaches_at_open:
-                raise VfioError(
-                    "EBUSY",
-                    f"{', '.join(busy)} of group {self.id} {'is' if len(busy) == 1 else 'are'} open",
-                    source,
-                    "close the device descriptors first",
-                )
+            assert server is not None
             server.leave(self.vfio)
             self.process.system.drivers.wake()
 
@@ -269,20 +252,10 @@ class Group(Descriptor):
         """
         self._need_open()
         with self.process.call("get_device_fd", f"fd{self.fd}", name=name) as call:
-            source = f"vfio_group_get_device_fd, {CORE}"
+            system = self.process.system
             device, options = self._matched(word("device", name))
-            unknown = None
-            if device is None:
-                where = "is not bound to a VFIO driver" if name in self.vfio.group.devices else f"is not in group {self.id}"
-                unknown = VfioError("ENODEV", f"device {name} {where}", source, "name a device of this group that is on vfio-pci")
-            elif self.process.system.drivers.hides(device):
-                unknown = VfioError("ENODEV", f"device {device} is being unbound", f"vfio_device_get_from_name, {CORE}", "bind it again")
-            owned = self.process.system.kernel.has("dma_ownership")
-            if owned:
-                self._match(unknown, device, options)
-            self._need_backend(source, owned)
-            if not owned:
-                self._match(unknown, device, options)
+            rawio = CAP_SYS_RAWIO in self.process.capabilities
+            table(OPEN_DEVICE_CHECKS, system.kernel).run(OpenDevice(self.vfio, name, device, options, system.drivers, rawio))
             server = self.vfio.container
             assert server is not None
             assert device is not None
@@ -300,32 +273,6 @@ class Group(Descriptor):
                 if name.startswith(f"{device} "):
                     return device, name[len(device) :]
         return None, ""
-
-    def _match(self, unknown: VfioError | None, device: str | None, options: str) -> None:
-        """Refuse a device that is not there, and options that do not fit it (vfio_pci_core_match, vfio_pci_validate_vf_token)."""
-        if unknown is not None:
-            raise unknown
-        drivers = self.process.system.drivers
-        if device is not None and device in drivers.topology:
-            check_token(drivers.topology[device], options)
-
-    def _need_backend(self, source: str, owned: bool) -> None:
-        server = self.vfio.container
-        fix = "GROUP_SET_CONTAINER and SET_IOMMU first"
-        if server is None:
-            raise VfioError("EINVAL", f"group {self.id} is in no container", source, fix)
-        if not server.attaches_at_open and server.backend is None:
-            raise VfioError("EINVAL", f"the container of group {self.id} has no backend", source, fix)
-        if not owned and not self.process.system.drivers.viable(self.vfio.group):
-            bad = ", ".join(sorted(self.vfio.group.native))
-            raise VfioError(
-                "EINVAL",
-                f"group {self.id} is not viable: {bad} on a native driver",
-                source,
-                "unbind those devices, or bind them to vfio-pci or pci-stub",
-            )
-        if self.vfio.noiommu and CAP_SYS_RAWIO not in self.process.capabilities:
-            raise VfioError("EPERM", "a device of a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
 
     def __repr__(self) -> str:
         return f"Group(fd {self.fd}, group {self.id})"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.errors import NotModelledError, VfioError
+from vfiolab.model.checks import table
+from vfiolab.model.errors import NotModelledError
 from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, Eventfd, IrqRequest, IrqState, irq_set_size, is_dynamic, set_irqs
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.uapi.requests import field, pointer, signed
@@ -16,7 +17,8 @@ from vfiolab.model.user.vfio_pci import (
     COMMAND,
     DEVICE_STRUCTS,
     MEMORY_SPACE,
-    VFIO_PCI,
+    RESET_CHECKS,
+    Asked,
     Dependent,
     DeviceInfo,
     IrqInfo,
@@ -88,7 +90,7 @@ class Device(Descriptor):
         self._need_open()
         index = field("index", index, 32)
         with self.process.call("irq_info", f"fd{self.fd}", index=index) as call:
-            info = irq_info(self.function, index, dynamic=self._dynamic(index))
+            info = irq_info(self.process.system.kernel, self.function, index, dynamic=self._dynamic(index))
             call.output = {"flags": info.flags, "count": info.count}
             return info
 
@@ -148,13 +150,8 @@ class Device(Descriptor):
         """DEVICE_RESET: reset the function; EINVAL if it cannot be reset. Interrupts stay enabled."""
         self._need_open()
         with self.process.call("device_reset", f"fd{self.fd}"):
-            if not can_be_reset(self.process.system.drivers.topology, self.function):
-                raise VfioError(
-                    "EINVAL",
-                    f"{self.name} has no reset of its own and shares its bus",
-                    f"vfio_pci_ioctl_reset, {VFIO_PCI}",
-                    "reset the whole bus (PCI_HOT_RESET), if all its devices are yours",
-                )
+            own = can_be_reset(self.process.system.drivers.topology, self.function)
+            table(RESET_CHECKS, self.process.system.kernel).run(Asked(self.function, int(own)))
 
     def get_hot_reset_info(self, argsz: int | None = None) -> list[Dependent]:
         """DEVICE_GET_PCI_HOT_RESET_INFO: every function that a reset of the bus takes along.
@@ -177,9 +174,7 @@ class Device(Descriptor):
         with self.process.call("hot_reset", f"fd{self.fd}", groups=[group.id for group in groups]):
             for group in groups:
                 if self.process.descriptors.get(group.fd) is not group:
-                    raise VfioError(
-                        "EBADF", f"descriptor {group.fd} is closed", f"vfio_pci_ioctl_pci_hot_reset, {VFIO_PCI}", "open it again"
-                    )
+                    self.process.refuse_descriptor(group.fd)
             hot_reset(self.process.system, self.function, {group.id for group in groups})
 
     def mmap(self, region: int, size: int, vaddr: int, offset: int = 0) -> None:
@@ -187,7 +182,7 @@ class Device(Descriptor):
         self._need_open()
         region, size, vaddr, offset = field("region", region, 32), field("size", size), field("vaddr", vaddr), field("off", offset)
         with self.process.call("mmapdev", f"fd{self.fd}", region=region, size=size, vaddr=vaddr, off=offset or None):
-            place = mmap_place(self._bars, self.function, region, size, offset)
+            place = mmap_place(self.process.system.kernel, self._bars, self.function, region, size, offset)
             self.process.place(Span.sized(vaddr, size), "rw", bar=self.file, physical=place)
 
     def write_config(self, offset: int, data: int, size: int = 2) -> None:
@@ -198,14 +193,11 @@ class Device(Descriptor):
             if offset <= COMMAND < offset + size:
                 self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
 
-    def _unknown(self, cmd: int) -> VfioError:
+    def _unknown(self, cmd: int, what: str = "") -> None:
         kernel = self.process.system.kernel
         newer = {0x3B74: "device_ioeventfd", 0x3B75: "device_feature"}
-        if cmd in DEVICE_STRUCTS or (cmd in newer and kernel.has(newer[cmd])):
-            return VfioError(
-                "EFAULT", "the pointer to the struct is bad", f"vfio_pci_core_ioctl, {VFIO_PCI}", "pass a pointer to the struct"
-            )
-        return super()._unknown(cmd)
+        known = cmd in DEVICE_STRUCTS or (cmd in newer and kernel.has(newer[cmd]))
+        super()._unknown(cmd, what or "the struct" * known)
 
     def __repr__(self) -> str:
         return f"Device(fd {self.fd}, {self.name})"

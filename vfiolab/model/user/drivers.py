@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.checks import Check, Table
+from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import KernelCrashError, VfioError, WouldBlockError
 from vfiolab.model.iommu.core import IommuCore, IommuGroup
 from vfiolab.model.irq.msi import IrqState
@@ -52,6 +52,29 @@ class Waiting:
 
     def __repr__(self) -> str:
         return f"Waiting({self.why!r})" if not self.done else "Waiting(done)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sysfs:
+    """A write to sysfs: the device named, and the driver."""
+
+    drivers: Drivers
+    device: str
+    driver: str = ""
+
+
+DEVICE_CHECKS = (
+    Check("the device exists", "ENOENT", "sysfs: /sys/bus/pci/devices", "there is no device {r.device} on this machine", "list the devices of the machine",
+          test="r.device not in r.drivers._bound"),
+)  # fmt: skip
+PCI_CHECKS = (
+    Check("the device is a PCI function", "ENOENT", "sysfs: /sys/bus/pci/devices", "{r.device} is an emulated device, no PCI function", "its parent's driver made it",
+          test="r.device not in r.drivers.topology"),
+)  # fmt: skip
+DRIVER_CHECKS = (
+    Check("the driver is loaded", "ENOENT", "sysfs: /sys/bus/pci/drivers", lambda r: f"the driver {r.driver} is not loaded: {', '.join(sorted(r.drivers.loaded))} are",
+          "modprobe {r.driver}", test="r.driver not in r.drivers.loaded"),
+)  # fmt: skip
 
 
 class _Probe:
@@ -111,8 +134,8 @@ class Drivers:
         self.noiommu: dict[str, VfioGroup] = {}
         self._bound: dict[str, str | None] = {function.bdf: None for function in topology.values()}
         self._numvfs = {function.bdf: function.sriov_numvfs for function in topology.values()}
-        self._vfio_checks = Table(VFIO_PROBE_CHECKS, kernel)
-        self._native_checks = Table(NATIVE_PROBE_CHECKS, kernel)
+        self._vfio_checks = table(VFIO_PROBE_CHECKS, kernel)
+        self._native_checks = table(NATIVE_PROBE_CHECKS, kernel)
         for bdf, driver in bound.items():
             if driver is not None:
                 self._settle(bdf, driver)
@@ -130,10 +153,7 @@ class Drivers:
 
     def driver_of(self, bdf: str) -> str | None:
         """Return the driver that a device is bound to, None without one; ENOENT if there is no such device."""
-        if word("device", bdf) not in self._bound:
-            raise VfioError(
-                "ENOENT", f"there is no device {bdf} on this machine", "sysfs: /sys/bus/pci/devices", "list the devices of the machine"
-            )
+        table(DEVICE_CHECKS, self.kernel).run(_Sysfs(self, word("device", bdf)))
         return self._bound[bdf]
 
     def enabled_vfs(self, bdf: str) -> int:
@@ -152,20 +172,10 @@ class Drivers:
         self._probe(bdf, driver)
 
     def _need_driver(self, bdf: str, driver: str) -> None:
-        word("driver", driver)
-        if bdf not in self.topology:
-            raise VfioError(
-                "ENOENT", f"{bdf} is an emulated device, no PCI function", "sysfs: /sys/bus/pci/devices", "its parent's driver made it"
-            )
+        table(PCI_CHECKS, self.kernel).run(_Sysfs(self, bdf, word("driver", driver)))
 
     def _probe(self, bdf: str, driver: str) -> None:
-        if driver not in self.loaded:
-            raise VfioError(
-                "ENOENT",
-                f"the driver {driver} is not loaded: {', '.join(sorted(self.loaded))} are",
-                "sysfs: /sys/bus/pci/drivers",
-                f"modprobe {driver}",
-            )
+        table(DRIVER_CHECKS, self.kernel).run(_Sysfs(self, bdf, driver))
         self.before_probe(bdf)
         probe = _Probe(self, self.topology[bdf], driver)
         try:
@@ -176,7 +186,7 @@ class Drivers:
         except VfioError as refused:
             if self.kernel.has("probe_errno_reaches_bind"):
                 raise
-            raise VfioError("ENODEV", refused.why, refused.source, refused.fix, refused.checks) from refused
+            raise refused.as_errno("ENODEV") from refused
         self._settle(bdf, driver)
 
     def _native_or_die(self, probe: _Probe) -> None:

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import CORE
 from vfiolab.model.backends.protocol import Server
-from vfiolab.model.errors import VfioError
+from vfiolab.model.checks import table
 from vfiolab.model.uapi.requests import field
+from vfiolab.model.user.checks import IOCTL_CHECKS, Command
 from vfiolab.model.user.drivers import DeviceState, Drivers
 from vfiolab.model.user.process import File
 
@@ -115,7 +115,7 @@ class Descriptor:
         if process.write is not None or process.stuck:
             process.need_awake()
         if process.descriptors.get(self.fd) is not self:
-            raise VfioError("EBADF", f"descriptor {self.fd} is closed", "fdget, fs/file.c", "open it again")
+            process.refuse_descriptor(self.fd)
 
     by_number: ClassVar[Mapping[int, Callable[[Any, int], int | None]]] = MappingProxyType({})
     with_pointer: ClassVar[Mapping[int, Callable[[Any], object]]] = MappingProxyType({})
@@ -132,16 +132,12 @@ class Descriptor:
         with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=arg):
             if cmd in self.with_pointer:
                 self.with_pointer[cmd](self)
-            raise self._unknown(cmd)
+            self._unknown(cmd)
+            raise AssertionError("an ioctl that nobody knows is refused")
 
-    def _unknown(self, cmd: int) -> VfioError:
-        kind = type(self).__name__.lower()
-        return VfioError(
-            "ENOTTY", f"ioctl {cmd:#x} is none of a {kind}'s", f"ioctl of a {kind} descriptor, {CORE}", f"see the {kind}'s ioctls"
-        )
-
-    def _bad_pointer(self, what: str) -> None:
-        raise VfioError("EFAULT", f"the pointer to {what} is bad", f"ioctl of a descriptor, {CORE}", f"pass a pointer to {what}")
+    def _unknown(self, cmd: int, what: str = "") -> None:
+        """Refuse an ioctl that this kind does not have, or one whose pointer to `what` cannot be read."""
+        table(IOCTL_CHECKS, self.process.system.kernel).run(Command(cmd, type(self).__name__.lower(), what))
 
     def close(self) -> None:
         """Close the descriptor; the file behind it goes when no descriptor of any process leads to it."""

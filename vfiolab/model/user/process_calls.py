@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from vfiolab.model.address import Span
-from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import CORE
 from vfiolab.model.backends.protocol import Server
-from vfiolab.model.checks import Table
-from vfiolab.model.errors import VfioError, WouldBlockError
+from vfiolab.model.checks import table
+from vfiolab.model.errors import WouldBlockError
 from vfiolab.model.events import NOTHING, Call, Running
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field
+from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, OPEN_GROUP_CHECKS, GivenUp, OpenGroup, Used
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.drivers import Waiting
 from vfiolab.model.user.files import ContainerFile, Descriptor, GroupFile
 from vfiolab.model.user.process import FIRST_FD, Memory, Process
 from vfiolab.model.user.system import UserSystem
-from vfiolab.model.user.vfio_checks import SET_CONTAINER_CHECKS
 
 
 class UserProcess(Process):
@@ -42,7 +41,6 @@ class UserProcess(Process):
     ) -> None:
         super().__init__(system.log, memory, memlock, system.core.page_size, name)
         self.system = system
-        self.set_container_checks = Table(SET_CONTAINER_CHECKS, system.kernel)
         self.write: Waiting | None = None
         self.stuck = ""
         self._new_server = new_server
@@ -136,49 +134,38 @@ class UserProcess(Process):
         """Open /dev/vfio/N by number, or the group of a device. ENOENT (no such node), EBUSY (open already), EPERM (no-IOMMU)."""
         self.need_awake()
         with self.call("open_group", str(group)) as call:
-            vfio = self._find_group(group)
-            source = f"vfio_group_fops_open, {CORE}"
-            if vfio.noiommu and CAP_SYS_RAWIO not in self.capabilities and self.system.kernel.has("noiommu"):
-                raise VfioError("EPERM", "a no-IOMMU group needs CAP_SYS_RAWIO", source, "run as root")
-            if vfio.opened:
-                raise VfioError("EBUSY", f"/dev/vfio/{vfio.id} is open already: a group has one user", source, "close it there first")
-            if vfio.container is not None:
-                raise VfioError(
-                    "EBUSY", f"group {vfio.id} is still in a container from an earlier open", source, "close its device descriptors first"
-                )
+            asked = self._node(group)
+            table(OPEN_GROUP_CHECKS, self.system.kernel).run(asked)
+            vfio = asked.vfio
+            assert vfio is not None, "a node that does not exist is refused"
             opened = Group(self, GroupFile(self.system.drivers, vfio))
             call.args["fd"] = opened.fd
             call.output = {"group": vfio.id}
             return opened
 
-    def _find_group(self, group: int | str) -> VfioGroup:
-        drivers, source = self.system.drivers, "open of /dev/vfio/N"
+    def _node(self, group: int | str) -> OpenGroup:
+        """Look a node up: by number, by its name in no-IOMMU mode, or by a device of its group."""
+        drivers, rawio = self.system.drivers, CAP_SYS_RAWIO in self.capabilities
         if isinstance(group, str) and group.startswith("noiommu-"):
             unprotected = next((vfio for vfio in drivers.noiommu.values() if f"noiommu-{vfio.id}" == group), None)
-            if unprotected is None:
-                raise VfioError("ENOENT", f"/dev/vfio/{group} does not exist", source, "bind a device to vfio-pci in no-IOMMU mode first")
-            return unprotected
+            return OpenGroup(unprotected, rawio, f"/dev/vfio/{group} does not exist", "bind a device to vfio-pci in no-IOMMU mode first")
         if isinstance(group, str) and not (group.isascii() and group.isdecimal() and len(group) <= 20):
             drivers.driver_of(group)
             of = self.system.core.group_of(group)
-            vfio = drivers.groups.get(of.id) if of else drivers.noiommu.get(group)
-            if vfio is None:
-                where = (
-                    f"/dev/vfio/{of.id} does not exist: no device of the group is on a VFIO driver"
-                    if of
-                    else f"{group} is in no IOMMU group"
-                )
-                raise VfioError("ENOENT", where, source, f"bind {group} to vfio-pci first")
-            return vfio
+            where = (
+                f"/dev/vfio/{of.id} does not exist: no device of the group is on a VFIO driver" if of else f"{group} is in no IOMMU group"
+            )
+            return OpenGroup(
+                drivers.groups.get(of.id) if of else drivers.noiommu.get(group), rawio, where, f"bind {group} to vfio-pci first"
+            )
         number = field("group", int(group) if isinstance(group, str) else group, 32)
-        if number in drivers.groups:
-            return drivers.groups[number]
-        raise VfioError(
-            "ENOENT",
-            f"/dev/vfio/{number} does not exist: no device of such a group is on a VFIO driver",
-            source,
-            "bind its devices to vfio-pci first",
-        )
+        where = f"/dev/vfio/{number} does not exist: no device of such a group is on a VFIO driver"
+        return OpenGroup(drivers.groups.get(number), rawio, where, "bind its devices to vfio-pci first")
+
+    def refuse_descriptor(self, fd: int, whose: str = "") -> NoReturn:
+        """Raise EBADF for a descriptor that is closed, or not this process's."""
+        table(DESCRIPTOR_CHECKS, self.system.kernel).run(Used(fd, whose))
+        raise AssertionError("one of the two is so")
 
     def set_memlock(self, limit: int | None) -> None:
         """Set the soft RLIMIT_MEMLOCK in bytes; None for unlimited."""
@@ -207,10 +194,7 @@ class UserProcess(Process):
         """Take a capability back; EPERM if it was given up for good."""
         number = field("capability", number, 32)
         with self.call("drop_cap", "", cap=number, restore=1):
-            if number not in self.permitted:
-                raise VfioError(
-                    "EPERM", f"capability {number} was given up for good", "cap_capset, security/commoncap.c", "drop it with keep=True"
-                )
+            table(CAPABILITY_CHECKS, self.system.kernel).run(GivenUp(number, number not in self.permitted))
             self.capabilities.add(number)
 
     def exit(self) -> None:

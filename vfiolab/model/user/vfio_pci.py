@@ -6,19 +6,19 @@ vfio_pci_dev_set_hot_reset, vfio_pci_core_match), read in 4.19 to 6.12; recorded
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from vfiolab.model.address import Span
-from vfiolab.model.errors import VfioError
+from vfiolab.model.checks import Check, table
 from vfiolab.model.irq.msi import ERR, INDEX_NAMES, INTX, MSIX, vectors_of
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
+from vfiolab.model.user.checks import VFIO_PCI
 from vfiolab.model.user.system import UserSystem
 
-VFIO_PCI = "drivers/vfio/pci/vfio_pci_core.c"
 BARS, ROM, CONFIG, VGA, REGIONS = 6, 6, 7, 8, 9
 READ, WRITE, MMAP, CAPS = 1, 2, 4, 8
 MSIX_MAPPABLE = 3
@@ -29,7 +29,6 @@ DEVICE_STRUCTS = frozenset({0x3B6B, 0x3B6C, 0x3B6D, 0x3B6E, 0x3B70, 0x3B71})
 ASSUMED_BAR = {0x02: 128 << 10, 0x0108: 16 << 10}
 ASSUMED_ELSE = 1 << 20
 ASSUMED_BASE = 0xE0_0000_0000
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class DeviceInfo(NamedTuple):
@@ -79,15 +78,9 @@ def can_be_reset(topology: Topology, function: Function) -> bool:
     return topology.parent(function.bdf) is not None and len(topology.on_bus(function.bdf)) == 1
 
 
-def irq_info(function: Function, index: int, *, dynamic: bool) -> IrqInfo:
+def irq_info(kernel: Kernel, function: Function, index: int, *, dynamic: bool) -> IrqInfo:
     """Return what GET_IRQ_INFO says: EINVAL for a type that does not exist, and for ERR on a conventional function (recorded)."""
-    if index >= len(INDEX_NAMES) or (index == ERR and function.express_type is None):
-        raise VfioError(
-            "EINVAL",
-            f"{function.bdf} has no interrupt type {index}",
-            f"vfio_pci_ioctl_get_irq_info, {VFIO_PCI}",
-            f"types are {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}; ERR exists on PCI Express only",
-        )
+    table(IRQ_INFO_CHECKS, kernel).run(Asked(function, index))
     fixed = 6 if index == INTX else 0 if index == MSIX and dynamic else 8
     return IrqInfo(1 | fixed, vectors_of(function, index))
 
@@ -114,14 +107,7 @@ def bar_at(topology: Topology, known: Mapping[str, Sequence[Span]], physical: in
 
 def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index: int) -> RegionInfo:
     """Return what GET_REGION_INFO says. Region i begins at i << 40 in the descriptor."""
-    vga = (function.class_code or 0) >> 8 == 0x0300
-    if index >= REGIONS or (index == VGA and not vga):
-        raise VfioError(
-            "EINVAL",
-            f"{function.bdf} has no region {index}",
-            f"vfio_pci_ioctl_get_region_info, {VFIO_PCI}",
-            "0 to 5 are the BARs, 6 the ROM, 7 config space, 8 VGA",
-        )
+    table(REGION_INFO_CHECKS, kernel).run(Asked(function, index))
     offset = index << 40
     if index == CONFIG:
         return RegionInfo(READ | WRITE, 4096 if function.express_type is not None else 256, offset)
@@ -130,54 +116,20 @@ def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index:
     if index >= len(bars):
         return RegionInfo(0, 0, offset)
     size = bars[index].size
-    table = index == 0 and size < ASSUMED_BAR[0x02] and function.msix > 0 and kernel.has("msix_mappable")
+    mappable = index == 0 and size < ASSUMED_BAR[0x02] and function.msix > 0 and kernel.has("msix_mappable")
     return RegionInfo(
-        READ | WRITE | (MMAP if size >= 4096 else 0) | (CAPS if table else 0), size, offset, (MSIX_MAPPABLE,) if table else ()
+        READ | WRITE | (MMAP if size >= 4096 else 0) | (CAPS if mappable else 0), size, offset, (MSIX_MAPPABLE,) if mappable else ()
     )
 
 
-def mmap_place(bars: Sequence[Span], function: Function, region: int, size: int, offset: int) -> int:
+def mmap_place(kernel: Kernel, bars: Sequence[Span], function: Function, region: int, size: int, offset: int) -> int:
     """Return the bus address behind a piece of a BAR; EINVAL for what cannot be mapped (vfio_pci_core_mmap)."""
     room = -(-bars[region].size // 4096) * 4096 if region < min(BARS, len(bars)) else 0
-    if not size or offset + size > room:
-        what = f"{room:#x} bytes" if room else "no memory"
-        raise VfioError(
-            "EINVAL",
-            f"region {region} of {function.bdf} has {what} to map, not {size:#x} from {offset:#x}",
-            f"vfio_pci_core_mmap, {VFIO_PCI}",
-            "ask GET_REGION_INFO for the size and the MMAP flag",
-        )
+    table(MMAP_CHECKS, kernel).run(Asked(function, region, size, offset, room))
     return bars[region].start + offset
 
 
-def check_token(function: Function, options: str) -> None:
-    """Refuse options behind a device's name that are unknown, or a VF token for what is neither PF nor VF. EINVAL.
-
-    A virtual function whose physical function sits on vfio-pci would need the token (EACCES): such VFs cannot be made in this model.
-    """
-    given = None
-    for word in options.split():
-        name, _, value = word.partition("=")
-        if name != "vf_token" or given is not None or not _UUID.match(value):
-            raise VfioError(
-                "EINVAL", f"{word!r} is no option of a device", f"vfio_pci_core_match, {VFIO_PCI}", "vf_token=UUID is the one there is"
-            )
-        given = value
-    if given is not None and not (function.kind != "vf" and function.sriov_totalvfs):
-        what = "a VF whose PF is not on vfio-pci" if function.kind == "vf" else "neither a PF nor a VF"
-        raise VfioError(
-            "EINVAL", f"a VF token for {function.bdf}, {what}", f"vfio_pci_validate_vf_token, {VFIO_PCI}", "open the device without a token"
-        )
-
-
 def _reset_along(topology: Topology, function: Function) -> Iterator[Function]:
-    if topology.parent(function.bdf) is None:
-        raise VfioError(
-            "ENODEV",
-            f"{function.bdf} is on a root bus: there is no bridge that could reset it",
-            f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}",
-            "reset the function alone (DEVICE_RESET)",
-        )
     stack = list(topology.on_bus(function.bdf))
     while stack:
         one = stack.pop()
@@ -187,16 +139,9 @@ def _reset_along(topology: Topology, function: Function) -> Iterator[Function]:
 
 def hot_reset_info(system: UserSystem, function: Function, argsz: int | None = None) -> list[Dependent]:
     """List every function that a reset of this one's bus takes along. ENODEV, EPERM (one is in no group), ENOSPC (argsz too small)."""
-    found, source = [], f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}"
-    for one in sorted(_reset_along(system.drivers.topology, function), key=lambda one: one.key):
-        group = system.core.group_of(one.bdf)
-        if group is None:
-            raise VfioError("EPERM", f"{one.bdf} would be reset too and is in no group", source, "nothing: it cannot be reset safely")
-        found.append(Dependent(one.bdf, group.id))
-    need = 12 + 12 * len(found)
-    if argsz is not None and argsz < need:
-        raise VfioError("ENOSPC", f"argsz {argsz} does not hold {len(found)} devices: {need} bytes do", source, f"set argsz = {need}")
-    return found
+    reset = HotReset(system, function, argsz=argsz)
+    table(HOT_RESET_INFO_CHECKS, system.kernel).run(reset)
+    return reset.affected
 
 
 def hot_reset(system: UserSystem, function: Function, groups: set[int]) -> None:
@@ -204,19 +149,93 @@ def hot_reset(system: UserSystem, function: Function, groups: set[int]) -> None:
 
     Why groups matter: who holds a part of a bus may not reset what another user, or the host, has on the rest of it.
     """
-    affected, source = hot_reset_info(system, function), f"vfio_pci_dev_set_hot_reset, {VFIO_PCI}"
-    if not groups or len(groups) > len(affected):
-        raise VfioError(
-            "EINVAL",
-            f"{len(groups)} groups were given, {len(affected)} devices are affected",
-            f"vfio_pci_ioctl_pci_hot_reset, {VFIO_PCI}",
-            "give the descriptor of each affected group",
-        )
-    for device, group in affected:
-        bridge = system.drivers.topology[device].is_bridge
-        if not bridge and not system.drivers.on_vfio(device):
-            raise VfioError("EINVAL", f"{device} would be reset too and is on no VFIO driver", source, f"bind {device} to vfio-pci")
-        if not bridge and group not in groups:
-            raise VfioError(
-                "EINVAL", f"{device} would be reset too, and its group {group} is not yours", source, f"open group {group} as well"
-            )
+    table(HOT_RESET_INFO_CHECKS + HOT_RESET_CHECKS, system.kernel).run(HotReset(system, function, groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question about a region or an interrupt type of a function; or a piece of a region to map, which has `room` bytes for it."""
+
+    function: Function
+    index: int
+    size: int = 0
+    offset: int = 0
+    room: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HotReset:
+    """A reset of the bus that a function is on, asked for by who holds `groups`."""
+
+    system: UserSystem
+    function: Function
+    groups: AbstractSet[int] = frozenset()
+    argsz: int | None = None
+
+    @property
+    def along(self) -> list[Function]:
+        """Every function that the reset takes along, in order of address."""
+        return sorted(_reset_along(self.system.drivers.topology, self.function), key=lambda one: one.key)
+
+    @property
+    def affected(self) -> list[Dependent]:
+        """The functions and their groups."""
+        found = ((one.bdf, self.system.core.group_of(one.bdf)) for one in self.along)
+        return [Dependent(bdf, group.id) for bdf, group in found if group is not None]
+
+
+def _in_no_group(r: HotReset) -> str | None:
+    without = next((one.bdf for one in r.along if r.system.core.group_of(one.bdf) is None), None)
+    return f"{without} would be reset too and is in no group" if without else None
+
+
+def _too_small(r: HotReset) -> str | None:
+    need = 12 + 12 * len(r.affected)
+    return f"argsz {r.argsz} does not hold {len(r.affected)} devices: {need} bytes do" if r.argsz is not None and r.argsz < need else None
+
+
+def _wrong_number(r: HotReset) -> str | None:
+    given, affected = len(r.groups), len(r.affected)
+    return f"{given} groups were given, {affected} devices are affected" if not given or given > affected else None
+
+
+def _not_yours(r: HotReset) -> str | None:
+    drivers = r.system.drivers
+    for device, group in r.affected:
+        if drivers.topology[device].is_bridge:
+            continue
+        if not drivers.on_vfio(device):
+            return f"{device} would be reset too and is on no VFIO driver"
+        if group not in r.groups:
+            return f"{device} would be reset too, and its group {group} is not yours"
+    return None
+
+
+IRQ_INFO_CHECKS = (
+    Check("the interrupt type exists", "EINVAL", f"vfio_pci_ioctl_get_irq_info, {VFIO_PCI}", "{r.function.bdf} has no interrupt type {r.index}",
+          f"types are {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}; ERR exists on PCI Express only",
+          test=f"r.index >= {len(INDEX_NAMES)} or (r.index == {ERR} and r.function.express_type is None)"),
+)  # fmt: skip
+REGION_INFO_CHECKS = (
+    Check("the region exists", "EINVAL", f"vfio_pci_ioctl_get_region_info, {VFIO_PCI}", "{r.function.bdf} has no region {r.index}", "0 to 5 are the BARs, 6 the ROM, 7 config space, 8 VGA",
+          test=f"r.index >= {REGIONS} or (r.index == {VGA} and (r.function.class_code or 0) >> 8 != 0x0300)"),
+)  # fmt: skip
+MMAP_CHECKS = (
+    Check("the piece lies inside a BAR", "EINVAL", f"vfio_pci_core_mmap, {VFIO_PCI}",
+          lambda r: f"region {r.index} of {r.function.bdf} has {f'{r.room:#x} bytes' if r.room else 'no memory'} to map, not {r.size:#x} from {r.offset:#x}",
+          "ask GET_REGION_INFO for the size and the MMAP flag", test="not r.size or r.offset + r.size > r.room"),
+)  # fmt: skip
+RESET_CHECKS = (
+    Check("the function has a reset of its own, or a bus to itself", "EINVAL", f"vfio_pci_ioctl_reset, {VFIO_PCI}", "{r.function.bdf} has no reset of its own and shares its bus",
+          "reset the whole bus (PCI_HOT_RESET), if all its devices are yours", test="not r.index"),
+)  # fmt: skip
+HOT_RESET_INFO_CHECKS = (
+    Check("there is a bridge above the bus", "ENODEV", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}", "{r.function.bdf} is on a root bus: there is no bridge that could reset it",
+          "reset the function alone (DEVICE_RESET)", test="r.system.drivers.topology.parent(r.function.bdf) is None"),
+    Check("every affected function is in a group", "EPERM", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}", _in_no_group, "nothing: it cannot be reset safely"),
+    Check("argsz holds the list", "ENOSPC", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}", _too_small, "set argsz to 12 bytes and 12 more for each device"),
+)  # fmt: skip
+HOT_RESET_CHECKS = (
+    Check("the number of groups fits", "EINVAL", f"vfio_pci_ioctl_pci_hot_reset, {VFIO_PCI}", _wrong_number, "give the descriptor of each affected group"),
+    Check("every affected function is yours", "EINVAL", f"vfio_pci_dev_set_hot_reset, {VFIO_PCI}", _not_yours, "bind it to vfio-pci, and give the descriptor of its group"),
+)  # fmt: skip

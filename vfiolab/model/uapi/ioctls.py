@@ -1,0 +1,74 @@
+"""The ioctls of containers, groups and devices: one row each, with its number and its struct (include/uapi/linux/vfio.h).
+
+>>> IOCTLS["container"][0x3B71]
+Ioctl(number=15217, name='VFIO_IOMMU_MAP_DMA', struct='vfio_iommu_type1_dma_map')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from vfiolab.model.uapi.requests import (
+    DeviceInfo,
+    DirtyPages,
+    GroupStatus,
+    HotReset,
+    HotResetInfo,
+    IommuInfo,
+    IrqInfo,
+    IrqSet,
+    MapDma,
+    RegionInfo,
+    Struct,
+    UnmapDma,
+)
+
+BASE = 0x3B64  # _IO(';', 100)
+
+
+class Ioctl(NamedTuple):
+    """One ioctl: its number, its name, and what its argument points at ("" for one that takes a number or nothing)."""
+
+    number: int
+    name: str
+    struct: str = ""
+
+
+def _rows(*rows: tuple[int, str] | tuple[int, str, type[Struct] | str]) -> Mapping[int, Ioctl]:
+    made = {}
+    for offset, name, *points in rows:
+        (kind,) = points or ("",)
+        made[BASE + offset] = Ioctl(BASE + offset, f"VFIO_{name}", kind if isinstance(kind, str) else kind.NAME)
+    return MappingProxyType(made)
+
+
+IOCTLS: Mapping[str, Mapping[int, Ioctl]] = MappingProxyType(
+    {
+        "container": _rows(
+            (0, "GET_API_VERSION"),
+            (1, "CHECK_EXTENSION"),
+            (2, "SET_IOMMU"),
+            (12, "IOMMU_GET_INFO", IommuInfo),
+            (13, "IOMMU_MAP_DMA", MapDma),
+            (14, "IOMMU_UNMAP_DMA", UnmapDma),
+            (17, "IOMMU_DIRTY_PAGES", DirtyPages),
+        ),
+        "group": _rows(
+            (3, "GROUP_GET_STATUS", GroupStatus),
+            (4, "GROUP_SET_CONTAINER", "int"),
+            (5, "GROUP_UNSET_CONTAINER"),
+            (6, "GROUP_GET_DEVICE_FD", "char[]"),
+        ),
+        "device": _rows(
+            (7, "DEVICE_GET_INFO", DeviceInfo),
+            (8, "DEVICE_GET_REGION_INFO", RegionInfo),
+            (9, "DEVICE_GET_IRQ_INFO", IrqInfo),
+            (10, "DEVICE_SET_IRQS", IrqSet),
+            (11, "DEVICE_RESET"),
+            (12, "DEVICE_GET_PCI_HOT_RESET_INFO", HotResetInfo),
+            (13, "DEVICE_PCI_HOT_RESET", HotReset),
+        ),
+    }
+)

@@ -1,0 +1,235 @@
+"""What the calls on groups and their files test, in each kernel's order (drivers/vfio/vfio.c, later container.c and group.c)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.native import CORE, SET_CONTAINER
+from vfiolab.model.checks import Check
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.topology import Function
+
+if TYPE_CHECKING:
+    from vfiolab.model.user.drivers import Drivers
+
+VFIO_PCI = "drivers/vfio/pci/vfio_pci_core.c"
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DEAD = "group {r.vfio.id} lost its last VFIO device: this descriptor is dead"
+_REOPEN = "close it, bind the device again, open the group again"
+
+
+def _owned(kernel: Kernel) -> bool:
+    return kernel.has("dma_ownership")
+
+
+def _not_owned(kernel: Kernel) -> bool:
+    return not kernel.has("dma_ownership")
+
+
+# descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A descriptor that a process uses. `whose`: who has it if the process has not, "" if it has."""
+
+    fd: int
+    whose: str = ""
+
+
+DESCRIPTOR_CHECKS = (
+    Check("the descriptor is open", "EBADF", "fdget, fs/file.c", "descriptor {r.fd} is closed", "open it again", test="not r.whose"),
+    Check("the container is this process's", "EBADF", "fdget, fs/file.c", "descriptor {r.fd} belongs to {r.whose}", "pass a container that this process has open"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An ioctl by number, on a descriptor of some kind. `what` its pointer leads to, if it takes one."""
+
+    cmd: int
+    kind: str
+    what: str = ""
+
+
+IOCTL_CHECKS = (
+    Check("the pointer can be read", "EFAULT", f"ioctl of a descriptor, {CORE}", "the pointer to {r.what} is bad", "pass a pointer to {r.what}", test="r.what"),
+    Check("the descriptor has the ioctl", "ENOTTY", f"ioctl of a descriptor, {CORE}", "ioctl {r.cmd:#x} is none of a {r.kind}'s", "see the {r.kind}'s ioctls", test="not r.what"),
+)  # fmt: skip
+INFO_BACK_CHECKS = (
+    Check("the struct can be written back", "EFAULT", f"vfio_iommu_type1_ioctl, {CORE}", "the struct cannot be written back", "pass writable memory", lambda k: k.has("copy_back_efault"), "not r"),
+)  # fmt: skip
+
+
+# opening a group
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGroup:
+    """An open of a node below /dev/vfio: the VFIO group there, or why there is none, and what would make one."""
+
+    vfio: VfioGroup | None
+    rawio: bool
+    missing: str = ""
+    fix: str = ""
+
+
+OPEN_GROUP_CHECKS = (
+    Check("the node exists", "ENOENT", "open of /dev/vfio/N", "{r.missing}", "{r.fix}", test="r.vfio is None"),
+    Check("the process may use no-IOMMU groups", "EPERM", f"vfio_group_fops_open, {CORE}", "a no-IOMMU group needs CAP_SYS_RAWIO", "run as root",
+          lambda k: k.has("noiommu"), "r.vfio.noiommu and not r.rawio"),
+    Check("the group is not open", "EBUSY", f"vfio_group_fops_open, {CORE}", "/dev/vfio/{r.vfio.id} is open already: a group has one user", "close it there first", test="r.vfio.opened"),
+    Check("the group is in no container", "EBUSY", f"vfio_group_fops_open, {CORE}", "group {r.vfio.id} is still in a container from an earlier open", "close its device descriptors first",
+          test="r.vfio.container is not None"),
+)  # fmt: skip
+
+
+# a group's ioctls
+
+STATUS = f"vfio_group_ioctl_get_status, {CORE}"
+STATUS_CHECKS = (
+    Check("the struct can be read", "EFAULT", STATUS, "the pointer to the struct is {r.ptr}", "pass a pointer to a struct vfio_group_status", test="r.ptr != 'good'"),
+    Check("argsz holds the struct (8 bytes)", "EINVAL", STATUS, "argsz {r.argsz} is below 8, the size of the struct", "set argsz = 8", test="r.argsz < 8"),
+    Check("the group still has a device on a VFIO driver", "ENODEV", STATUS, _DEAD, _REOPEN, test="r.vfio.dead"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SetContainer:
+    """A group that asks to join a container: the descriptor it names, and what that is."""
+
+    vfio: VfioGroup
+    fd: int
+    is_open: bool
+    is_container: bool
+    noiommu_denied: bool
+
+
+def _first_fd(kernel: Kernel) -> bool:
+    return kernel.has("negative_fd_ebadf")
+
+
+def _fd_later(kernel: Kernel) -> bool:
+    return not kernel.has("negative_fd_ebadf")
+
+
+_OPEN = "pass an open descriptor of /dev/vfio/vfio"
+_NOT_OPEN, _WRONG_KIND = "descriptor {r.fd} is not open", "descriptor {r.fd} is no container"
+
+SET_CONTAINER_CHECKS = (
+    Check("the descriptor is not negative", "EINVAL", SET_CONTAINER, "the container's descriptor is {r.fd}", _OPEN, _fd_later, "r.fd < 0"),
+    Check("the descriptor is open", "EBADF", SET_CONTAINER, _NOT_OPEN, _OPEN, _first_fd, "not r.is_open"),
+    Check("the group is in no container", "EINVAL", SET_CONTAINER, "group {r.vfio.id} is in a container already", "GROUP_UNSET_CONTAINER first: a group is in one container at a time",
+          test="r.vfio.container is not None"),
+    Check("the group still has a device on a VFIO driver", "ENODEV", SET_CONTAINER, _DEAD, _REOPEN, lambda k: k.has("group_can_die"), "r.vfio.dead"),
+    Check("the process may use no-IOMMU groups", "EPERM", SET_CONTAINER, "a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", lambda k: k.has("noiommu"), "r.noiommu_denied"),
+    Check("the descriptor is open", "EBADF", SET_CONTAINER, _NOT_OPEN, _OPEN, _fd_later, "not r.is_open"),
+    Check("the descriptor is a container", "EINVAL", SET_CONTAINER, _WRONG_KIND, _OPEN, lambda k: not k.has("wrong_fd_ebadfd"), "not r.is_container"),
+    Check("the descriptor is a container or an iommufd", "EBADFD", SET_CONTAINER, _WRONG_KIND, _OPEN, lambda k: k.has("wrong_fd_ebadfd"), "not r.is_container"),
+)  # fmt: skip
+
+
+def _devices_open(vfio: VfioGroup) -> str | None:
+    busy = sorted(name for name, count in vfio.devices_open.items() if count)
+    return f"{', '.join(busy)} of group {vfio.id} {'is' if len(busy) == 1 else 'are'} open" if busy else None
+
+
+UNSET = f"vfio_group_ioctl_unset_container, {CORE}"
+UNSET_CHECKS = (
+    Check("the group is in a container", "EINVAL", UNSET, "group {r.id} is in no container", "GROUP_SET_CONTAINER first", test="r.container is None"),
+    Check("no device of the group is open (native container)", "EBUSY", UNSET, _devices_open, "close the device descriptors first", test="not r.container.attaches_at_open"),
+)  # fmt: skip
+
+
+# a device's opening
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDevice:
+    """An open of a group's device by `name`: the bound `device` that it stands for, and the `options` behind it."""
+
+    vfio: VfioGroup
+    name: str
+    device: str | None
+    options: str
+    drivers: Drivers
+    rawio: bool
+
+    @property
+    def function(self) -> Function | None:
+        """The PCI function, None for an emulated device."""
+        return self.drivers.topology[self.device] if self.device is not None and self.device in self.drivers.topology else None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the device is being unbound and cannot be found any more."""
+        return self.device is not None and self.drivers.hides(self.device)
+
+
+def _unknown(r: OpenDevice) -> str:
+    return f"device {r.name} {'is not bound to a VFIO driver' if r.name in r.vfio.group.devices else f'is not in group {r.vfio.id}'}"
+
+
+def _bad_option(r: OpenDevice) -> str | None:
+    if r.function is None:
+        return None
+    for number, word in enumerate(r.options.split()):
+        name, _, value = word.partition("=")
+        if name != "vf_token" or number or not _UUID.match(value):
+            return f"{word!r} is no option of a device"
+    return None
+
+
+def _token_for_none(r: OpenDevice) -> str | None:
+    function = r.function
+    if function is None or (function.kind != "vf" and function.sriov_totalvfs):
+        return None
+    return f"a VF token for {function.bdf}, {'a VF whose PF is not on vfio-pci' if function.kind == 'vf' else 'neither a PF nor a VF'}"
+
+
+def _not_viable(r: OpenDevice) -> str | None:
+    native = ", ".join(sorted(r.vfio.group.native))
+    return None if r.drivers.viable(r.vfio.group) else f"group {r.vfio.id} is not viable: {native} on a native driver"
+
+
+GET_DEVICE = f"vfio_group_get_device_fd, {CORE}"
+_TO_BACKEND = "GROUP_SET_CONTAINER and SET_IOMMU first"
+
+
+def _match(when: Callable[[Kernel], bool]) -> tuple[Check, ...]:
+    """Return how the name finds its device: a VF whose PF is on vfio-pci would need the token (EACCES), but cannot be made in this model."""
+    return (
+        Check("the device is on a VFIO driver in this group", "ENODEV", GET_DEVICE, _unknown, "name a device of this group that is on vfio-pci", when, "r.device is None"),
+        Check("the device is not being unbound", "ENODEV", f"vfio_device_get_from_name, {CORE}", "device {r.device} is being unbound", "bind it again", when, "r.hidden"),
+        Check("its options are known", "EINVAL", f"vfio_pci_core_match, {VFIO_PCI}", _bad_option, "vf_token=UUID is the one there is", when, "r.options"),
+        Check("a VF token is given for a PF or VF only", "EINVAL", f"vfio_pci_validate_vf_token, {VFIO_PCI}", _token_for_none, "open the device without a token", when, "r.options.split()"),
+    )  # fmt: skip
+
+
+OPEN_DEVICE_CHECKS = (
+    *_match(_owned),
+    Check("the group is in a container", "EINVAL", GET_DEVICE, "group {r.vfio.id} is in no container", _TO_BACKEND, test="r.vfio.container is None"),
+    Check("the container has a backend", "EINVAL", GET_DEVICE, "the container of group {r.vfio.id} has no backend", _TO_BACKEND,
+          test="not r.vfio.container.attaches_at_open and r.vfio.container.backend is None"),
+    Check("the group is viable", "EINVAL", GET_DEVICE, _not_viable, "unbind those devices, or bind them to vfio-pci or pci-stub", _not_owned),
+    Check("the process may use no-IOMMU groups", "EPERM", GET_DEVICE, "a device of a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", test="r.vfio.noiommu and not r.rawio"),
+    *_match(_not_owned),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A capability that a process asks for again, and whether it gave it up for good."""
+
+    number: int
+    for_good: bool
+
+
+CAPABILITY_CHECKS = (
+    Check("the capability was not given up for good", "EPERM", "cap_capset, security/commoncap.c", "capability {r.number} was given up for good", "drop it with keep=True",
+          test="r.for_good"),
+)  # fmt: skip
