@@ -9,7 +9,9 @@ from vfiolab.model.address import Span, parse_size
 from vfiolab.model.backends.type1 import Type1, TYPE1v2
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
-from vfiolab.model.iommu.core import IommuCore, IommuGroup
+from vfiolab.model.iommu.core import IommuCore
+from vfiolab.model.iommu.doorbells import Landed
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.uapi.requests import MapDma, UnmapDma
@@ -25,7 +27,7 @@ class Bench:
     def __init__(self, *units: IommuUnit, kernel: str = "6.12", kind: int = TYPE1v2, limit: int = 65535) -> None:
         self.kernel, self.units, self.kind = Kernel(kernel), units, kind
         self.log = EventLog()
-        self.core = IommuCore(self.kernel, units, 4096, self.log)
+        self.core = IommuCore(units, Landed(self.kernel, 4096, self.log))
         self.process = Process(self.log, Memory(Arena()), None, 4096)
         self.params = {"vfio_iommu_type1.dma_entry_limit": str(limit)}
         self.backend: Type1 | None = None
@@ -72,7 +74,7 @@ class Bench:
 
     def doorbell(self, group: IommuGroup, physical: int = 0x8090040) -> None:
         with self.log.call("set_irqs", f"G{group.id}"):
-            self.core.map_doorbell(group.domain, physical)
+            self.core.doorbells.requested(group.domain, group, physical)
 
 
 def intel(name="dmar0", **facts):

@@ -16,6 +16,7 @@ from vfiolab.model.backends.dmatree import DmaTree
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.doorbells import Landed
 from vfiolab.model.user import process
 from vfiolab.model.user.files import GroupFile
 
@@ -93,10 +94,12 @@ def _budget_is_lost(remove: Any, self: Type1, dma: Any) -> None:
         self.dma_avail -= 1
 
 
-def _new_page_each_time(old: Any, self: IommuCore, domain: Domain, doorbell: int) -> int | None:
+def _new_page_each_time(old: Any, self: Landed, domain: Domain | None, group: Any, doorbell: int) -> Any:
+    if domain is None or domain.msi_base is None:
+        return old(self, domain, group, doorbell)
     bells, domain.doorbells = domain.doorbells, ()
-    base, domain.msi_base = domain.msi_base, (domain.msi_base or 0) + len(bells) * self.page_size
-    result = old(self, domain, doorbell)
+    base, domain.msi_base = domain.msi_base, domain.msi_base + len(bells) * self.page_size
+    result = old(self, domain, group, doorbell)
     domain.doorbells, domain.msi_base = bells + domain.doorbells, base
     return result
 
@@ -128,8 +131,8 @@ MUTATIONS = (
     Mutation("UNMAP reaches the newest domain only", "smmu2-6.12", _replaced(Type1, "_unmap_in_domains", _only_newest)),
     Mutation("an unmapped mapping does not give its place in the budget back", "smmu1-6.12", _replaced(Type1, "_remove", _budget_is_lost)),
     Mutation("unmapped memory stays locked", "intel-6.1-ir", _replaced(Type1, "_uncharge", lambda *_: None)),
-    Mutation("each vector gets a doorbell page of its own", "smmu1-6.12", _replaced(IommuCore, "map_doorbell", _new_page_each_time)),
-    Mutation("new domains have no MSI cookie", "smmu1-6.12", _replaced(IommuCore, "get_msi_cookie", lambda *_: None)),
+    Mutation("each vector gets a doorbell page of its own", "smmu1-6.12", _replaced(Landed, "requested", _new_page_each_time)),
+    Mutation("new domains have no MSI cookie", "smmu1-6.12", _replaced(Landed, "domain_made", lambda *_: None)),
     Mutation("reserved regions are not cut out of the usable iovas", "errors-6.12", _replaced(iova, "exclude", lambda _, iovas, __: iovas)),
     Mutation("a narrower unit does not shrink the usable iovas", "smmu2mixed-6.12",
              _replaced(iova, "shrink", lambda _, iovas, aperture: iovas or (aperture,))),
@@ -328,6 +331,7 @@ BY_HAND = {
     ("vfio_pci.HOT_RESET_CHECKS", "every affected function is yours"),
     ("vfio_pci.HOT_RESET_CHECKS", "the number of groups fits"),
     ("vfio_pci.HOT_RESET_INFO_CHECKS", "argsz holds the list"),
+    ("type1_checks.POLICY_CHECKS", "no doorbell's place is in the range"),
 }
 
 # Where a switch that is the other way round is noticed, the units' recorded apertures and page sizes being left out.

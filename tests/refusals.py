@@ -9,7 +9,11 @@ from typing import Any
 from model_steps import LIMIT, PAGE, A, B, arm, container, fill, group, intel, machines, vaddr, with_params
 from recorded import machine as recorded
 
+from vfiolab.model.address import Span
 from vfiolab.model.builder import MachineBuilder
+from vfiolab.model.iommu.doorbells import Landed
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.machine import Host
 from vfiolab.model.uapi.requests import CAP_SYS_RAWIO
 
 TOP = (1 << 64) - PAGE
@@ -1155,3 +1159,18 @@ def take_back_a_capability_given_up_for_good() -> Call:
 def open_an_unprotected_group_that_is_not_there() -> Call:
     host = intel().host("6.12")
     return host, lambda: host.process.open_group("noiommu-7")
+
+
+class KeepsAPage(Landed):
+    """A policy that keeps one page from every user."""
+
+    def user_maps(self, domain: Any, span: Span) -> str | None:
+        return f"{span} holds the doorbell's page in D{domain.number}" if span.contains(0x9000) else None
+
+
+@case("EINVAL", "0x8000-0x9fff holds the doorbell's page in D1")
+def map_over_what_a_policy_of_doorbells_keeps() -> Call:
+    machine = intel().host("6.12").machine
+    host = Host(machine, Kernel("6.12"), doorbells=KeepsAPage)
+    opened = container(host, A)
+    return host, lambda: fill(host, opened, 0x8000, 2 * PAGE)

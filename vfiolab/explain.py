@@ -16,7 +16,7 @@ from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.backends.type1_checks import map_tables
 from vfiolab.model.errors import NAMES, STRERROR, Refusal, VfioError
-from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.readers.qemu import DmaMapError
 
 BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user

@@ -11,7 +11,7 @@ from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.table import Table
 from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
-from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine

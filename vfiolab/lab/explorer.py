@@ -14,7 +14,7 @@ from vfiolab.draw.topology import what
 from vfiolab.kit import AddressSpace, Host
 from vfiolab.lab.panels import panels, status
 from vfiolab.lab.session import Session, Step
-from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.user.drivers import VFIO_DRIVERS
 

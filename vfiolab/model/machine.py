@@ -14,7 +14,9 @@ from vfiolab.model.backends.type1 import ENTRY_LIMIT
 from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import EventLog
-from vfiolab.model.iommu.core import IommuCore, IommuGroup, merged_reserved
+from vfiolab.model.iommu.core import IommuCore
+from vfiolab.model.iommu.doorbells import Doorbells, Landed
+from vfiolab.model.iommu.group import IommuGroup, merged_reserved
 from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
 from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
@@ -179,7 +181,9 @@ class Host:
     [IommuGroup(0, [0000:00:01.0]), IommuGroup(1, [0000:01:00.0, 0000:01:00.1])]
     """
 
-    def __init__(self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None) -> None:
+    def __init__(
+        self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None, doorbells: type[Doorbells] = Landed
+    ) -> None:
         if machine.vfio == "iommufd-compat" and kernel.version < (6, 2):
             raise ValueError(
                 f"machine {machine.name}: iommufd serves /dev/vfio/vfio from Linux 6.2 on; boot 6.2 or later, or a machine with vfio='type1', not {kernel}"
@@ -188,7 +192,7 @@ class Host:
         self.log = EventLog()
         self.params = self._params()
         self.interrupts = machine.interrupts
-        self.core = IommuCore(kernel, machine.units, machine.page_size, self.log)
+        self.core = IommuCore(machine.units, doorbells(kernel, machine.page_size, self.log))
         self.grouping: Grouping | None = None
         for group in self._form_groups(options):
             self.core.add(group)
@@ -312,7 +316,7 @@ class Host:
         if unit is None:
             return IommuGroup(number, devices, None)
         known = [region for regions in recorded if regions is not None for region in regions]
-        regions = [*(known or unit.reserved(self.kernel)), *firmware]
+        regions = [*(known or self.core.doorbells.unit_starts(unit)), *firmware]
         if not self.kernel.has("direct_relaxable"):
             regions = [replace(region, kind="direct") if region.kind == "direct-relaxable" else region for region in regions]
         shown = merged_reserved(regions, self.kernel) if self.kernel.has("reserved_regions") else ()

@@ -11,8 +11,8 @@ from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.backends.native import NoIommu
 from vfiolab.model.events import Call, EventLog
-from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.model.iommu.domain import Domain, Mapping
+from vfiolab.model.iommu.group import IommuGroup
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.compat import Compat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfiolab.model.iommu.core import IommuGroup
+from vfiolab.model.iommu.group import IommuGroup
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.protocol import Server

@@ -17,9 +17,10 @@ from vfiolab.model.backends.dmatree import Dma, DmaTree
 from vfiolab.model.backends.protocol import Caller, UserMemory
 from vfiolab.model.checks import table
 from vfiolab.model.errors import NAMES, NotModelledError, Refusal, VfioError
-from vfiolab.model.iommu.core import IommuCore, IommuGroup
+from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.domain import Mapping as DomainRun
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import ReservedRegion, binding
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.uapi.info import DMA_AVAIL, FLAG_PGSIZES, INFO_CHECKS, MIGRATION, Info, Part, answer, chain, iova_part
@@ -74,7 +75,7 @@ class Type1:
         self._by_anyone = self.kernel.has("unmap_by_anyone")
         self.unmap_top = U64 if self.kernel.has("unmap_may_end_at_top") else U64 - 1
         self._set_page_sizes()
-        self._map, self._new, self._pins, self._translation = tests.map_tables(self.kernel)
+        self._map, self._new, self._pins, self._translation = tests.map_tables(self.kernel, watched=core.doorbells.watches)
         self._unmap, self._dirty, self._dirty_get = tests.other_tables(self.kernel)
         self._entry, self._driver, self._attach, self._fits = tests.attach_tables(self.kernel)
 
@@ -101,6 +102,11 @@ class Type1:
                 if region.kind != "direct-relaxable" and region.span.overlaps(span):
                     return region
         return None
+
+    def kept_from_user(self, iova: int, size: int) -> str | None:
+        """Say why the doorbells' policy keeps a range from the user, None if it does not."""
+        asked = (self.core.doorbells.user_maps(domain, Span.sized(iova, size)) for domain in self.domains)
+        return next((why for why in asked if why is not None), None)
 
     def usable(self, iova: int, size: int) -> bool:
         """Say whether a range lies in one entry of the valid-iova list."""
@@ -188,6 +194,7 @@ class Type1:
             self.core.detach(domain, group)
             if not self.core.attach(existing, group):
                 self.core.free(domain)
+                self.core.doorbells.group_joins(existing, group)
                 return True
             self.core.attach(domain, group)
         return False
@@ -198,9 +205,7 @@ class Type1:
             if place is not None:
                 self.core.probe_superpages(domain, place)
         self._replay(domain)
-        window = group.software_msi(self.kernel)
-        if window is not None:
-            self.core.get_msi_cookie(domain, window.start)
+        self.core.doorbells.domain_made(domain, group)
         self.domains.insert(0, domain)
 
     def _probe_place(self, iovas: iova_list.IovaList) -> int | None:

@@ -15,8 +15,8 @@ from vfiolab.model.backends import iova as iova_list
 from vfiolab.model.backends.dirty import bitmap_bytes
 from vfiolab.model.checks import Check, Table, table
 from vfiolab.model.errors import ERRNO, Obstacle
-from vfiolab.model.iommu.core import IommuGroup
 from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import binding
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.uapi.requests import (
@@ -191,6 +191,12 @@ NEW_MAPPING_CHECKS = (
           lambda k: k.has("dma_entry_limit"), "not r.backend.dma_avail"),
     Check("the range lies inside one usable iova range", "EINVAL", f"vfio_iommu_iova_dma_valid, {T1}", _outside,
           "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova"), "not r.backend.usable(r.iova, r.size)", in_the_way),
+)  # fmt: skip
+
+
+#: Made only where the policy of doorbells has something to say of a user's maps, which no Linux has.
+POLICY_CHECKS = (
+    Check("no doorbell's place is in the range", "EINVAL", "a policy of doorbells that is not Linux's", lambda r: r.backend.kept_from_user(r.iova, r.size), "map around it"),
 )  # fmt: skip
 
 
@@ -463,9 +469,12 @@ def _stages(kernel: Kernel, parts: Stages) -> tuple[Table, Table, Table, Table]:
     return first, second, third, fourth
 
 
-def map_tables(kernel: Kernel) -> tuple[Table, Table, Table, Table]:
-    """Return what MAP_DMA tests on a kernel: the arguments, a new mapping's place, its memory, and whether every unit can translate it."""
-    return _stages(kernel, (MAP_CHECKS, NEW_MAPPING_CHECKS, PIN_CHECKS, TRANSLATION_CHECKS))
+def map_tables(kernel: Kernel, *, watched: bool = False) -> tuple[Table, Table, Table, Table]:
+    """Return what MAP_DMA tests on a kernel: the arguments, a new mapping's place, its memory, and whether every unit can translate it.
+
+    `watched`: the policy of doorbells is asked too.
+    """
+    return _stages(kernel, (MAP_CHECKS, NEW_MAPPING_CHECKS + POLICY_CHECKS * watched, PIN_CHECKS, TRANSLATION_CHECKS))
 
 
 def other_tables(kernel: Kernel) -> tuple[Table, Table, Table]:

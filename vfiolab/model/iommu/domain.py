@@ -14,7 +14,7 @@ from vfiolab.model.kernel import Kernel
 
 if TYPE_CHECKING:
     from vfiolab.model.events import EventLog
-    from vfiolab.model.iommu.core import IommuGroup
+    from vfiolab.model.iommu.group import IommuGroup
 
 
 _new, _REST = tuple.__new__, Event("map")[6:]  # a quarter of the time of Event(...)

@@ -14,11 +14,13 @@ from typing import Protocol
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.errors import NotModelledError
 from vfiolab.model.events import PROT_READ, PROT_WRITE, Event, EventLog
-from vfiolab.model.iommu.core import IommuCore, IommuGroup
+from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.doorbells import ALL_ONES, FIRST_ARM_RECORDING
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import X86_MSI, IommuUnit
 from vfiolab.model.irq.faultlog import blocked_reason, interrupt_fault
-from vfiolab.model.irq.msi import ALL_ONES, FIRST_ARM_RECORDING, InterruptController, IrqState, Message
+from vfiolab.model.irq.msi import InterruptController, IrqState, Message
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.peers import turn
 from vfiolab.model.user.drivers import Drivers

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from vfiolab.model.address import hexa
 from vfiolab.model.checks import Check, table
-from vfiolab.model.errors import NotModelledError, VfioError
-from vfiolab.model.events import Event
-from vfiolab.model.iommu.core import IommuCore, IommuGroup
-from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.errors import VfioError
+from vfiolab.model.iommu.core import IommuCore
+from vfiolab.model.iommu.doorbells import ALL_ONES
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import X86_MSI, IommuUnit
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function
@@ -27,11 +27,6 @@ INTRS = "drivers/vfio/pci/vfio_pci_intrs.c"
 CONTROLLERS = ("x86-apic", "gicv2m", "gicv3-its")
 FIRST_SPI = 80  # of the GICv2m frame that QEMU's machine has
 FIRST_VECTOR, VECTORS = 0x31, 0xBE
-FIRST_ARM_RECORDING = (5, 10)
-
-
-#: What a message became when its doorbell page could not be mapped (4.11 to 5.1; iommu_dma_map_msi_msg).
-ALL_ONES = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +340,7 @@ def _signal(core: IommuCore, controller: InterruptController | None, group: Iomm
     """Give eventfds to a block of vectors, enabling the type if none is. One that fails leaves the block masked, or nothing enabled."""
     messages = r.index in (MSI, MSIX) and controller is not None
     if messages:
-        _need_modelled(core, controller, group)
+        _check_request(core, controller, group)
     enabled_here = r.state.index is None
 
     def allocate(vectors: Iterable[int]) -> None:
@@ -377,21 +372,9 @@ def _signal(core: IommuCore, controller: InterruptController | None, group: Iomm
         r.state.signals.add(vector)
 
 
-def _cookie_of(group: IommuGroup | None) -> Domain | None:
-    domain = group.domain if group is not None else None
-    return domain if domain is not None and domain.msi_base is not None else None
-
-
-def _need_modelled(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None) -> None:
-    """Stop before anything changes where the answer of this kernel is not known."""
-    domain = _cookie_of(group)
-    if domain is None or controller is None or controller.doorbell is None or not core.kernel.has("msi_two_phase"):
-        return
-    iova = core.doorbell_iova(domain, controller.doorbell)
-    if domain.overlaps(iova, core.page_size):
-        raise NotModelledError(
-            f"the doorbell's page cannot be mapped at iova {hexa(iova)}, which a user's mapping covers: kernel {core.kernel} fails the allocation of the interrupt, with an errno that was neither recorded nor read"
-        )
+def _check_request(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None) -> None:
+    if controller is not None and controller.doorbell is not None:
+        core.doorbells.check_request(group.domain if group is not None else None, controller.doorbell)
 
 
 def _message(core: IommuCore, controller: InterruptController, group: IommuGroup | None, vector: int) -> Message:
@@ -399,31 +382,9 @@ def _message(core: IommuCore, controller: InterruptController, group: IommuGroup
     core.interrupts_given += 1
     if controller.doorbell is None:
         return _x86_message(group.unit if group is not None else None, number)
-    data = vector if controller.kind == "gicv3-its" else FIRST_SPI + number
-    domain = _cookie_of(group)
-    if domain is None:
-        return _physical_message(core.kernel, controller.doorbell, data, group)
-    core.log.add(Event("prep_msi", physical=controller.doorbell))
-    address = core.map_doorbell(domain, controller.doorbell)
-    rests = "reading" if domain.kind == "virtio-iommu" or core.kernel.version < FIRST_ARM_RECORDING else ""
-    if address is None:
-        why = (
-            "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"
-        )
-        return Message(ALL_ONES, 0xFFFF_FFFF, why, "reading")
-    page, offset = hexa(address & -core.page_size), hexa(address % core.page_size)
-    return Message(address, data, f"the page at {page} of D{domain.number} is the doorbell's, the offset in it is {offset}", rests)
-
-
-def _physical_message(kernel: Kernel, doorbell: int, data: int, group: IommuGroup | None) -> Message:
-    hardware = group is not None and any(region.kind == "msi" and region.span.contains(doorbell) for region in group.reserved)
-    if hardware:
-        why = "the physical doorbell: its range is a hardware MSI region, so the domain has no cookie"
-    elif kernel.has("reserved_regions"):
-        why = "the physical doorbell: no domain with a cookie is in front of the device"
-    else:
-        why = f"the physical doorbell: kernel {kernel} has no cookie that would make it reachable in a user's domain"
-    return Message(doorbell, data, why, "reading")
+    reached = core.doorbells.requested(group.domain if group is not None else None, group, controller.doorbell)
+    data = 0xFFFF_FFFF if reached.address == ALL_ONES else vector if controller.kind == "gicv3-its" else FIRST_SPI + number
+    return Message(reached.address, data, reached.why, reached.rests)
 
 
 def _x86_message(unit: IommuUnit | None, number: int) -> Message:

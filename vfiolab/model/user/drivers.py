@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import KernelCrashError, VfioError, WouldBlockError
-from vfiolab.model.iommu.core import IommuCore, IommuGroup
+from vfiolab.model.iommu.core import IommuCore
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
