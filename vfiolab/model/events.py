@@ -112,28 +112,26 @@ class Running:
         return self._record
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._end(error)
-        finally:
-            if self._held:
-                HOLD.leave()
-
-    def _end(self, error: BaseException | None) -> None:
         running = self._log.running
         record = running.pop()
         if error is not None:
-            if isinstance(error, VfioError):
-                record.error, record.value = error, -1
-            elif isinstance(error, KernelCrashError):
-                record.died = "crash"
-            elif isinstance(error, WouldBlockError):
-                record.died = "blocks"
-            elif isinstance(error, NotModelledError):
-                record.died = "not modelled"
-            elif isinstance(error, (TypeError, ValueError)) and not running:
-                del self._log.calls[-1]
+            self._refused(record, error)
         if running:
             running[-1].events.extend(record.events)
+        if self._held:
+            HOLD.leave()
+
+    def _refused(self, record: Call, error: BaseException) -> None:
+        if isinstance(error, VfioError):
+            record.error, record.value = error, -1
+        elif isinstance(error, KernelCrashError):
+            record.died = "crash"
+        elif isinstance(error, WouldBlockError):
+            record.died = "blocks"
+        elif isinstance(error, NotModelledError):
+            record.died = "not modelled"
+        elif isinstance(error, (TypeError, ValueError)) and not self._log.running:
+            del self._log.calls[-1]
 
 
 LANDMARKS = frozenset(

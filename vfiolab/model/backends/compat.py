@@ -305,7 +305,7 @@ class Compat:
         What the kernel has removed before it meets an area that sticks out stays removed (ENOENT).
         """
         r = request
-        r.backend = self
+        r.backend, r.whole = self, None
         self._ask(UNMAP_CHECKS, r)
         if r.flags:
             return self._remove(self.areas), None

@@ -75,13 +75,14 @@ class DmaTree:
     `size` is the bytes mapped. `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
     """
 
-    __slots__ = ("_count", "_gap", "_root", "_wraps", "reaches_top", "size")
+    __slots__ = ("_count", "_gap", "_root", "_starts", "_wraps", "reaches_top", "size")
 
     def __init__(self, *, wraps: bool) -> None:
         self._root: Dma | None = None
         self._gap = NO_GAP
         self._wraps = wraps
         self._count = 0
+        self._starts: dict[int, Dma] = {}
         self.size = 0
         self.reaches_top = False
 
@@ -115,6 +116,10 @@ class DmaTree:
                 return node
         self._gap = iova, size, parent
         return None
+
+    def starting_at(self, iova: int) -> Dma | None:
+        """Return the mapping that begins at `iova`; where old kernels let overlaps in, the last one that did."""
+        return self._starts.get(iova)
 
     def first_from(self, iova: int) -> Dma | None:
         """Return the lowest mapping that ends after `iova`, as a search from the root finds it."""
@@ -169,6 +174,7 @@ class DmaTree:
             parent._left = new
         else:
             parent._right = new
+        self._starts[new.iova] = new
         self._count += 1
         self.size += new.size
         if not new._end:
@@ -219,6 +225,8 @@ class DmaTree:
             self._replace(node, child)
         node._parent = node._left = node._right = None
         self._count -= 1
+        if self._starts.get(node.iova) is node:
+            del self._starts[node.iova]
         self.size -= node.size
         if not red:
             self._fix_remove(child, parent)
@@ -292,4 +300,6 @@ class DmaTree:
         starts = [dma.iova for dma in self]
         assert starts == sorted(starts), "the tree is out of order"
         assert len(starts) == self._count, f"{self._count} mappings counted, {len(starts)} found"
+        assert set(starts) >= set(self._starts), "a start is known of which there is no mapping"
+        assert self.reaches_top or len(self._starts) == self._count
         assert sum(dma.size for dma in self) == self.size, "the bytes mapped are miscounted"

@@ -120,8 +120,8 @@ class Type1:
 
     def whole(self, r: UnmapDma) -> Dma | None:
         """Return the mapping that an unmap's range is, None if it is more or less than one (or one may hide behind a wrapped end)."""
-        met = self.dmas.find(r.iova, 1)
-        if met is not None and met.iova == r.iova and met.size == r.size and not self.dmas.reaches_top:
+        met = self.dmas.starting_at(r.iova)
+        if met is not None and met.size == r.size and not self.dmas.reaches_top:
             r.whole = met
             return met
         return None
@@ -351,7 +351,8 @@ class Type1:
             at += size
 
     def _pin(self, dma: Dma) -> None:
-        r = MapDma(flags=dma.prot, vaddr=dma.vaddr, iova=dma.iova, size=dma.size, caller=dma.process, backend=self)
+        r = MapDma(flags=dma.prot, vaddr=dma.vaddr, iova=dma.iova, size=dma.size)
+        r.caller, r.backend = dma.process, self
         r.runs = dma.process.memory.pinned(dma.vaddr, dma.size, write=bool(dma.prot & 2), bars=self._bars)
         self._pins.run(r)
         self._charge(dma, r)
@@ -389,7 +390,7 @@ class Type1:
 
         EFAULT, EINVAL, EOVERFLOW (6.19+), EBUSY: see `type1_checks`. Source: vfio_dma_do_unmap.
         """
-        r.backend, r.granule = self, self.granule
+        r.backend, r.granule, r.whole = self, self.granule, None
         self._unmap.run(r)
         if r.flags & UNMAP_VADDR:
             return self._invalidate(list(self._takes(r, caller))), None

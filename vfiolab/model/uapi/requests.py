@@ -5,8 +5,9 @@ A record is made once, from a learner's call or from the bytes of a program, and
 
 from __future__ import annotations
 
+import dataclasses
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import index
 from typing import Any, ClassVar, Self, SupportsIndex, TypeAlias
@@ -68,7 +69,7 @@ class Struct:
     """A struct of the user's interface. Its fields are those of type U8, U16, U32, S32 and U64, in C's order and aligned as C aligns them.
 
     `NAME` is the struct's name in vfio.h; `MINIMUM` how many bytes the kernel reads at least (0: all). A record has `ptr` beside the fields:
-    how the user's pointer to it was. TypeError and ValueError name a field whose value is no number, or does not fit.
+    how the user's pointer to it was; what has no place in its constructor is filled in by the backend, for its checks. TypeError and ValueError name a field whose value is no number, or does not fit.
 
     >>> MapDma(iova=0x1000, size=4096).pack().hex(" ", 8)
     '2000000003000000 0000000000000000 0010000000000000 0010000000000000'
@@ -82,6 +83,7 @@ class Struct:
     FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     OFFSETS: ClassVar[dict[str, int]] = {}
     FORMAT: ClassVar[struct.Struct] = struct.Struct("<")
+    _plain: ClassVar[Callable[[Any], bool]]
 
     def __init_subclass__(cls) -> None:
         fields = [(name, FORMATS[kind]) for name, kind in cls.__annotations__.items() if kind in FORMATS]
@@ -94,12 +96,13 @@ class Struct:
         cls.FIELDS = tuple((name, 8 * size) for (name, _), size in zip(fields, sizes, strict=True))
         cls.OFFSETS = {name: offset for (name, _), offset in zip(fields, offsets, strict=True)}
         cls.FORMAT = struct.Struct(f"{text}{-at % max(sizes)}x")
+        plain = " and ".join(f"type(s.{name}) is int and not s.{name} >> {bits - 1}" for name, bits in cls.FIELDS)
+        cls._plain = staticmethod(eval(f"lambda s: {plain}"))  # noqa: S307 - the text is made of the fields above
 
     def __post_init__(self) -> None:
-        for name, bits in self.FIELDS:
-            value = getattr(self, name)
-            if type(value) is not int or value >> bits - 1:
-                setattr(self, name, field(name, value, bits))
+        if not type(self)._plain(self):
+            for name, bits in self.FIELDS:
+                setattr(self, name, field(name, getattr(self, name), bits))
 
     def pack(self) -> bytes:
         """Return the struct's bytes, little-endian."""
@@ -130,11 +133,11 @@ class MapDma(Struct):
     size: U64 = 0
     ptr: str = "good"
     name: str = ""
-    caller: Any = None
-    backend: Any = None
-    granule: int = 1
-    runs: list[tuple[int, int]] | None = None
-    found: Any = None
+    caller: Any = dataclasses.field(init=False, repr=False, compare=False)
+    backend: Any = dataclasses.field(init=False, repr=False, compare=False)
+    granule: int = dataclasses.field(init=False, repr=False, compare=False)
+    runs: list[tuple[int, int]] | None = dataclasses.field(init=False, repr=False, compare=False)
+    found: Any = dataclasses.field(init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -151,10 +154,9 @@ class UnmapDma(Struct):
     bm_size: U64 = 0
     bm_data: U64 = 0
     ptr: str = "good"
-    caller: Any = None
-    backend: Any = None
-    granule: int = 1
-    whole: Any = None
+    backend: Any = dataclasses.field(init=False, repr=False, compare=False)
+    granule: int = dataclasses.field(init=False, repr=False, compare=False)
+    whole: Any = dataclasses.field(init=False, repr=False, compare=False)
 
     @property
     def end(self) -> int:
@@ -176,8 +178,8 @@ class DirtyPages(Struct):
     bm_size: U64 = 0
     bm_data: U64 = 0
     ptr: str = "good"
-    backend: Any = None
-    granule: int = 1
+    backend: Any = dataclasses.field(init=False, repr=False, compare=False)
+    granule: int = dataclasses.field(init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)
