@@ -9,13 +9,13 @@ from recorded import machine
 
 import vfiolab as vl
 from vfiolab._paths import data_dir
+from vfiolab.client import Client
 from vfiolab.model.address import Span
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.iommu.unit import SOFTWARE_MSI, IommuUnit
 from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
 from vfiolab.readers.trace import read_trace_file
-from vfiolab.replay import _Client
 
 A, B, C = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0"
 V2M = InterruptController("gicv2m", 0x2C1C0040)
@@ -249,7 +249,7 @@ def programmed(capture):
     environment = {"its": "errors", "gicv2m": "smmu1gicv2m"}[capture.split("-")[1]] + "-" + capture.split("-")[2]
     pairs = []
     for scenario in read_trace_file(data_dir() / "captures" / f"{capture}.trace"):
-        client = _Client(machine(environment))
+        client = Client(machine(environment))
         for operation, answer in zip(scenario.operations, scenario.answers, strict=True):
             client._one(operation)
             if operation.verb == "host_msi":

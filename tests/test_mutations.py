@@ -9,11 +9,12 @@ from model_world import boot
 from mutations import BY_HAND, FLIPS, MUTATIONS, NOTICED_BY, every_check, restate
 from recorded import ENVIRONMENTS, machine, scenarios
 
+from vfiolab.client import run
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host, Machine
 from vfiolab.model.switches import SWITCHES
 from vfiolab.readers.trace import questions
-from vfiolab.replay import compare, run
+from vfiolab.replay import compare
 
 BROKEN = (AssertionError, AttributeError, KeyError, ValueError)  # an invariant, or something that is not there as it should be
 

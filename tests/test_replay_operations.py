@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from recorded import machine
 
+from vfiolab.client import run
 from vfiolab.readers.trace import questions, read_trace
-from vfiolab.replay import compare, run
+from vfiolab.replay import compare
 
 UP = "bind dev=0000:01:00.0\nopen_container A\nopen_group G dev=0000:01:00.0\nset_container G A\nset_iommu A type=3\n"
 

@@ -7,9 +7,10 @@ import pytest
 from recorded import COLUMNS, ENVIRONMENTS, TRACES, machine, scenarios, table_scenarios
 
 from vfiolab import replay
+from vfiolab.client import NOT_ANSWERED, run
 from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.trace import questions
-from vfiolab.replay import NOT_ANSWERED, compare, run
+from vfiolab.replay import compare
 
 KINDS = {"intel-vtd", "amd-vi", "virtio-iommu", "arm-smmu-v3"}
 

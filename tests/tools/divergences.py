@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from vfiolab.client import run
 from vfiolab.readers.machinefile import read_machine_file
 from vfiolab.readers.trace import questions, read_trace_file
-from vfiolab.replay import compare, run
+from vfiolab.replay import compare
 
 ROOT = Path(__file__).resolve().parents[2]
 TRACES = ROOT / "data" / "traces"

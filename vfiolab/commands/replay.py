@@ -16,9 +16,9 @@ from vfiolab.readers.opening import find, open_machine
 from vfiolab.readers.trace import questions, read_trace_file
 
 if TYPE_CHECKING:
+    from vfiolab.client import Done
     from vfiolab.model.machine import Machine
     from vfiolab.readers.trace import Scenario
-    from vfiolab.replay import Done
 
 __all__ = ["add", "run"]
 
@@ -103,7 +103,7 @@ def _one(trace: Path, named: str | Path, *, results: bool, before: str = "") -> 
 
 def _carried_out(scenarios: list[Scenario], machine: Machine, before: str) -> list[list[Done]]:
     """Carry out a trace, scenario by scenario, and say after a second how far it is."""
-    from vfiolab.replay import run as carry_out
+    from vfiolab.client import run as carry_out
 
     begun, shown, done = time.monotonic(), False, []
     for n, scenario in enumerate(scenarios, 1):

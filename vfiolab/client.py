@@ -1,0 +1,407 @@
+"""The one interpreter of operations: each line of a trace is carried out by the model's public verbs, and nothing is compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from vfiolab.model.address import U64
+from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.events import Event
+from vfiolab.model.machine import Host, Machine
+from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.device import Device
+from vfiolab.model.user.drivers import Waiting
+from vfiolab.model.user.files import Descriptor
+from vfiolab.model.user.process_calls import UserProcess
+from vfiolab.readers.errors import InputError
+from vfiolab.readers.trace import BLOCKS, SKIPPED, Operation
+
+__all__ = ["CRASH", "NOT_ANSWERED", "UNANSWERED", "Client", "Done", "number", "run"]
+
+NOT_ANSWERED = frozenset({"host_msi", "pread", "trace", "env", "groups", "sleep", "peek", "poke"})
+CRASH, UNANSWERED = "crash", "?"
+CONTAINER_NODE = "/dev/vfio/vfio"
+UNKNOWN_IOCTL = 0x3BFF
+U32, I32 = 1 << 32, 1 << 31
+CONFIG = 7
+IRQ_DATA, IRQ_ACTION = {"none": 1, "bool": 2, "eventfd": 4}, {"mask": 8, "unmask": 16, "trigger": 32}
+#: A write to sysfs that is carried out: a device's driver/unbind and remove, a driver's unbind, and the bus's rescan.
+SYSFS_WRITE = re.compile(r"/sys/bus/pci/(?:devices/([0-9a-f:.]+)/(?:driver/)?|drivers/[\w-]+/)?(unbind|remove|rescan)")
+FIELDS_OF_32_BITS = frozenset({"argsz", "flags", "index", "start", "count"})
+MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
+
+
+@dataclass(slots=True)
+class Done:
+    """One operation as the model carried it out. `exit_events`: what the process's end did, below the last operation."""
+
+    operation: Operation
+    result: str
+    output: dict[str, Any] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    exit_events: list[Event] = field(default_factory=list)
+    why: str = ""
+    write: Waiting | None = None
+    either: tuple[str, ...] = ()
+
+
+class _Skip(Exception):  # noqa: N818 # a jump to "skipped", no error
+    """The recorder would not have reached the kernel."""
+
+
+class Client:
+    """Carries out one scenario's operations on a fresh host: `handles` are each process's names for its descriptors."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.host: Host = machine.host()
+        self.process = self.host.process
+        self.processes: dict[str, UserProcess] = {"": self.process}
+        self._handles: dict[str, dict[str, Descriptor]] = {"": {}}
+        self.handles = self._handles[""]
+
+    def run(self, operations: Iterable[Operation]) -> list[Done]:
+        """Carry out operations, and end every process; nothing follows the kernel's death."""
+        done = []
+        for operation in operations:
+            answer = self._one(operation)
+            done.append(answer)
+            if answer.result == CRASH:
+                return done
+        for name, process in self.processes.items():
+            if name and not process.exited:
+                process.exit()
+        self.processes[""].exit()
+        if done:
+            done[-1].exit_events = self._events_since(len(self.host.log.calls) - 1)
+        return done
+
+    def _one(self, operation: Operation) -> Done:
+        verb = operation.verb
+        if verb in NOT_ANSWERED:
+            return Done(operation, UNANSWERED)
+        carry_out: Callable[[Operation], int | None] | None = getattr(self, f"_do_{verb}", None)
+        if carry_out is None:
+            return Done(operation, SKIPPED, why=f"unknown operation {verb}: data/README.md lists the words")
+        if operation.process not in self.processes:
+            return Done(operation, SKIPPED, why=f"no process {operation.process}: fork it first")
+        self.process, self.handles = self.processes[operation.process], self._handles[operation.process]
+        if self.process.asleep():
+            return Done(operation, SKIPPED, why=f"the process is busy: {self.process.asleep()}")
+        mark = len(self.host.log.calls)
+        self.output: dict[str, Any] = {}
+        done = Done(operation, "0")
+        try:
+            done.result = str(carry_out(operation) or 0)
+            if self.process.asleep():
+                done.result, done.why, done.write = BLOCKS, self.process.asleep(), self.process.write
+        except VfioError as error:
+            done.result, done.why, done.either = error.name, error.why, error.either
+        except KernelCrashError as error:
+            done.result, done.why, done.either = CRASH, str(error), error.either
+        except _Skip as error:
+            done.result, done.why = SKIPPED, str(error)
+        except WouldBlockError as error:
+            done.result, done.why = BLOCKS if self.process.asleep() else SKIPPED, str(error)
+        except NotModelledError as error:
+            done.result, done.why = UNANSWERED, str(error)
+        except (KeyError, ValueError, IndexError) as error:
+            raise InputError(
+                f"cannot carry out {operation.text!r}: {error}", line=operation.line, advice="see the arguments in data/README.md"
+            ) from error
+        done.output, done.events = self.output, self._events_since(mark)
+        return done
+
+    def _events_since(self, mark: int) -> list[Event]:
+        return [event for call in self.host.log.calls[mark:] for event in call.events]
+
+    # arguments
+
+    def _number(self, word: str) -> int:
+        return number(word, self.host.machine.arena.base)
+
+    def _args(self, operation: Operation, *names: str) -> dict[str, Any]:
+        """Return arguments as the structs hold them: 64 bits, or 32 where the field is that wide."""
+        given = {name: self._number(operation.args[name]) for name in names if name in operation.args}
+        return {name: value % U32 if name in FIELDS_OF_32_BITS else value for name, value in given.items()}
+
+    def _new(self, operation: Operation) -> str:
+        name = operation.names[0]
+        if name in self.handles:
+            raise _Skip("handle in use")
+        return name
+
+    def _handle(self, operation: Operation, place: int = 0) -> Descriptor:
+        name = operation.names[place]
+        if name not in self.handles:
+            raise _Skip("no such handle")
+        return self.handles[name]
+
+    def _container(self, operation: Operation) -> Container:
+        handle = self._handle(operation)
+        return handle if isinstance(handle, Container) else self._wrong_kind(handle)
+
+    def _group(self, operation: Operation, place: int = 0) -> Group:
+        handle = self._handle(operation, place)
+        return handle if isinstance(handle, Group) else self._wrong_kind(handle)
+
+    def _device(self, operation: Operation) -> Device:
+        handle = self._handle(operation)
+        return handle if isinstance(handle, Device) else self._wrong_kind(handle)
+
+    @staticmethod
+    def _wrong_kind(handle: Descriptor) -> NoReturn:
+        """Call an ioctl that this kind of descriptor does not have: the kernel says so."""
+        handle.ioctl(UNKNOWN_IOCTL)
+        raise AssertionError("an unknown ioctl is refused")
+
+    # operations
+
+    def _do_open_container(self, o: Operation) -> None:
+        name = self._new(o)
+        path = o.args.get("path", CONTAINER_NODE)
+        self.handles[name] = self.process.open_container() if path == CONTAINER_NODE else Descriptor(self.process)
+
+    def _do_open_group(self, o: Operation) -> None:
+        name = self._new(o)
+        if "dev" in o.args and self.host.drivers.noiommu.get(o.args["dev"]) is None:
+            group = self.host.group_of(o.args["dev"])
+            if group is None:
+                raise _Skip("device has no iommu_group")
+            self.output["group"] = group.id
+        opened = self.process.open_group(o.args["dev"] if "dev" in o.args else o.args["grp"])
+        self.handles[name] = opened
+        self.output["group"] = f"noiommu-{opened.id}" if opened.vfio.noiommu else opened.id
+
+    def _do_close(self, o: Operation) -> None:
+        handle = self._handle(o)
+        del self.handles[o.names[0]]
+        handle.close()
+
+    _do_close_container = _do_close_group = _do_close_device = _do_close
+
+    def _do_group_status(self, o: Operation) -> None:
+        group = self._group(o)
+        self.output["flags"] = group.get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
+
+    def _do_set_container(self, o: Operation) -> None:
+        group = self._group(o)
+        if "fd" in o.args:
+            group.set_container(self._number(o.args["fd"]) % U32)
+            return
+        other = self._handle(o, 1)
+        group.set_container(other if isinstance(other, Container) else other.fd)
+
+    def _do_unset_container(self, o: Operation) -> None:
+        self._group(o).unset_container()
+
+    def _do_set_iommu(self, o: Operation) -> None:
+        self._container(o).set_iommu(self._number(o.args.get("type", "1")))
+
+    def _do_check_extension(self, o: Operation) -> int:
+        return self._container(o).check_extension(self._number(o.args.get("ext", "1")))
+
+    def _do_get_api_version(self, o: Operation) -> int:
+        return self._container(o).get_api_version()
+
+    def _do_get_info(self, o: Operation) -> None:
+        container = self._container(o)
+        asked = o.args.get("argsz", "auto")
+        info = container.get_info(24 if asked == "auto" else self._number(asked) % U32)
+        if asked == "auto" and info.argsz > 24:
+            info = container.get_info(info.argsz)
+        self.output.update(info.as_dict())
+
+    def _do_map(self, o: Operation) -> None:
+        container = self._container(o)
+        args = {"iova": 0, "size": 0, "vaddr": self.host.machine.arena.base} | self._args(o, "iova", "size", "vaddr", "argsz")
+        container.map_dma(**args, flags=self._map_flags(o.args.get("flags", "rw")) % U32, ptr=o.args.get("ptr", "good"))
+
+    def _map_flags(self, word: str) -> int:
+        if word and set(word) <= MAP_FLAGS.keys():
+            return sum(MAP_FLAGS[letter] for letter in set(word))
+        return self._number(word) if word else 0
+
+    def _do_unmap(self, o: Operation) -> None:
+        container = self._container(o)
+        flags = o.args.get("flags", "0")
+        unmapped, bitmap = container.unmap_dirty(
+            **self._args(o, "iova", "size", "argsz", "bm_pgsize", "bm_size"),
+            flags=2 if flags == "all" else self._number(flags) % U32,
+            ptr=o.args.get("ptr", "good"),
+        )
+        self.output["unmapped"] = unmapped
+        if bitmap is not None:
+            self.output["dirty_bits"] = bitmap.bit_count()
+
+    def _do_dirty(self, o: Operation) -> None:
+        container = self._container(o)
+        args = {"flags": 1} | self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size")
+        bitmap = container.dirty_pages(**args, ptr=o.args.get("ptr", "good"))
+        if bitmap is not None:
+            self.output["dirty_bits"] = bitmap.bit_count()
+
+    def _do_get_device_fd(self, o: Operation) -> None:
+        name = self._new(o)
+        group = self._group(o, 1)
+        self.handles[name] = group.get_device_fd(o.args["name"])
+
+    def _do_device_info(self, o: Operation) -> None:
+        info = self._device(o).get_info()
+        self.output.update(info._asdict())
+
+    def _do_region_info(self, o: Operation) -> None:
+        info = self._device(o).get_region_info(self._number(o.args.get("index", "0")) % U32)
+        self.output.update(info._asdict())
+
+    def _do_irq_info(self, o: Operation) -> None:
+        info = self._device(o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
+        self.output.update(flags=info.flags, count=info.count)
+
+    def _do_device_reset(self, o: Operation) -> None:
+        self._device(o).reset()
+
+    def _do_mmapdev(self, o: Operation) -> None:
+        device = self._device(o)
+        args = {"region": 0, "size": 4096, "vaddr": self.host.machine.arena.base} | self._args(o, "region", "size", "vaddr")
+        device.mmap(**args, offset=self._number(o.args.get("off", "0")))
+
+    def _do_pwrite(self, o: Operation) -> int:
+        device = self._device(o)
+        args = {name: self._number(o.args.get(name, "0")) for name in ("region", "off", "len", "val")}
+        if args["region"] == CONFIG:
+            device.write_config(args["off"], args["val"], args["len"])
+        return args["len"]
+
+    def _do_set_irqs2(self, o: Operation) -> None:
+        device = self._device(o)
+        args = {"index": 1, "start": 0, "count": 1} | self._args(o, "index", "start", "count", "flags", "argsz")
+        data, action = IRQ_DATA[o.args.get("data", "none")], IRQ_ACTION[o.args.get("action", "trigger")]
+        args.setdefault("flags", data | action)
+        evfd = self._number(o.args["evfd"]) if "evfd" in o.args else None
+        value = self._number(o.args.get("vals", "1"))
+        device.set_irqs(**args, evfd=None if evfd is None else _signed(evfd), value=value, ptr=o.args.get("ptr", "good"))
+
+    # processes
+
+    def _do_fork(self, o: Operation) -> None:
+        name = o.names[0]
+        if name in self.processes:
+            raise _Skip("the name of the process is in use")
+        child = self.processes[name] = self.process.fork(name)
+        self._handles[name] = {handle: child.descriptors[one.fd] for handle, one in self.handles.items()}  # type: ignore[misc] # handles are descriptors
+
+    def _child(self, o: Operation) -> UserProcess:
+        if o.names[0] not in self.processes:
+            raise _Skip("no such process")
+        return self.processes[o.names[0]]
+
+    def _do_kill(self, o: Operation) -> None:
+        child = self._child(o)
+        if child.asleep():
+            why = f"process {child} does not die: {child.asleep()}"
+            raise VfioError("EBUSY", why, "vfio_unregister_group_dev", "end what it waits for")
+        child.exit()
+        del self.processes[o.names[0]]
+
+    def _do_wait(self, o: Operation) -> None:
+        self.output["answered"] = not self._child(o).asleep()
+
+    def _do_sysfs(self, o: Operation) -> None:
+        match = SYSFS_WRITE.fullmatch(o.args.get("path", ""))
+        if match is None or "value" not in o.args:
+            raise NotModelledError(f"only unbind, remove and rescan of PCI devices are carried out, not {o.args.get('path')}")
+        device = match[1] or o.args["value"]
+        if match[2] == "rescan":
+            self.process.rescan()
+        elif device not in self.host.drivers:
+            raise VfioError(
+                "ENOENT" if match[1] else "ENODEV", f"there is no device {device}", "sysfs: /sys/bus/pci/devices", "list the devices"
+            )
+        elif match[2] == "remove":
+            self.process.remove(device)
+        else:
+            self.process.unbind(device)
+
+    def _do_set_irqs(self, o: Operation) -> None:
+        device = self._device(o)
+        args = {"index": 1} | self._args(o, "index", "start", "count", "flags")
+        evfd = _signed(self._number(o.args["evfd"])) if "evfd" in o.args else None
+        device.set_irqs(**args, evfd=evfd)
+
+    def _need_own_fd_closed(self, device: str) -> None:
+        """Leave out what would wait for the process's own descriptor, as the recorder did."""
+        if any(isinstance(handle, Device) and handle.name == device for handle in self.handles.values()):
+            raise _Skip("would block: the process's own descriptor of the device is open")
+
+    def _do_bind(self, o: Operation) -> None:
+        device, driver = o.args["dev"], o.args.get("drv", "vfio-pci")
+        if device in self.host.drivers and self.host.drivers.driver_of(device) != driver:
+            self._need_own_fd_closed(device)
+        try:
+            if o.process:
+                self.process.bind(device, driver)
+            else:
+                self.host.bind(device, driver)
+        finally:
+            self.output["driver"] = self.host.drivers.driver_of(device) if device in self.host.drivers else None
+
+    def _do_unbind(self, o: Operation) -> None:
+        self.output["driver"] = None
+        if o.args["dev"] in self.host.drivers:
+            self._need_own_fd_closed(o.args["dev"])
+            if o.process:
+                self.process.unbind(o.args["dev"])
+            else:
+                self.host.unbind(o.args["dev"])
+
+    def _do_rlimit_memlock(self, o: Operation) -> None:
+        limit = -1 if o.names[0].startswith("-") else self._number(o.names[0])
+        self.process.set_memlock(None if limit < 0 else limit)
+
+    def _do_drop_cap(self, o: Operation) -> None:
+        capability, keep = self._number(o.args.get("cap", "14")), "keep" in o.args
+        if "restore" not in o.args:
+            self.process.drop_capability(capability, keep=keep)
+        elif keep:
+            self.process.restore_capability(capability)
+        else:
+            raise VfioError(
+                "EPERM", "a capability that is given up for good cannot be effective", "cap_capset, security/commoncap.c", "keep it"
+            )
+
+    def _do_status(self, _: Operation) -> None:
+        self.output["VmLck_kB"] = self.process.locked_pages * self.process.page_size // 1024
+
+    def _do_param(self, o: Operation) -> None:
+        name = f"{o.args.get('mod', 'vfio_iommu_type1')}.{o.args['name']}"
+        self.output["value"] = ""
+        if "value" in o.args:
+            self.host.set_param(name, o.args["value"])
+        self.output["value"] = self.host.get_param(name)
+
+    def _do_mem(self, o: Operation) -> None:
+        prot = "hole" if o.args.get("kind") == "hole" else o.args.get("prot", "rw")
+        self.process.remap(self._number(o.args["vaddr"]), self._number(o.args["size"]), prot)
+
+    def _do_raw_ioctl(self, o: Operation) -> int:
+        return self._handle(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
+
+
+def run(questions: Iterable[Iterable[Operation]], machine: Machine) -> list[list[Done]]:
+    """Carry out the operations of each scenario, on a fresh host each; there is no answer here to look at (`readers.trace.questions`)."""
+    return [Client(machine).run(operations) for operations in questions]
+
+
+def _signed(number: int) -> int:
+    """Return the C int in the low 32 bits."""
+    return (number % U32 + I32) % U32 - I32
+
+
+def number(word: str, arena: int) -> int:
+    """Read a number of a trace: decimal, 0x hex, or @ and an offset into the arena; negative ones wrap to 64 bits."""
+    if word.startswith("@"):
+        return (arena + number(word[1:], 0)) % U64
+    return (int(word, 10) if word.lstrip("-").isdecimal() else int(word, 0)) % U64
