@@ -18,7 +18,7 @@ VERBS = {
 }  # fmt: skip
 TYPES = {1: "type1", 3: "type1v2", 6: "type1 nesting", 8: "noiommu"}
 QUIET = ("get_api_version", "check_extension", "get_info", "group_status", "status")
-LEFT_OUT = ("vaddr", "argsz", "fd", "name", "container", "flags")
+LEFT_OUT = ("vaddr", "argsz", "fd", "name", "container", "flags", "fresh", "ptr")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from vfiolab.model.backends.dmatree import Dma, DmaTree
 
 Size = int | str
-MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 ACCESS = ("", "r", "w", "rw")
 MOST_NAMED = 20  # mappings that an error lists
@@ -215,14 +214,8 @@ class AddressSpace:
         start, length = parse_size(iova, "an iova"), parse_size(size)
         if word("rights", rights) not in RIGHTS:
             raise ValueError(f"rights are 'r', 'w' or 'rw' (what the device may do), not {rights!r}")
-        if vaddr is None and not 0 <= length < MOST_FRESH:
-            raise ValueError(
-                f"no process can allocate {length:#x} bytes of fresh memory (here up to {MOST_FRESH - 1:#x}): map less,"
-                " or give vaddr= to see what the kernel answers"
-            )
-        with self.process.memory.trial() as memory:
-            place = memory.mmap(max(length, 1)) if vaddr is None else parse_size(vaddr, "an address")
-            self.container.map_dma(start, length, place, RIGHTS[rights], name=name)
+        place = None if vaddr is None else parse_size(vaddr, "an address")
+        self.container.map_dma(start, length, place, RIGHTS[rights], name=name)
 
     @whole
     def unmap(self, iova: Size, size: Size | None = None) -> int:

@@ -68,7 +68,8 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 class Call:
     """One system call of the user's process (or something outside it that changes its world, such as a bind).
 
-    `process` is the name of the process that made it, "" for the first one.
+    `process` is the name of the process that made it, "" for the first one, None for what came from outside of every process.
+    `args` are those that differ from the verb's defaults, and what the verb is about in any case.
     """
 
     verb: str
@@ -79,7 +80,7 @@ class Call:
     output: Mapping[str, object] = field(default_factory=lambda: NOTHING)
     events: list[Event] = field(default_factory=list)
     died: str = ""
-    process: str = ""
+    process: str | None = None
 
     @property
     def result(self) -> str:

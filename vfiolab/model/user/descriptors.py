@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
@@ -25,6 +26,8 @@ from vfiolab.model.user.checks import (
 )
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile
+
+MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 
 
 class Container(Descriptor):
@@ -72,24 +75,48 @@ class Container(Descriptor):
         """IOMMU_GET_INFO with a struct of `argsz` bytes; an unwritable one is EFAULT (on 4.4 the ioctl returns the bytes not copied)."""
         self._need_open()
         request = IommuInfo(argsz)
-        with self.process.call("get_info", f"fd{self.fd}", argsz=request.argsz) as call:
+        with self.process.call("get_info", f"fd{self.fd}", argsz=request.argsz, ptr=None if writable else "readonly") as call:
             info = self.server.info(request)
             table(INFO_BACK_CHECKS, self.process.system.kernel).run(writable)
             call.value = 0 if writable else 16
             call.output = info.as_dict()
             return info
 
-    def map_dma(self, iova: int, size: int, vaddr: int, flags: int = 3, *, argsz: int = 32, ptr: str = "good", name: str = "") -> None:
+    def map_dma(
+        self, iova: int, size: int, vaddr: int | None, flags: int = 3, *, argsz: int = 32, ptr: str = "good", name: str = ""
+    ) -> None:
         """IOMMU_MAP_DMA: `size` bytes at `vaddr` become `iova` for every device. flags: 1 the device may read, 2 write, 4 update the vaddr.
 
-        The memory is the calling process's, and so are the account and the limit of locked memory. `name` is a label for pictures. Errors as `type1_checks.MAP_CHECKS` lists them.
+        The memory is the calling process's, and so are the account and the limit of locked memory. Without a vaddr (None) it allocates the
+        memory first, less than 64 TiB, and frees it if the map is refused. `name` is a label for pictures. Errors as
+        `type1_checks.MAP_CHECKS` lists them.
         """
         self._need_open()
-        request = MapDma(argsz, flags, vaddr, iova, size, pointer(ptr), str(name))
+        fresh = self._memory_for(field("size", size)) if vaddr is None else None
+        request = MapDma(argsz, flags, vaddr if fresh is None else fresh.start, iova, size, pointer(ptr), str(name))
         with self.process.call(
             "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=name or None
-        ):
-            self.file.server.map(self.process, request)
+        ) as call:
+            if argsz != 32 or ptr != "good":
+                call.args |= {"argsz": request.argsz, "ptr": ptr}
+            if fresh is None:
+                self.file.server.map(self.process, request)
+                return
+            call.args["fresh"] = True
+            self.process.place(fresh, "rw")
+            try:
+                self.file.server.map(self.process, request)
+            except BaseException:
+                self.process.place(fresh, "hole")
+                raise
+
+    def _memory_for(self, size: int) -> Span:
+        if size >= MOST_FRESH:
+            raise ValueError(
+                f"no process can allocate {size:#x} bytes of fresh memory (here up to {MOST_FRESH - 1:#x}): map less,"
+                " or give vaddr= to see what the kernel answers"
+            )
+        return self.process.memory.next_place(size)
 
     def unmap_dma(
         self,
@@ -125,6 +152,8 @@ class Container(Descriptor):
 
     def _unmap(self, request: UnmapDma) -> tuple[int, int | None]:
         with self.process.call("unmap", f"fd{self.fd}", iova=request.iova, size=request.size, flags=request.flags or None) as call:
+            if request.argsz != 24 or request.ptr != "good" or request.bm_pgsize or request.bm_size:
+                call.args |= {"argsz": request.argsz, "bm_pgsize": request.bm_pgsize, "bm_size": request.bm_size, "ptr": request.ptr}
             unmapped, bitmap = self.file.server.unmap(self.process, request)
             call.output = {"unmapped": unmapped} if bitmap is None else {"unmapped": unmapped, "dirty_bits": bitmap.bit_count()}
             return unmapped, bitmap
@@ -147,6 +176,9 @@ class Container(Descriptor):
             argsz = 48 if flags & DIRTY_GET else 8
         request = DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr))
         with self.process.call("dirty", f"fd{self.fd}", flags=request.flags) as call:
+            if argsz != 8 or ptr != "good":
+                call.args |= {"argsz": request.argsz, "iova": request.iova, "size": request.size, "ptr": ptr}
+                call.args |= {"bm_pgsize": request.bm_pgsize, "bm_size": request.bm_size}
             bitmap = self.server.dirty(request)
             if bitmap is not None:
                 call.output = {"dirty_bits": bitmap.bit_count()}
@@ -203,6 +235,8 @@ class Group(Descriptor):
         self._need_open()
         argsz, ptr = field("argsz", argsz, 32), pointer(ptr)
         with self.process.call("group_status", f"fd{self.fd}") as call:
+            if argsz != 8 or ptr != "good":
+                call.args |= {"argsz": argsz, "ptr": ptr}
             table(STATUS_CHECKS, self.process.system.kernel).run(GroupStatus(argsz, ptr=ptr, vfio=self.vfio))
             inside = self.vfio.container is not None
             viable = (inside and self.process.system.kernel.has("dma_ownership")) or self.process.system.drivers.viable(self.vfio.group)

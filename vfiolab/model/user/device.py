@@ -133,12 +133,13 @@ class Device(Descriptor):
         """
         self._need_open()
         index, start, count = field("index", index, 32), field("start", start, 32), field("count", count, 32)
+        given = {"flags": flags, "argsz": argsz, "evfd": evfd, "vals": value if value != 1 else None, "ptr": ptr if ptr != "good" else None}
         flags = (TRIGGER_EVENTFD if count else DISABLE) if flags is None else field("flags", flags, 32)
         argsz = irq_set_size(flags, count) if argsz is None else field("argsz", argsz, 32)
         number = None if evfd is None else signed("evfd", evfd)
         value, ptr = field("value", value, 8), pointer(ptr)
         system = self.process.system
-        with self.process.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count):
+        with self.process.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count, **given):
             controller = system.interrupts.of(self.name) if system.interrupts is not None else None
             eventfd = None if number is None else Eventfd(number, is_open=self.process.holds(number))
             request = IrqRequest(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -67,7 +66,6 @@ class Memory:
         self._next_physical = self.RAM
         self._next_vaddr = 0x7F00_0000_0000
         self.plain = True  # no fresh memory and no BAR was ever placed
-        self._undo: list[Callable[[], object]] | None = None  # how to take back what a trial did, oldest first
         self.place(Span.sized(arena.base, arena.size), "rw")
         if arena.ro_size:
             self.place(Span.sized(arena.ro_base, arena.ro_size), "r")
@@ -75,7 +73,7 @@ class Memory:
     def copied(self) -> Memory:
         """Return a child's memory after a fork: the same places, the same pages."""
         child = Memory.__new__(Memory)
-        child.regions, child._undo, child.plain = SpanMap(self.regions), None, self.plain
+        child.regions, child.plain = SpanMap(self.regions), self.plain
         child._next_physical, child._next_vaddr = self._next_physical, self._next_vaddr
         return child
 
@@ -83,15 +81,20 @@ class Memory:
         """Put memory at `span` (half-open), in place of what was there. prot: rw, r, none, or hole; `fresh`, `bar` as in `Region`."""
         self.plain = self.plain and not fresh and bar is None
         for old, region in self.regions.overlapping(span):
-            self._take(old)
+            self.regions.pop(old.start)
             if old.start < span.start:
-                self._add(Span(old.start, span.start), region)
+                self.regions.add(Span(old.start, span.start), region)
             if span.end < old.end:
-                self._add(Span(span.end, old.end), replace(region, physical=region.physical + span.end - old.start))
+                self.regions.add(Span(span.end, old.end), replace(region, physical=region.physical + span.end - old.start))
+        room = -(-span.size // 0x20_0000) * 0x20_0000 + 0x20_0000
+        if prot != "hole" and span.start == self._next_vaddr:
+            self._next_vaddr += room
+        elif prot == "hole" and span.start + room == self._next_vaddr:
+            self._next_vaddr = span.start  # the last memory is gone: the next comes in its place
         if physical is not None:
-            self._add(span, Region(prot, physical, fresh, bar))
+            self.regions.add(span, Region(prot, physical, fresh, bar))
         elif prot != "hole":
-            self._add(span, Region("" if prot == "none" else prot, self._next_physical, fresh))
+            self.regions.add(span, Region("" if prot == "none" else prot, self._next_physical, fresh))
             self._next_physical += -(-span.size // 0x4000_0000) * 0x4000_0000
 
     def written(self, span: Span) -> None:
@@ -116,41 +119,15 @@ class Memory:
                 bytes_free += min(span.end, vaddr + size) - max(span.start, vaddr)
         return bytes_free // page_size
 
-    def _add(self, span: Span, region: Region) -> None:
-        self.regions.add(span, region)
-        if self._undo is not None:
-            self._undo.append(lambda: self.regions.pop(span.start))
-
-    def _take(self, span: Span) -> None:
-        _, region = self.regions.pop(span.start)
-        if self._undo is not None:
-            self._undo.append(lambda: self.regions.add(span, region))
+    def next_place(self, size: int) -> Span:
+        """Return where fresh memory of `size` bytes will lie (aligned to 2 MiB, so that big pages are possible)."""
+        return Span.sized(self._next_vaddr, max(size, 1))
 
     def mmap(self, size: int) -> int:
-        """Allocate anonymous memory of `size` bytes; return its address (aligned to 2 MiB, so that big pages are possible)."""
-        vaddr = self._next_vaddr
-        self.place(Span.sized(vaddr, size), "rw")
-        self._next_vaddr += -(-size // 0x20_0000) * 0x20_0000 + 0x20_0000
-        return vaddr
-
-    @contextmanager
-    def trial(self) -> Iterator[Memory]:
-        """Give the memory back as it was if the block ends in an error: what it allocated is gone."""
-        undo: list[Callable[[], object]] = []
-        outer = self._undo
-        self._undo, before = undo, (self._next_physical, self._next_vaddr)
-        try:
-            yield self
-        except BaseException:
-            for step in reversed(undo):
-                step()
-            self._next_physical, self._next_vaddr = before
-            raise
-        else:
-            if outer is not None:
-                outer.extend(undo)
-        finally:
-            self._undo = outer
+        """Allocate anonymous memory of `size` bytes; return its address."""
+        span = self.next_place(size)
+        self.place(span, "rw")
+        return span.start
 
     def pinned(self, vaddr: int, size: int, *, write: bool, bars: str = "always") -> list[tuple[int, int]] | None:
         """Return (physical address, bytes) of the contiguous pieces of a range, None if a page of it cannot be pinned; `bars` as in first_bad."""

@@ -174,18 +174,29 @@ class UserProcess(Process):
         with self.call("rlimit_memlock", "-1" if limit is None else f"{limit:#x}"):
             self.memlock = limit
 
-    def remap(self, vaddr: int, size: int, prot: str = "rw") -> None:
-        """Put fresh memory at `vaddr` (mmap with MAP_FIXED); prot: rw, r, none, or hole for nothing."""
+    def mmap(self, size: int) -> int:
+        """Allocate `size` bytes of memory that is there from the start (mmap with MAP_POPULATE); return its address."""
+        self.need_awake()
+        with self.call("mem", "", size=field("size", size), kind="populate") as call:
+            call.args["vaddr"] = vaddr = self.memory.mmap(size)
+            return vaddr
+
+    def remap(self, vaddr: int, size: int, prot: str = "rw", *, populate: bool = False) -> None:
+        """Put memory at `vaddr` (mmap with MAP_FIXED); prot: rw, r, none, or hole for nothing.
+
+        `populate`: its pages are there from the start; else one that nobody has written yet reads as the kernel's page of zeros.
+        """
         place = Span.sized(field("vaddr", vaddr), field("size", size))
         if prot not in ("rw", "r", "none", "hole"):
             raise ValueError(f"memory is rw, r, none or hole, not {prot!r}")
-        with self.call("mem", "", vaddr=vaddr, size=size, prot=prot):
-            self.place(place, prot, fresh=prot in ("rw", "r"))
+        self.need_awake()
+        with self.call("mem", "", vaddr=place.start, size=place.size, prot=prot, kind="populate" if populate else None):
+            self.place(place, prot, fresh=prot in ("rw", "r") and not populate)
 
     def drop_capability(self, number: int = CAP_IPC_LOCK, *, keep: bool = True) -> None:
         """Do without a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO. keep=False gives it up for good."""
         number = field("capability", number, 32)
-        with self.call("drop_cap", "", cap=number):
+        with self.call("drop_cap", "", cap=number, keep=None if keep else 0):
             self.capabilities.discard(number)
             if not keep:
                 self.permitted.discard(number)
