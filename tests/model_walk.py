@@ -253,8 +253,7 @@ class Walk:
         self.host.process.exit()
         self.after_exit()
         memlock = self.host.process.memlock
-        self.host.process = self.host.new_process()
-        self.host.process.memlock = memlock
+        self.host.new_process().set_memlock(memlock)
 
     def after_exit(self) -> None:
         """Assert that a process that ended has left nothing behind."""

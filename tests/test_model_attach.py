@@ -107,7 +107,7 @@ def test_a_container_is_taken_by_what_it_is():
     closed = host.process.open_container()
     closed.close()
     again = host.process.open_container()
-    other = host.new_process().open_container()
+    other = host.new_process("Q").open_container()
     joining = group(host, A)
     assert closed.fd == again.fd == other.fd
     for stranger in (closed, other):

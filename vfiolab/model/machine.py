@@ -203,7 +203,8 @@ class Host:
         self.drivers.before_probe = self._late_group
         for name in machine.emulated:
             self.drivers.add_emulated(IommuGroup(self._free_number(), [name], None, emulated=True))
-        self.process = self.new_process()
+        self.processes: dict[str, UserProcess] = {}
+        self.process = self._start("")
 
     def _params(self) -> dict[str, str]:
         """Return the module parameters that this kernel has: those recorded of it, else those of its version."""
@@ -216,14 +217,27 @@ class Host:
             params[NOIOMMU_MODE] = "N"
         return params
 
-    def new_process(self) -> UserProcess:
-        """Start a fresh user process, with all capabilities and no descriptors."""
+    def new_process(self, name: str = "") -> UserProcess:
+        """Start a fresh user process, with all capabilities and no descriptors; without a name, it takes the place of the first, which has ended.
+
+        ValueError if a living process has that name.
+        """
+        if name in self.processes:
+            raise ValueError(f"process {self.processes[name]} lives: let it exit, or give the new one a name of its own")
+        with self.log.call("new_process", name):
+            process = self._start(name)
+        if not name:
+            self.process = process
+        return process
+
+    def _start(self, name: str) -> UserProcess:
         serve: Callable[[System], Server] = Native
         if self.machine.vfio == "iommufd-compat":
             from vfiolab.model.backends.compat import Compat
 
             serve = Compat
-        return UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock)
+        self.processes[name] = UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock, name)
+        return self.processes[name]
 
     @property
     def groups(self) -> list[IommuGroup]:

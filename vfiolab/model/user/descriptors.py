@@ -92,8 +92,11 @@ class Container(Descriptor):
         `type1_checks.MAP_CHECKS` lists them.
         """
         self._need_open()
-        fresh = self._memory_for(field("size", size)) if vaddr is None else None
-        request = MapDma(argsz, flags, vaddr if fresh is None else fresh.start, iova, size, pointer(ptr), str(name))
+        fresh = None
+        if vaddr is None:
+            fresh = self._memory_for(field("size", size))
+            vaddr = fresh.start
+        request = MapDma(argsz, flags, vaddr, iova, size, pointer(ptr), str(name))
         with self.process.call(
             "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=name or None
         ) as call:

@@ -11,7 +11,7 @@ from vfiolab.model.checks import table
 from vfiolab.model.errors import WouldBlockError
 from vfiolab.model.events import NOTHING, Call, Running
 from vfiolab.model.irq.msi import IrqState
-from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field
+from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field, word
 from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, OPEN_GROUP_CHECKS, GivenUp, OpenGroup, Used
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.drivers import Waiting
@@ -73,8 +73,13 @@ class UserProcess(Process):
         raise WouldBlockError(why)
 
     def fork(self, name: str) -> UserProcess:
-        """Return a child with the same memory and limits: it shares every open file and has descriptors, locked memory and fate of its own."""
+        """Return a child with the same memory and limits: it shares every open file and has descriptors, locked memory and fate of its own.
+
+        ValueError for a name that a living process has, or that is no word of ASCII letters, digits and _.
+        """
         self.need_awake()
+        if not (word("name", name).isascii() and name.isidentifier()) or name in self.system.processes:
+            raise ValueError(f"a child's name is a word of its own, not {name!r}; there are {', '.join(self.system.processes)}")
         with self.call("fork", name):
             child = UserProcess(self.system, self._new_server, self.memory.copied(), self.memlock, name)
             child.capabilities, child.permitted = set(self.capabilities), set(self.permitted)
@@ -83,6 +88,7 @@ class UserProcess(Process):
                 child.descriptors[number] = descriptor.inherited(child)
             for bar in {id(bar): bar for bar in child.memory.bars()}.values():
                 bar.references += 1
+            self.system.processes[name] = child
             return child
 
     # sysfs
@@ -97,7 +103,6 @@ class UserProcess(Process):
 
     def remove(self, device: str) -> Waiting:
         """Write to a device's `remove`: it is unbound and leaves its bus. Other removes and rescans sleep meanwhile."""
-        self._need_rescan_lock()
         return self._write("remove", self.system.drivers.removing(device), device, removes=True)
 
     def rescan(self) -> None:
@@ -115,6 +120,9 @@ class UserProcess(Process):
     def _write(self, verb: str, steps: Iterator[str], device: str, *, removes: bool = False, **args: object) -> Waiting:
         self.need_awake()
         with self.call(verb, "", dev=device, **args) as call:
+            self.system.drivers.driver_of(device)
+            if removes:
+                self._need_rescan_lock()
             write = self.write = self.system.drivers.start(steps, removes=removes)
             if write.error is not None:
                 raise write.error
@@ -212,6 +220,7 @@ class UserProcess(Process):
         """End the process: every descriptor closes, in the kernel's order; a file that another process holds stays open."""
         with self.call("exit"):
             super().exit()
+            self.system.processes.pop(self.name, None)
 
     def __str__(self) -> str:
         return self.name or "(the first)"
