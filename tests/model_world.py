@@ -135,7 +135,10 @@ def snapshot(host: Host) -> dict[str, Any]:
         "drivers": dict(drivers._bound),
         "vfs": dict(drivers._numvfs),
         "vfio groups": vfio_groups,
-        "groups": {g.id: (g.devices, sorted(g.native), g.owner is not None, g.domain and g.domain.number, g.reserved) for g in host.groups},
+        "groups": {
+            g.id: (g.devices, sorted(g.native), g.owner is not None, None if g.domain is None else g.domain.number, g.reserved)
+            for g in host.groups
+        },
         "containers": [([group.id for group in server.groups], _backend(server.backend)) for server in alive],
         "descriptors": {number: _file(file, numbers) for number, file in process.descriptors.items()},
         "irqs": {name: repr(s) for name, s in process.irqs.items() if s.index is not None},

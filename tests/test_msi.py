@@ -249,9 +249,9 @@ def programmed(capture):
     environment = {"its": "errors", "gicv2m": "smmu1gicv2m"}[capture.split("-")[1]] + "-" + capture.split("-")[2]
     pairs = []
     for scenario in read_trace_file(data_dir() / "captures" / f"{capture}.trace"):
-        client = Client(machine(environment))
+        client = Client(machine(environment).host())
         for operation, answer in zip(scenario.operations, scenario.answers, strict=True):
-            client._one(operation)
+            client.do(operation)
             if operation.verb == "host_msi":
                 irqs = client.process.irqs.get(operation.args["dev"])
                 pairs.append((enabled(answer), [(m.address, m.data) for m in irqs.messages.values()] if irqs else []))

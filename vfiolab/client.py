@@ -17,7 +17,7 @@ from vfiolab.model.user.drivers import Waiting
 from vfiolab.model.user.files import Descriptor
 from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.trace import BLOCKS, SKIPPED, Operation
+from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED, Operation
 
 __all__ = ["CRASH", "NOT_ANSWERED", "UNANSWERED", "Client", "Done", "number", "run"]
 
@@ -28,8 +28,8 @@ UNKNOWN_IOCTL = 0x3BFF
 U32, I32 = 1 << 32, 1 << 31
 CONFIG = 7
 IRQ_DATA, IRQ_ACTION = {"none": 1, "bool": 2, "eventfd": 4}, {"mask": 8, "unmask": 16, "trigger": 32}
-#: A write to sysfs that is carried out: a device's driver/unbind and remove, a driver's unbind, and the bus's rescan.
-SYSFS_WRITE = re.compile(r"/sys/bus/pci/(?:devices/([0-9a-f:.]+)/(?:driver/)?|drivers/[\w-]+/)?(unbind|remove|rescan)")
+#: A write to sysfs that is carried out: a device's driver/unbind and remove, a driver's bind and unbind, and the bus's rescan.
+SYSFS_WRITE = re.compile(r"/sys/bus/pci/(?:devices/([^/]+)/(?:driver/)?|drivers/([\w-]+)/)?(bind|unbind|remove|rescan)")
 FIELDS_OF_32_BITS = frozenset({"argsz", "flags", "index", "start", "count"})
 MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
 
@@ -53,49 +53,57 @@ class _Skip(Exception):  # noqa: N818 # a jump to "skipped", no error
 
 
 class Client:
-    """Carries out one scenario's operations on a fresh host: `handles` are each process's names for its descriptors."""
+    r"""Carries out operations on a host. `handles`: each process's names for its descriptors, by the name of the process.
 
-    def __init__(self, machine: Machine) -> None:
-        self.host: Host = machine.host()
-        self.process = self.host.process
-        self.processes: dict[str, UserProcess] = {"": self.process}
-        self._handles: dict[str, dict[str, Descriptor]] = {"": {}}
-        self.handles = self._handles[""]
+    >>> from vfiolab.model.builder import MachineBuilder
+    >>> from vfiolab.readers.trace import read_trace
+    >>> m = MachineBuilder("demo")
+    >>> m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    >>> client = Client(m.host("6.12"))
+    >>> scenario, = read_trace("## one\nopen_container A\nopen_group G1 dev=0000:01:00.0\nset_container G1 A\n")
+    >>> [client.do(operation).result for operation in scenario.operations]
+    ['0', '0', '0']
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._handles: dict[str, dict[str, Descriptor]] = {}
 
     def run(self, operations: Iterable[Operation]) -> list[Done]:
         """Carry out operations, and end every process; nothing follows the kernel's death."""
         done = []
         for operation in operations:
-            answer = self._one(operation)
-            done.append(answer)
-            if answer.result == CRASH:
+            done.append(self.do(operation))
+            if done[-1].result == CRASH:
                 return done
-        for name, process in self.processes.items():
-            if name and not process.exited:
-                process.exit()
-        self.processes[""].exit()
-        if done:
-            done[-1].exit_events = self._events_since(len(self.host.log.calls) - 1)
+        for process in [*filter(None, self.host.processes), *({""} & self.host.processes.keys())]:
+            mark = len(self.host.log.calls)
+            self.host.processes[process].exit()
+            if done and not process:
+                done[-1].exit_events = self._events_since(mark)
         return done
 
-    def _one(self, operation: Operation) -> Done:
+    def do(self, operation: Operation) -> Done:
+        """Carry out one operation. InputError if its arguments cannot be read."""
         verb = operation.verb
         if verb in NOT_ANSWERED:
             return Done(operation, UNANSWERED)
         carry_out: Callable[[Operation], int | None] | None = getattr(self, f"_do_{verb}", None)
         if carry_out is None:
             return Done(operation, SKIPPED, why=f"unknown operation {verb}: data/README.md lists the words")
-        if operation.process not in self.processes:
+        process = self.host.processes.get(operation.process)
+        if process is None and operation.process != OUTSIDE:
             return Done(operation, SKIPPED, why=f"no process {operation.process}: fork it first")
-        self.process, self.handles = self.processes[operation.process], self._handles[operation.process]
-        if self.process.asleep():
-            return Done(operation, SKIPPED, why=f"the process is busy: {self.process.asleep()}")
+        self.process = process or self.host.process
+        self.handles = self._handles.setdefault(operation.process, {})
+        if process is not None and process.asleep() and verb != "exit":
+            return Done(operation, SKIPPED, why=f"the process is busy: {process.asleep()}")
         mark = len(self.host.log.calls)
         self.output: dict[str, Any] = {}
         done = Done(operation, "0")
         try:
             done.result = str(carry_out(operation) or 0)
-            if self.process.asleep():
+            if self.process.asleep() and process is not None:
                 done.result, done.why, done.write = BLOCKS, self.process.asleep(), self.process.write
         except VfioError as error:
             done.result, done.why, done.either = error.name, error.why, error.either
@@ -104,14 +112,15 @@ class Client:
         except _Skip as error:
             done.result, done.why = SKIPPED, str(error)
         except WouldBlockError as error:
-            done.result, done.why = BLOCKS if self.process.asleep() else SKIPPED, str(error)
+            done.result, done.why = BLOCKS if self.process.asleep() and process is not None else SKIPPED, str(error)
         except NotModelledError as error:
             done.result, done.why = UNANSWERED, str(error)
         except (KeyError, ValueError, IndexError) as error:
             raise InputError(
                 f"cannot carry out {operation.text!r}: {error}", line=operation.line, advice="see the arguments in data/README.md"
             ) from error
-        done.output, done.events = self.output, self._events_since(mark)
+        done.output = {**(self.host.log.calls[-1].output if len(self.host.log.calls) > mark else {}), **self.output}
+        done.events = self._events_since(mark)
         return done
 
     def _events_since(self, mark: int) -> list[Event]:
@@ -165,15 +174,10 @@ class Client:
         self.handles[name] = self.process.open_container() if path == CONTAINER_NODE else Descriptor(self.process)
 
     def _do_open_group(self, o: Operation) -> None:
-        name = self._new(o)
-        if "dev" in o.args and self.host.drivers.noiommu.get(o.args["dev"]) is None:
-            group = self.host.group_of(o.args["dev"])
-            if group is None:
-                raise _Skip("device has no iommu_group")
-            self.output["group"] = group.id
-        opened = self.process.open_group(o.args["dev"] if "dev" in o.args else o.args["grp"])
-        self.handles[name] = opened
-        self.output["group"] = f"noiommu-{opened.id}" if opened.vfio.noiommu else opened.id
+        name, device = self._new(o), o.args.get("dev")
+        if device is not None and device not in self.host.drivers.noiommu and self.host.group_of(device) is None:
+            raise _Skip("device has no iommu_group")
+        self.handles[name] = self.process.open_group(device if device is not None else o.args["grp"])
 
     def _do_close(self, o: Operation) -> None:
         handle = self._handle(o)
@@ -183,8 +187,7 @@ class Client:
     _do_close_container = _do_close_group = _do_close_device = _do_close
 
     def _do_group_status(self, o: Operation) -> None:
-        group = self._group(o)
-        self.output["flags"] = group.get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
+        self._group(o).get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
 
     def _do_set_container(self, o: Operation) -> None:
         group = self._group(o)
@@ -206,18 +209,20 @@ class Client:
     def _do_get_api_version(self, o: Operation) -> int:
         return self._container(o).get_api_version()
 
-    def _do_get_info(self, o: Operation) -> None:
+    def _do_get_info(self, o: Operation) -> int:
         container = self._container(o)
         asked = o.args.get("argsz", "auto")
-        info = container.get_info(24 if asked == "auto" else self._number(asked) % U32)
+        writable = o.args.get("ptr", "good") != "readonly"
+        info = container.get_info(24 if asked == "auto" else self._number(asked) % U32, writable=writable)
         if asked == "auto" and info.argsz > 24:
-            info = container.get_info(info.argsz)
-        self.output.update(info.as_dict())
+            container.get_info(info.argsz, writable=writable)
+        return self.host.log.calls[-1].value
 
     def _do_map(self, o: Operation) -> None:
         container = self._container(o)
         args = {"iova": 0, "size": 0, "vaddr": self.host.machine.arena.base} | self._args(o, "iova", "size", "vaddr", "argsz")
-        container.map_dma(**args, flags=self._map_flags(o.args.get("flags", "rw")) % U32, ptr=o.args.get("ptr", "good"))
+        flags = self._map_flags(o.args.get("flags", "rw")) % U32
+        container.map_dma(**args, flags=flags, ptr=o.args.get("ptr", "good"), name=o.args.get("name", ""))
 
     def _map_flags(self, word: str) -> int:
         if word and set(word) <= MAP_FLAGS.keys():
@@ -225,23 +230,16 @@ class Client:
         return self._number(word) if word else 0
 
     def _do_unmap(self, o: Operation) -> None:
-        container = self._container(o)
         flags = o.args.get("flags", "0")
-        unmapped, bitmap = container.unmap_dirty(
+        self._container(o).unmap_dirty(
             **self._args(o, "iova", "size", "argsz", "bm_pgsize", "bm_size"),
             flags=2 if flags == "all" else self._number(flags) % U32,
             ptr=o.args.get("ptr", "good"),
         )
-        self.output["unmapped"] = unmapped
-        if bitmap is not None:
-            self.output["dirty_bits"] = bitmap.bit_count()
 
     def _do_dirty(self, o: Operation) -> None:
-        container = self._container(o)
         args = {"flags": 1} | self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size")
-        bitmap = container.dirty_pages(**args, ptr=o.args.get("ptr", "good"))
-        if bitmap is not None:
-            self.output["dirty_bits"] = bitmap.bit_count()
+        self._container(o).dirty_pages(**args, ptr=o.args.get("ptr", "good"))
 
     def _do_get_device_fd(self, o: Operation) -> None:
         name = self._new(o)
@@ -249,16 +247,13 @@ class Client:
         self.handles[name] = group.get_device_fd(o.args["name"])
 
     def _do_device_info(self, o: Operation) -> None:
-        info = self._device(o).get_info()
-        self.output.update(info._asdict())
+        self._device(o).get_info()
 
     def _do_region_info(self, o: Operation) -> None:
-        info = self._device(o).get_region_info(self._number(o.args.get("index", "0")) % U32)
-        self.output.update(info._asdict())
+        self._device(o).get_region_info(self._number(o.args.get("index", "0")) % U32)
 
     def _do_irq_info(self, o: Operation) -> None:
-        info = self._device(o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
-        self.output.update(flags=info.flags, count=info.count)
+        self._device(o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
 
     def _do_device_reset(self, o: Operation) -> None:
         self._device(o).reset()
@@ -275,28 +270,27 @@ class Client:
             device.write_config(args["off"], args["val"], args["len"])
         return args["len"]
 
+    def _do_set_irqs(self, o: Operation, **defaults: int) -> None:
+        args = {"index": 1} | defaults | self._args(o, "index", "start", "count", "flags", "argsz")
+        evfd = _signed(self._number(o.args["evfd"])) if "evfd" in o.args else None
+        self._device(o).set_irqs(**args, evfd=evfd, value=self._number(o.args.get("vals", "1")), ptr=o.args.get("ptr", "good"))
+
     def _do_set_irqs2(self, o: Operation) -> None:
-        device = self._device(o)
-        args = {"index": 1, "start": 0, "count": 1} | self._args(o, "index", "start", "count", "flags", "argsz")
-        data, action = IRQ_DATA[o.args.get("data", "none")], IRQ_ACTION[o.args.get("action", "trigger")]
-        args.setdefault("flags", data | action)
-        evfd = self._number(o.args["evfd"]) if "evfd" in o.args else None
-        value = self._number(o.args.get("vals", "1"))
-        device.set_irqs(**args, evfd=None if evfd is None else _signed(evfd), value=value, ptr=o.args.get("ptr", "good"))
+        self._do_set_irqs(o, flags=IRQ_DATA[o.args.get("data", "none")] | IRQ_ACTION[o.args.get("action", "trigger")])
 
     # processes
 
     def _do_fork(self, o: Operation) -> None:
         name = o.names[0]
-        if name in self.processes:
+        if name in self.host.processes:
             raise _Skip("the name of the process is in use")
-        child = self.processes[name] = self.process.fork(name)
+        child = self.process.fork(name)
         self._handles[name] = {handle: child.descriptors[one.fd] for handle, one in self.handles.items()}  # type: ignore[misc] # handles are descriptors
 
     def _child(self, o: Operation) -> UserProcess:
-        if o.names[0] not in self.processes:
+        if o.names[0] not in self.host.processes:
             raise _Skip("no such process")
-        return self.processes[o.names[0]]
+        return self.host.processes[o.names[0]]
 
     def _do_kill(self, o: Operation) -> None:
         child = self._child(o)
@@ -304,58 +298,56 @@ class Client:
             why = f"process {child} does not die: {child.asleep()}"
             raise VfioError("EBUSY", why, "vfio_unregister_group_dev", "end what it waits for")
         child.exit()
-        del self.processes[o.names[0]]
 
     def _do_wait(self, o: Operation) -> None:
         self.output["answered"] = not self._child(o).asleep()
 
+    def _do_exit(self, _: Operation) -> None:
+        self.process.exit()
+        self.handles.clear()
+
+    def _do_new_process(self, o: Operation) -> None:
+        name = o.names[0] if o.names else ""
+        if name in self.host.processes:
+            raise _Skip("the name of the process is in use")
+        self.host.new_process(name)
+        self._handles[name] = {}
+
+    # drivers
+
     def _do_sysfs(self, o: Operation) -> None:
         match = SYSFS_WRITE.fullmatch(o.args.get("path", ""))
         if match is None or "value" not in o.args:
-            raise NotModelledError(f"only unbind, remove and rescan of PCI devices are carried out, not {o.args.get('path')}")
-        device = match[1] or o.args["value"]
-        if match[2] == "rescan":
+            raise NotModelledError(f"only bind, unbind, remove and rescan of PCI devices are carried out, not {o.args.get('path')}")
+        device, driver = match[1] or o.args["value"], match[2]
+        if match[3] == "rescan":
             self.process.rescan()
-        elif device not in self.host.drivers:
-            raise VfioError(
-                "ENOENT" if match[1] else "ENODEV", f"there is no device {device}", "sysfs: /sys/bus/pci/devices", "list the devices"
-            )
-        elif match[2] == "remove":
+        elif match[3] == "bind":
+            self.process.bind(device, driver or "vfio-pci")
+        elif match[1] is None and device not in self.host.drivers:
+            raise VfioError("ENODEV", f"there is no device {device}", "sysfs: /sys/bus/pci/devices", "list the devices")
+        elif match[3] == "remove":
             self.process.remove(device)
         else:
             self.process.unbind(device)
 
-    def _do_set_irqs(self, o: Operation) -> None:
-        device = self._device(o)
-        args = {"index": 1} | self._args(o, "index", "start", "count", "flags")
-        evfd = _signed(self._number(o.args["evfd"])) if "evfd" in o.args else None
-        device.set_irqs(**args, evfd=evfd)
+    def _driver_writer(self, o: Operation) -> Host | UserProcess:
+        """Return who binds and unbinds: a process that was named, else somebody outside who does not sleep.
 
-    def _need_own_fd_closed(self, device: str) -> None:
-        """Leave out what would wait for the process's own descriptor, as the recorder did."""
-        if any(isinstance(handle, Device) and handle.name == device for handle in self.handles.values()):
+        A process that waits for its own descriptor of the device would wait for ever: left out, as the recorder did.
+        """
+        if o.process in ("", OUTSIDE):
+            return self.host
+        if any(isinstance(handle, Device) and handle.name == o.args["dev"] for handle in self.handles.values()):
             raise _Skip("would block: the process's own descriptor of the device is open")
+        return self.process
 
     def _do_bind(self, o: Operation) -> None:
-        device, driver = o.args["dev"], o.args.get("drv", "vfio-pci")
-        if device in self.host.drivers and self.host.drivers.driver_of(device) != driver:
-            self._need_own_fd_closed(device)
-        try:
-            if o.process:
-                self.process.bind(device, driver)
-            else:
-                self.host.bind(device, driver)
-        finally:
-            self.output["driver"] = self.host.drivers.driver_of(device) if device in self.host.drivers else None
+        self._driver_writer(o).bind(o.args["dev"], o.args.get("drv", "vfio-pci"))
 
     def _do_unbind(self, o: Operation) -> None:
-        self.output["driver"] = None
         if o.args["dev"] in self.host.drivers:
-            self._need_own_fd_closed(o.args["dev"])
-            if o.process:
-                self.process.unbind(o.args["dev"])
-            else:
-                self.host.unbind(o.args["dev"])
+            self._driver_writer(o).unbind(o.args["dev"])
 
     def _do_rlimit_memlock(self, o: Operation) -> None:
         limit = -1 if o.names[0].startswith("-") else self._number(o.names[0])
@@ -383,8 +375,9 @@ class Client:
         self.output["value"] = self.host.get_param(name)
 
     def _do_mem(self, o: Operation) -> None:
-        prot = "hole" if o.args.get("kind") == "hole" else o.args.get("prot", "rw")
-        self.process.remap(self._number(o.args["vaddr"]), self._number(o.args["size"]), prot)
+        kind = o.args.get("kind", "anon")
+        prot = "hole" if kind == "hole" else o.args.get("prot", "rw")
+        self.process.remap(self._number(o.args["vaddr"]), self._number(o.args["size"]), prot, populate=kind == "populate")
 
     def _do_raw_ioctl(self, o: Operation) -> int:
         return self._handle(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
@@ -392,7 +385,7 @@ class Client:
 
 def run(questions: Iterable[Iterable[Operation]], machine: Machine) -> list[list[Done]]:
     """Carry out the operations of each scenario, on a fresh host each; there is no answer here to look at (`readers.trace.questions`)."""
-    return [Client(machine).run(operations) for operations in questions]
+    return [Client(machine.host()).run(operations) for operations in questions]
 
 
 def _signed(number: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.signals import HOLD
@@ -74,7 +74,7 @@ class Call:
 
     verb: str
     target: str = ""
-    args: dict[str, object] = field(default_factory=dict)
+    args: dict[str, Any] = field(default_factory=dict)
     value: int = 0
     error: VfioError | None = None
     output: Mapping[str, object] = field(default_factory=lambda: NOTHING)
@@ -149,6 +149,7 @@ class EventLog:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._outside = Call("boot")
+        self.forgotten = 0
         self.running: list[Call] = []
         self._forget()
 
@@ -160,7 +161,8 @@ class EventLog:
         self._events = 0
 
     def clear(self) -> None:
-        """Forget every call that has ended."""
+        """Forget every call that has ended; `forgotten` counts them."""
+        self.forgotten += len(self.calls)
         self.calls.clear()
         self._forget()
 

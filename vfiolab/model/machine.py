@@ -301,13 +301,14 @@ class Host:
 
         `vfio_iommu_type1.disable_hugepages` has no effect that can be seen here: mappings are the same, only the pages pinned at a time differ.
         """
-        with self.log.call("param", "", name=name, value=value):
+        with self.log.call("param", "", name=name, value=value) as call:
             text = str(value)
             table(PARAMETER_CHECKS + VALUE_CHECKS, self.kernel).run(_Parameter(self, word("parameter", name), text))
             if _is_boolean(name):
                 text = "Y" if text in ("1", "Y", "y", "on") else "N"
             self.params[name] = text
             self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
+            call.output = {"value": text}
 
     def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
         machine = self.machine

@@ -11,15 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from vfiolab._text import plain
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_text
 
-__all__ = ["BLOCKS", "SKIPPED", "Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
+__all__ = ["BLOCKS", "OUTSIDE", "SKIPPED", "Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
 
 #: RESULT of a call that did not return while somebody watched, and of one that never reached the kernel.
 BLOCKS, SKIPPED = "BLOCKS", "skipped"
+#: Who does what no process does, where the scenario's own process sleeps or has ended.
+OUTSIDE = "host"
 
 _ANSWER = re.compile(r" -> (?=\?|skipped|crash|blocks|BLOCKS|GONE|\(no answer\)|E[A-Z0-9]+|-?\d+)")
 _PROCESS = re.compile(r"([A-Za-z_]\w*): ")
@@ -31,7 +34,7 @@ MOST_OF_A_LINE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One line to be carried out: the word, its positional arguments, its key=value arguments.
+    """One line to be carried out: the word, its positional arguments, its key=value arguments (%20 in a line is a blank in a value).
 
     `process`: the name of the process that does it, "" for the scenario's own.
     """
@@ -135,7 +138,7 @@ def _operation(line: str, number: int, source: str) -> tuple[Operation, Answer |
     if not words:
         raise InputError("an answer without an operation", where=source, line=number, advice="write OPERATION -> RESULT {json}")
     names = tuple(word for word in words[1:] if "=" not in word)
-    args = dict(word.split("=", 1) for word in words[1:] if "=" in word)
+    args = {key: unquote(value) for key, value in (word.split("=", 1) for word in words[1:] if "=" in word)}
     operation = Operation(text, number, words[0], names, args, process[1] if process else "")
     if not rest or rest.startswith(UNRECORDED):
         return operation, None

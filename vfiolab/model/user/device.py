@@ -190,7 +190,8 @@ class Device(Descriptor):
         """Write `size` bytes of config space. What has an effect here is the memory space bit of the command register (offset 4, bit 1)."""
         self._need_open()
         offset, data, size = field("off", offset, 32), field("val", data), field("len", size, 32)
-        with self.process.call("pwrite", f"fd{self.fd}", region=7, off=offset, len=size, val=data):
+        with self.process.call("pwrite", f"fd{self.fd}", region=7, off=offset, len=size, val=data) as call:
+            call.value = size
             if offset <= COMMAND < offset + size:
                 self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
 

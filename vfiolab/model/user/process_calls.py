@@ -59,8 +59,8 @@ class UserProcess(Process):
         return fd in self.descriptors or 0 <= fd < FIRST_FD
 
     def asleep(self) -> str:
-        """Until what the process sleeps in a call, "" if it does not."""
-        return self.stuck or (self.write.why if self.write is not None else "")
+        """Until what the process sleeps in a call, "" if it does not, or has ended."""
+        return "" if self.exited else self.stuck or (self.write.why if self.write is not None else "")
 
     def need_awake(self) -> None:
         """Raise WouldBlockError while the process sleeps in a call: it can make no other."""
@@ -124,6 +124,8 @@ class UserProcess(Process):
             if removes:
                 self._need_rescan_lock()
             write = self.write = self.system.drivers.start(steps, removes=removes)
+            if not removes:
+                call.output = {"driver": self.system.drivers.driver_of(device)}
             if write.error is not None:
                 raise write.error
             if not write.done:
@@ -148,7 +150,7 @@ class UserProcess(Process):
             assert vfio is not None, "a node that does not exist is refused"
             opened = Group(self, GroupFile(self.system.drivers, vfio))
             call.args["fd"] = opened.fd
-            call.output = {"group": vfio.id}
+            call.output = {"group": f"noiommu-{vfio.id}" if vfio.noiommu else vfio.id}
             return opened
 
     def _node(self, group: int | str) -> OpenGroup:
@@ -177,6 +179,7 @@ class UserProcess(Process):
 
     def set_memlock(self, limit: int | None) -> None:
         """Set the soft RLIMIT_MEMLOCK in bytes; None for unlimited."""
+        self.need_awake()
         if limit is not None:
             limit = field("limit", limit)
         with self.call("rlimit_memlock", "-1" if limit is None else f"{limit:#x}"):
@@ -184,10 +187,9 @@ class UserProcess(Process):
 
     def mmap(self, size: int) -> int:
         """Allocate `size` bytes of memory that is there from the start (mmap with MAP_POPULATE); return its address."""
-        self.need_awake()
-        with self.call("mem", "", size=field("size", size), kind="populate") as call:
-            call.args["vaddr"] = vaddr = self.memory.mmap(size)
-            return vaddr
+        place = self.memory.next_place(field("size", size))
+        self.remap(place.start, place.size, populate=True)
+        return place.start
 
     def remap(self, vaddr: int, size: int, prot: str = "rw", *, populate: bool = False) -> None:
         """Put memory at `vaddr` (mmap with MAP_FIXED); prot: rw, r, none, or hole for nothing.
@@ -203,6 +205,7 @@ class UserProcess(Process):
 
     def drop_capability(self, number: int = CAP_IPC_LOCK, *, keep: bool = True) -> None:
         """Do without a capability; 14 is CAP_IPC_LOCK, 17 CAP_SYS_RAWIO. keep=False gives it up for good."""
+        self.need_awake()
         number = field("capability", number, 32)
         with self.call("drop_cap", "", cap=number, keep=None if keep else 0):
             self.capabilities.discard(number)
@@ -211,6 +214,7 @@ class UserProcess(Process):
 
     def restore_capability(self, number: int = CAP_IPC_LOCK) -> None:
         """Take a capability back; EPERM if it was given up for good."""
+        self.need_awake()
         number = field("capability", number, 32)
         with self.call("drop_cap", "", cap=number, restore=1):
             table(CAPABILITY_CHECKS, self.system.kernel).run(GivenUp(number, number not in self.permitted))

@@ -1,0 +1,195 @@
+"""A host's log is a trace: written, read and carried out on a fresh host, it gives the same answers and the same state."""
+
+import json
+import random
+
+import pytest
+from model_walk import VERBS, Walk
+from model_world import KERNELS, boot, differing, machines, snapshot
+
+from vfiolab.client import Client
+from vfiolab.draw import iova_map, to_text
+from vfiolab.model.errors import KernelCrashError, Refusal
+from vfiolab.model.events import canonical
+from vfiolab.model.user.descriptors import Container, Device
+from vfiolab.readers.trace import SKIPPED, read_trace
+from vfiolab.readers.write import write_trace
+
+
+def state(host):
+    """Return everything that can be seen of a host and all its processes."""
+    first, everything = host.process, {}
+    for name, process in host.processes.items():
+        host.process = process
+        memory = [
+            (span, region.prot, region.physical, region.fresh, region.bar and region.bar.name) for span, region in process.memory.regions
+        ]
+        everything[name] = snapshot(host) | {"memory": memory} | {"asleep": process.asleep(), "permitted": process.permitted}
+    host.process = first
+    return everything
+
+
+def different(first, second):
+    assert first.keys() == second.keys()
+    return {name: found for name in first if (found := differing(first[name], second[name]))}
+
+
+def pictures(host):
+    files = [file for process in host.processes.values() for file in process.descriptors.values()]
+    return [to_text(iova_map(file, log=host.log)) for file in files if isinstance(file, Container)]
+
+
+def again(host, fresh):
+    """Carry out a host's log on a fresh one, and assert that everything is the same."""
+    text = write_trace(host)
+    (scenario,) = read_trace(text)
+    client = Client(fresh)
+    for operation, answer in zip(scenario.operations, scenario.answers, strict=True):
+        done = client.do(operation)
+        if answer is None or answer.result == SKIPPED:
+            continue
+        assert answer.result == done.result, f"{operation.text}: {done.why}"
+        if done.result.lstrip("-").isdecimal():
+            assert answer.output == json.loads(json.dumps(done.output)), operation.text
+        assert answer.events == [str(event) for event in canonical(done.events)], operation.text
+    assert {} == different(state(host), state(fresh))
+    assert pictures(host) == pictures(fresh)
+    assert said(text) == said(write_trace(fresh))
+
+
+def said(text):
+    return [line for line in text.split("\n") if not line.startswith("# ")]
+
+
+class Wild(Walk):
+    """A walk with children, writes to sysfs and BARs as memory; nothing is checked after a step."""
+
+    def step(self, verb):
+        living = list(self.host.processes.values())
+        first, self.host.process = self.host.process, self.pick(living)
+        try:
+            getattr(self, f"do_{verb}")()
+        except KernelCrashError:
+            self.dead = True
+        except Refusal:
+            pass
+        finally:
+            if not first.exited:
+                self.host.process = first
+
+    def do_fork(self):
+        if len(self.host.processes) < 4:
+            self.host.process.fork(self.pick([name for name in "PQRST" if name not in self.host.processes]))
+
+    def do_exit(self):
+        if not self.pick((True, False, False)):
+            return
+        process = self.host.process
+        process.exit()
+        if not process.name:
+            self.host.new_process()
+
+    def do_sysfs(self):
+        verb, device = self.pick(("bind", "unbind", "unbind", "remove", "rescan", "rescan")), self.pick(self.devices)
+        getattr(self.host.process, verb)(*([] if verb == "rescan" else [device]))
+
+    def do_bar(self):
+        device = self.one(Device)
+        device.write_config(4, self.pick((0, 2, 6)))
+        device.mmap(0, self.pick((0x1000, 0x4000)), self.host.machine.arena.base + 0x400000, self.pick((0, 0x1000)))
+
+    def do_fresh(self):
+        self.container().map_dma(self.pick(range(0x5000_0000, 0x5001_0000, 0x1000)), self.pick((0x1000, 0x800, 0)), None, self.pick((1, 3)))
+
+    def do_mmap(self):
+        self.host.process.mmap(self.pick((1, 0x1000, 1 << 30)))
+
+    def do_device(self):
+        device = self.one(Device)
+        device.get_info()
+        device.get_irq_info(self.pick(range(6)))
+        device.get_region_info(self.pick(range(10)))
+        device.reset()
+
+    def do_irqs2(self):
+        self.one(Device).set_irqs(
+            self.pick((0, 1, 2, 2)),
+            0,
+            1,
+            self.pick((None, 0x24, 0x22, 0x21, 0x0C)),
+            evfd=self.pick((None, None, -1, 1)),
+            value=self.pick((1, 0)),
+        )
+
+    def do_readonly(self):
+        self.container().get_info(self.pick((24, 256)), writable=False)
+
+    def do_good(self):
+        self.host.process.drop_capability(17, keep=self.pick((True, True, True, False)))
+
+    def do_named(self):
+        base = self.host.machine.arena.base
+        self.container().map_dma(
+            self.pick(range(0x6000_0000, 0x6004_0000, 0x1000)), 0x1000, base, name=self.pick(("RAM", "guest RAM 1", "ä=%20 -> 0"))
+        )
+
+
+MORE = ("fork", "sysfs", "sysfs", "bar", "fresh", "fresh", "mmap", "device", "irqs2", "readonly", "good", "named")
+
+
+def wander(seed, name, kernel, calls):
+    """Walk with all verbs until there were so many calls, then write, read, carry out; say whether the kernel lived so long."""
+    rng = random.Random(seed)
+    walk = Wild(boot(name, kernel), rng.choice)
+    while len(walk.host.log) < calls:
+        walk.step(rng.choice((*VERBS, *MORE)))
+        if walk.dead:
+            return False
+    again(walk.host, boot(name, kernel))
+    return True
+
+
+@pytest.mark.parametrize("name", sorted(machines()))
+def test_the_log_of_a_walk_on_each_machine_is_a_trace_that_gives_the_same(name):
+    lived = [kernel for seed, kernel in enumerate(KERNELS) if wander(seed, name, kernel, 60)]
+    assert len(lived) > len(KERNELS) // 2
+
+
+def test_a_process_that_sleeps_can_end_in_a_trace_too():
+    host = boot("amd", "5.15")
+    container, group = host.process.open_container(), host.process.open_group("0000:01:00.0")
+    group.set_container(container)
+    container.set_iommu(3)
+    group.get_device_fd("0000:01:00.0")
+    child = host.process.fork("P")
+    child.unbind("0000:01:00.0")
+    assert child.asleep()
+    child.exit()
+    again(host, boot("amd", "5.15"))
+
+
+def test_what_is_done_from_outside_while_the_first_process_sleeps_is_said_to_be_so():
+    host = boot("amd", "5.15")
+    container, group = host.process.open_container(), host.process.open_group("0000:01:00.0")
+    group.set_container(container)
+    container.set_iommu(3)
+    group.get_device_fd("0000:01:00.0")
+    host.process.unbind("0000:01:00.0")
+    host.bind("0000:11:00.0", "pci-stub")
+    assert "host: bind dev=0000:11:00.0 drv=pci-stub -> 0" in write_trace(host)
+    again(host, boot("amd", "5.15"))
+
+
+def test_a_log_that_was_cleared_is_no_trace():
+    host = boot("amd", "6.12")
+    host.process.open_container()
+    host.log.clear()
+    with pytest.raises(ValueError, match="1 calls were cleared"):
+        write_trace(host)
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_operations_written_read_and_carried_out_give_the_same():
+    young = KERNELS[KERNELS.index("5.19") :]  # older ones die of a bind sooner
+    for seed, name in enumerate(sorted(machines())):
+        assert wander(1000 + seed, name, young[seed % len(young)], 10_000)

@@ -1,0 +1,205 @@
+"""Write a host's log as a trace: what was done on it, with every answer and event, to be read, run and compared again."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+from vfiolab._text import plain
+from vfiolab.model.events import Call, canonical
+from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD
+from vfiolab.model.machine import Host
+from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED
+
+__all__ = ["write_trace"]
+
+_RESULTS = {"blocks": BLOCKS, "not modelled": "?"}
+_PLAIN = string.punctuation.replace("%", "")
+
+
+def write_trace(host: Host, name: str = "session") -> str:
+    """Return what was done on a host since it booted as the text of a trace: one scenario, to be run on a fresh host of its kind.
+
+    What a trace has no word for changes no state of VFIO, and stands as a comment: requests of devices (dma_write, dma_read, raise_msi),
+    resets of a bus (hot_reset, hot_reset_info), and the unbinding of a device that is not there. ValueError if calls were cleared from
+    the log.
+
+    >>> from vfiolab.model.builder import MachineBuilder
+    >>> m = MachineBuilder("demo")
+    >>> m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    >>> host = m.host("6.12")
+    >>> host.process.open_container().set_iommu(3)
+    Traceback (most recent call last):
+        ...
+    vfiolab.model.errors.VfioError: EINVAL: the container holds no group yet
+    >>> print(write_trace(host, "one"))
+    # machine demo, kernel 6.12
+    ## one
+    open_container A -> 0
+    set_iommu A type=3 -> EINVAL
+    # the events of the end belong below the last line
+    status
+    <BLANKLINE>
+    """
+    if host.log.forgotten:
+        raise ValueError(f"{host.log.forgotten} calls were cleared from the log: what they did is not known any more")
+    head = [f"# machine {plain(host.machine.name)}, kernel {host.kernel}", f"## {plain(name)}"]
+    return "\n".join([*head, *_Writer().lines(host.log.calls), "# the events of the end belong below the last line", "status", ""])
+
+
+class _Writer:
+    """Names descriptors as it goes. `names`: for each process, its descriptors' handles. `outside`: the first process can do no more."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, dict[int, str]] = {"": {}}
+        self.count = {"": 0, "G": 0, "D": 0}
+        self.outside = False
+
+    def lines(self, calls: Iterable[Call]) -> Iterator[str]:
+        for call in calls:
+            who = call.process or (OUTSIDE if call.process is None and self.outside else "")
+            prefix = f"{who}: " if who else ""
+            self.mine = self.names.setdefault(call.process or "", {})
+            writer: Callable[[Call], str] = getattr(self, f"_{call.verb}", self._usual)
+            words = writer(call)
+            if not words:
+                yield f"# {plain(str(call))}"
+                continue
+            memory = _pairs({"vaddr": call.args["vaddr"], "size": max(call.args["size"], 1)}) if call.args.get("fresh") else ""
+            if memory:
+                yield f"{prefix}mem{memory} kind=populate -> 0"
+            yield f"{prefix}{words} -> {self._answer(call)}"
+            yield from (f"    {event}" for event in canonical(call.events))
+            if memory and call.result != "0":
+                yield f"{prefix}mem{memory} kind=hole -> 0"
+
+    def _answer(self, call: Call) -> str:
+        result = _RESULTS.get(call.result, call.result)
+        if result == BLOCKS and call.process is None:
+            result = SKIPPED
+        self.outside = self.outside or (result == BLOCKS and not call.process)
+        output = json.dumps(dict(call.output), separators=(",", ":")) if call.output and call.error is None else ""
+        return f"{result} {output}".rstrip()
+
+    # handles
+
+    def _opened(self, call: Call, letter: str) -> str:
+        """Return the handle of what a call opens: A to Z, then C27; G1 for a group, D1 for a device. A refused call uses none up."""
+        number = self.count[letter] + 1
+        handle = f"{letter}{number}" if letter else chr(64 + number) if number <= 26 else f"C{number}"
+        if "fd" in call.args:
+            self.count[letter] = number
+            self.mine[call.args["fd"]] = handle
+        return handle
+
+    def _handle(self, call: Call) -> str:
+        return self.mine[_fd(call.target)]
+
+    def _usual(self, call: Call) -> str:
+        return f"{call.verb} {self._handle(call)}{_pairs(call.args)}"
+
+    # verbs
+
+    def _open_container(self, call: Call) -> str:
+        return f"open_container {self._opened(call, '')}"
+
+    def _open_group(self, call: Call) -> str:
+        number = call.target.isdecimal() or call.target.startswith("noiommu-") or call.result == "ENOENT"
+        return f"open_group {self._opened(call, 'G')}{_pairs({'grp' if number else 'dev': call.target})}"
+
+    def _get_device_fd(self, call: Call) -> str:
+        group = self._handle(call)
+        return f"get_device_fd {self._opened(call, 'D')} {group}{_pairs({'name': call.args['name']})}"
+
+    def _close(self, call: Call) -> str:
+        words = f"{call.verb.removesuffix('_descriptor')} {self._handle(call)}"
+        del self.mine[_fd(call.target)]
+        return words
+
+    _close_container = _close_group = _close_device = _close_descriptor = _close
+
+    def _set_container(self, call: Call) -> str:
+        fd = _fd(call.args["container"])
+        return f"set_container {self._handle(call)} {self.mine.get(fd, f'fd={fd}')}"
+
+    def _map(self, call: Call) -> str:
+        return f"map {self._handle(call)}{_pairs(call.args, 'fresh')}"
+
+    def _set_irqs(self, call: Call) -> str:
+        args = call.args
+        if not any(args[key] is not None for key in ("argsz", "evfd", "vals", "ptr")):
+            return self._usual(call)
+        flags = args["flags"] if args["flags"] is not None else TRIGGER_EVENTFD if args["count"] else DISABLE
+        return f"set_irqs2 {self._handle(call)}{_pairs(args | {'flags': flags})}"
+
+    def _fork(self, call: Call) -> str:
+        self.names[call.target] = dict(self.mine)
+        return f"fork {call.target}"
+
+    def _new_process(self, call: Call) -> str:
+        self.names[call.target] = {}
+        return f"new_process {call.target}".rstrip()
+
+    def _exit(self, call: Call) -> str:
+        self.mine.clear()
+        self.outside = self.outside or not call.process
+        return "exit"
+
+    def _bind(self, call: Call) -> str:
+        return f"bind{_pairs(call.args)}" if call.process is None else _sysfs(f"drivers/{call.args['drv']}/bind", call.args["dev"])
+
+    def _unbind(self, call: Call) -> str:
+        if call.process is not None:
+            return _sysfs(f"devices/{call.args['dev']}/driver/unbind", call.args["dev"])
+        return "" if call.result == "ENOENT" else f"unbind{_pairs(call.args)}"
+
+    def _remove(self, call: Call) -> str:
+        return _sysfs(f"devices/{call.args['dev']}/remove", 1)
+
+    def _rescan(self, _: Call) -> str:
+        return _sysfs("rescan", 1)
+
+    def _param(self, call: Call) -> str:
+        module, _, name = str(call.args["name"]).rpartition(".")
+        return f"param{_pairs({'mod': module, 'name': name, 'value': str(call.args['value'])})}"
+
+    def _rlimit_memlock(self, call: Call) -> str:
+        return f"rlimit_memlock {call.target}"
+
+    def _drop_cap(self, call: Call) -> str:
+        kept = {} if call.args.get("keep") == 0 else {"keep": 1}
+        return f"drop_cap{_pairs(call.args, 'keep')}{_pairs(kept)}"
+
+    def _mem(self, call: Call) -> str:
+        prot = call.args["prot"]
+        kind = {"kind": "hole" if prot == "hole" else call.args["kind"]}
+        return f"mem{_pairs(call.args, 'prot', 'kind')}{_pairs({} if prot in ('rw', 'hole') else {'prot': prot})}{_pairs(kind)}"
+
+    def _unwritten(self, _: Call) -> str:
+        return ""
+
+    _dma_write = _dma_read = _raise_msi = _hot_reset = _hot_reset_info = _unwritten
+
+
+def _fd(name: object) -> int:
+    return int(str(name).removeprefix("fd"))
+
+
+def _sysfs(path: str, value: object) -> str:
+    return f"sysfs{_pairs({'path': f'/sys/bus/pci/{path}', 'value': value})}"
+
+
+def _pairs(args: dict[str, Any], *without: str) -> str:
+    """Return arguments as the words of a trace, each behind a blank; what was not given, and a good pointer, are left out."""
+    given = {key: value for key, value in args.items() if value is not None and key not in without and (key, value) != ("ptr", "good")}
+    return "".join(f" {key}={_value(value)}" for key, value in given.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return quote(value, safe=_PLAIN, errors="surrogatepass")
+    number = int(str(value))
+    return str(number) if number < 10 else f"{number:#x}"
