@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from vfiolab.model.backends.type1 import ENTRY_LIMIT
 from vfiolab.model.iommu.unit import AMD_OLD, AMD_V1, KINDS, SOFTWARE_MSI, IommuUnit, Reported, ReservedRegion
@@ -21,6 +22,7 @@ from vfiolab.readers.pcijson import pci_of
 
 __all__ = ["read_machine", "read_machine_file"]
 
+T = TypeVar("T")
 HARDWARE_PAGES = 0x40201000
 PAGE_SIZES = (0x1000, 0x4000, 0x10000)
 
@@ -39,7 +41,10 @@ def read_machine(text: str, *, source: str = "machine.json") -> Machine:
     """
     data = parse_json(text, source=source)
     found = pci_of(data, source)
-    return replace(_machine(data, found.topology, source), participants=found.participants)
+    machine = _machine(data, found.topology, source)
+    behind = frozenset(one.address() for one in data.get("participants").items()) if data.get("participants") else found.participants
+    known = machine.units_assumed or behind == frozenset(device for unit in machine.units for device in unit.devices)
+    return replace(machine, participants=None if known and not data.get("participants") else behind)
 
 
 def _machine(data: Field, topology: Topology, source: str) -> Machine:
@@ -70,8 +75,17 @@ def _machine(data: Field, topology: Topology, source: str) -> Machine:
         page_size=page_size.number() if page_size else 4096,
         arena=_arena(data.get("arena")),
         memlock=None if limit == -1 else limit,
+        units_assumed=data.get("units_assumed").flag(default=False),
+        firmware=MappingProxyType(_by_device(data.get("firmware"), lambda one: _region(one, set()))),
+        bars=MappingProxyType(_by_device(data.get("bars"), Field.span)),
         emulated=_emulated(data.get("emulated"), topology),
     )
+
+
+def _by_device(field: Field, read: Callable[[Field], T]) -> dict[str, tuple[T, ...]]:
+    """Read an object of lists: for each device, what it has."""
+    entries = field.object("write an object: a device's address, and a list of ranges")
+    return {Field(bdf, entries.path, entries.document).address(): tuple(map(read, entries.get(bdf).items())) for bdf in entries.value}
 
 
 def _choice(field: Field, default: str, *others: str) -> str:
@@ -111,8 +125,13 @@ def _controller(field: Field) -> InterruptController | None:
         return None
     if not isinstance(field.value, dict) or field.value.get("controller") not in CONTROLLERS:
         raise field.fail(f"is {field.value!r}", f"name a controller: {', '.join(CONTROLLERS)}")
-    doorbell = field.get("doorbell")
-    return InterruptController(field.value["controller"], doorbell.number() if doorbell else None)
+    doorbell, beside = field.get("doorbell"), (_controller(one) for one in field.get("beside").items())
+    return InterruptController(
+        field.value["controller"],
+        doorbell.number() if doorbell else None,
+        frozenset(one.address() for one in field.get("devices").items()),
+        tuple(one for one in beside if one is not None),
+    )
 
 
 def _units(data: Field, controller: InterruptController | None) -> tuple[IommuUnit, ...]:
@@ -122,6 +141,7 @@ def _units(data: Field, controller: InterruptController | None) -> tuple[IommuUn
 def _unit(entry: Field, kernel: str | None, controller: InterruptController | None) -> IommuUnit:
     kind = entry.get("kind").choice(KINDS)
     window, sizes, isolated, hardware_msi = (entry.get(name) for name in ("aperture", "page_sizes", "isolated_msi", "hardware_msi"))
+    hardware_pages = entry.get("hardware_page_sizes")
     aperture = None if window.value in (None, "", []) else window.span()
     pages = None if sizes.value in (None, "") else sizes.number(1)
     stage = entry.get("stage").number(1, 2) if entry.get("stage") else None
@@ -130,7 +150,9 @@ def _unit(entry: Field, kernel: str | None, controller: InterruptController | No
         width = entry.get("width").number(13, 64)
     elif aperture and not (kind == "arm-smmu-v3" and stage == 2):
         width = aperture.last.bit_length()
-    stage2_bits = entry.get("stage2_bits").number(13, 64) if entry.get("stage2_bits") else 44
+    stage2_bits = aperture.last.bit_length() if aperture and stage == 2 else 44
+    if entry.get("stage2_bits"):
+        stage2_bits = entry.get("stage2_bits").number(13, 64)
     snoop = kind == "intel-vtd" and entry.get("enforces_coherency").flag(default=False)
     safe = kind != "virtio-iommu" and (controller is None or controller.isolated)
     try:
@@ -139,13 +161,15 @@ def _unit(entry: Field, kernel: str | None, controller: InterruptController | No
             kind=kind,
             devices=frozenset(one.address() for one in entry.get("devices").items()),
             width=width,
-            page_sizes=_hardware_pages(kind, pages),
+            page_sizes=hardware_pages.number(1) if hardware_pages else _hardware_pages(kind, pages),
             stage=stage if stage is not None else (1 if kind == "arm-smmu-v3" else None),
-            stage2_bits=aperture.last.bit_length() if aperture and stage == 2 else stage2_bits,
+            stage2_bits=stage2_bits,
             snoop_control=entry.get("snoop_control").flag(default=snoop),
             isolated_msi=isolated.flag(default=safe),
             coherent=entry.get("coherent").flag(default=True),
             hardware_msi=hardware_msi.span() if hardware_msi else None,
+            translates_msi=entry.get("translates_msi").flag(default=False),
+            exposed=frozenset(one.address() for one in entry.get("exposed").items()),
             reported=MappingProxyType({parse_version(kernel): Reported(aperture, pages)} if kernel else {}),
         )
     except InputError:

@@ -1,23 +1,98 @@
-"""Write a host's log as a trace: what was done on it, with every answer and event, to be read, run and compared again."""
+"""Write what can be read: a machine as a machine file, a host's log as a trace."""
 
 from __future__ import annotations
 
 import json
 import string
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
 from vfiolab._text import plain
+from vfiolab.model.address import Span
 from vfiolab.model.events import Call, canonical
-from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD
-from vfiolab.model.machine import Host
+from vfiolab.model.iommu.unit import IommuUnit, Reported, ReservedRegion
+from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, InterruptController
+from vfiolab.model.kernel import parse_version
+from vfiolab.model.machine import Host, Machine, RecordedGroup
+from vfiolab.model.pci.topology import bdf_key
+from vfiolab.readers.pcijson import device_record
 from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED
 
-__all__ = ["write_trace"]
+__all__ = ["write_machine", "write_trace"]
 
 _RESULTS = {"blocks": BLOCKS, "not modelled": "?"}
 _PLAIN = string.punctuation.replace("%", "")
+
+
+def write_machine(machine: Machine) -> str:
+    """Return a machine as the text of a machine file (data/README.md): what `read_machine` reads from it is equal.
+
+    >>> from vfiolab.readers.machinefile import read_machine
+    >>> machine = read_machine('{"name": "one", "devices": [{"bdf": "0000:00:02.0", "kind": "pci"}]}')
+    >>> read_machine(write_machine(machine)) == machine
+    True
+    """
+    plain_fields = ("name", "source", "cpu", "kernel", "vfio", "groups_from", "page_size", "memlock")
+    found = {name: getattr(machine, name) for name in plain_fields} | {
+        "notes": list(machine.notes),
+        "interrupts": _controller(machine.interrupts) if machine.interrupts else None,
+        "arena": {name: f"{value:#x}" for name, value in asdict(machine.arena).items()},
+        "drivers": sorted(machine.drivers),
+        "params": dict(machine.params),
+        "emulated": list(machine.emulated),
+        "units": [_unit(unit, machine.kernel) for unit in machine.units],
+        "units_assumed": machine.units_assumed or None,
+        "participants": None if machine.participants is None else sorted(machine.participants),
+        "groups": [_group(group) for group in machine.groups],
+        "firmware": {bdf: [_region(region) for region in regions] for bdf, regions in machine.firmware.items()},
+        "bars": {bdf: [_span(bar) for bar in bars] for bdf, bars in machine.bars.items()},
+        "devices": [device_record(function) for function in machine.topology.values()],
+    }
+    needed = ("kernel", "memlock", "interrupts", "params")  # left out, they would be something else
+    return json.dumps({name: value for name, value in found.items() if name in needed or value}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _span(span: Span) -> list[str]:
+    return [f"{span.start:#x}", f"{span.last:#x}"]
+
+
+def _region(region: ReservedRegion) -> list[str]:
+    return [*_span(region.span), "msi" if region.kind == "sw-msi" else region.kind]
+
+
+def _controller(controller: InterruptController) -> dict[str, Any]:
+    doorbell = None if controller.doorbell is None else f"{controller.doorbell:#x}"
+    more = {"devices": sorted(controller.devices), "beside": [_controller(other) for other in controller.beside]}
+    return {"controller": controller.kind, "doorbell": doorbell} | {name: value for name, value in more.items() if value}
+
+
+def _unit(unit: IommuUnit, kernel: str | None) -> dict[str, Any]:
+    said = unit.reported.get(parse_version(kernel), Reported()) if kernel else Reported()
+    found = {
+        "name": unit.name,
+        "kind": unit.kind,
+        "devices": sorted(unit.devices, key=bdf_key),
+        "width": unit.width,
+        "stage": unit.stage,
+        "stage2_bits": unit.stage2_bits,
+        "aperture": None if said.aperture is None else _span(said.aperture),
+        "page_sizes": None if said.page_sizes is None else f"{said.page_sizes:#x}",
+        "hardware_page_sizes": f"{unit.page_sizes:#x}",
+        "snoop_control": unit.snoop_control,
+        "isolated_msi": unit.isolated_msi,
+        "coherent": unit.coherent,
+        "hardware_msi": None if unit.hardware_msi is None else _span(unit.hardware_msi),
+        "translates_msi": unit.translates_msi,
+        "exposed": sorted(unit.exposed),
+    }
+    return {name: value for name, value in found.items() if value not in (None, [])}
+
+
+def _group(group: RecordedGroup) -> dict[str, Any]:
+    found = {"id": group.id, "type": group.type, "devices": list(group.devices)}
+    return found if group.regions is None else found | {"reserved": [_region(region) for region in group.regions]}
 
 
 def write_trace(host: Host, name: str = "session") -> str:
