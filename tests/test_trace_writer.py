@@ -2,15 +2,23 @@
 
 import json
 import random
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 
+import nbformat
 import pytest
 from model_walk import VERBS, Walk
 from model_world import KERNELS, boot, differing, machines, snapshot
 
+import vfiolab as vl
+from vfiolab._paths import notebooks_dir
 from vfiolab.client import Client
 from vfiolab.draw import iova_map, to_text
 from vfiolab.model.errors import KernelCrashError, Refusal
 from vfiolab.model.events import canonical
+from vfiolab.model.irq import delivery
+from vfiolab.model.irq.msi import IrqState
+from vfiolab.model.machine import Host
 from vfiolab.model.user.descriptors import Container, Device
 from vfiolab.readers.trace import SKIPPED, read_trace
 from vfiolab.readers.write import write_trace
@@ -101,6 +109,15 @@ class Wild(Walk):
     def do_fresh(self):
         self.container().map_dma(self.pick(range(0x5000_0000, 0x5001_0000, 0x1000)), self.pick((0x1000, 0x800, 0)), None, self.pick((1, 3)))
 
+    def do_dma(self):
+        device, irqs = self.pick(self.endpoints), self.host.process.irqs
+        verb = self.pick(("write", "read", "raise_msi"))
+        with suppress(ValueError):  # what cannot be asked for: no message, an emulated device
+            if verb == "raise_msi":
+                delivery.raise_msi(self.host, device, irqs[device] if device in irqs else IrqState(), 0)
+            else:
+                getattr(delivery, verb)(self.host, device, self.pick((0x40000000, 0x40002000, 0xFEE00000, 0x8000040)))
+
     def do_mmap(self):
         self.host.process.mmap(self.pick((1, 0x1000, 1 << 30)))
 
@@ -134,7 +151,7 @@ class Wild(Walk):
         )
 
 
-MORE = ("fork", "sysfs", "sysfs", "bar", "fresh", "fresh", "mmap", "device", "irqs2", "readonly", "good", "named")
+MORE = ("dma", "fork", "sysfs", "sysfs", "bar", "fresh", "fresh", "mmap", "device", "irqs2", "readonly", "good", "named")
 
 
 def wander(seed, name, kernel, calls):
@@ -186,6 +203,46 @@ def test_a_log_that_was_cleared_is_no_trace():
     host.log.clear()
     with pytest.raises(ValueError, match="1 calls were cleared"):
         write_trace(host)
+
+
+@pytest.mark.parametrize("notebook", sorted(notebooks_dir().glob("*.ipynb")), ids=lambda path: path.stem)
+def test_everything_that_a_notebook_does_can_be_written_read_and_done_again(notebook, monkeypatch):
+    hosts = []
+    start = Host.__init__
+
+    def noted(host, *args, **options):
+        start(host, *args, **options)
+        hosts.append((host, type(host), args, options))
+
+    monkeypatch.setattr(Host, "__init__", noted)
+    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
+    scope = {}
+    with redirect_stdout(StringIO()):
+        for cell in cells:
+            with suppress(Refusal, ValueError):  # a cell that shows a refusal
+                exec(cell.source, scope)
+    done = [(host, kind, args, options) for host, kind, args, options in hosts if host.log.calls]
+    assert done
+    for host, kind, args, options in done:
+        again(host, kind(*args, **options))
+
+
+def test_a_session_is_saved_and_opened_again():
+    host = vl.load("two-smmu-server")
+    space = host.address_space()
+    space.attach("0000:01:00.0", "0000:21:00.0")
+    space.map(0x4000_0000, "1G", name="guest RAM")
+    with suppress(vl.VfioError):
+        space.map(0x800_0000, "1M")
+    space.enable_msi("0000:01:00.0")
+    space.dma_write("0000:01:00.0", 0x4000_0000)
+    (opened,) = vl.load("two-smmu-server").replay(host.trace())
+    assert repr(space) == repr(opened)
+    assert to_text(space.picture()) == to_text(opened.picture())
+    space.map(0x9000_0000, "4K")
+    opened.map(0x9000_0000, "4K")
+    assert list(space.mappings) == list(opened.mappings)
+    assert [call.args["vaddr"] for call in (host.log.calls[-1], opened.log.calls[-1])] == [host.log.calls[-1].args["vaddr"]] * 2
 
 
 @pytest.mark.slow

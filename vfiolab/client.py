@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from vfiolab.model.address import U64
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import Event
+from vfiolab.model.irq import delivery
+from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host, Machine
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.device import Device
@@ -277,6 +279,21 @@ class Client:
 
     def _do_set_irqs2(self, o: Operation) -> None:
         self._do_set_irqs(o, flags=IRQ_DATA[o.args.get("data", "none")] | IRQ_ACTION[o.args.get("action", "trigger")])
+
+    # what devices do
+
+    def _irqs(self, o: Operation) -> IrqState:
+        return self.process.irqs.get(o.names[0], IrqState())
+
+    def _do_dma_write(self, o: Operation) -> None:
+        iova, data, size = (self._number(o.args.get(name, default)) for name, default in (("iova", "0"), ("data", "0"), ("size", "4")))
+        delivery.write(self.host, o.names[0], iova, data, size, irqs=self._irqs(o))
+
+    def _do_dma_read(self, o: Operation) -> None:
+        delivery.read(self.host, o.names[0], self._number(o.args.get("iova", "0")), self._number(o.args.get("size", "4")))
+
+    def _do_raise_msi(self, o: Operation) -> None:
+        delivery.raise_msi(self.host, o.names[0], self._irqs(o), self._number(o.args.get("vector", "0")))
 
     # processes
 

@@ -17,6 +17,7 @@ from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError
 from vfiolab.model.pci.topology import Function
+from vfiolab.model.user.descriptors import Container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -31,6 +32,18 @@ class Machine(ModelMachine):
     def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
         """Boot a kernel on the machine, as `boot` does."""
         return boot(self, kernel, options)
+
+    def json(self) -> str:
+        """Return the machine as the text of a machine file, which `load` reads: all that is known of it.
+
+        >>> from vfiolab.readers.machinefile import read_machine
+        >>> machine = load("one-smmu-its").machine
+        >>> Machine.of(read_machine(machine.json())) == machine
+        True
+        """
+        from vfiolab.readers.write import write_machine
+
+        return write_machine(self)
 
 
 class Host(ModelHost):
@@ -48,6 +61,41 @@ class Host(ModelHost):
     def address_space(self, kind: int = 3) -> AddressSpace:
         """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
         return AddressSpace(self, kind)
+
+    def trace(self, name: str = "session") -> str:
+        """Return all that was done on this host as the text of a trace, with every answer: to be kept in a file, and opened by `replay`.
+
+        ValueError if calls were cleared from the log.
+        """
+        from vfiolab.readers.write import write_trace
+
+        return write_trace(self, name)
+
+    def replay(self, trace: str) -> list[AddressSpace]:
+        """Carry out a trace of one scenario, such as `trace` writes, on this host; return an address space for each container left open.
+
+        A process that shares a container has a view of its own. The answers are this host's own. InputError (a ValueError) for what is no
+        trace, or has several scenarios.
+
+        >>> host = load("two-smmu-server")
+        >>> space = host.address_space()
+        >>> space.attach("0000:01:00.0")
+        >>> space.map(0x4000_0000, "1G", name="guest RAM")
+        >>> load("two-smmu-server").replay(host.trace())
+        [AddressSpace('two-smmu-server', groups [8], 1 mappings, 1 domains, type1)]
+        """
+        from vfiolab.client import Client
+        from vfiolab.readers.errors import InputError
+        from vfiolab.readers.trace import read_trace
+
+        scenarios = read_trace(trace)
+        if len(scenarios) > 1:
+            raise InputError(f"{len(scenarios)} scenarios", line=scenarios[1].line, advice="each needs a host of its own: give one of them")
+        client = Client(self)
+        for operation in scenarios[0].operations:
+            client.do(operation)
+        files = [file for process in self.processes.values() for file in process.descriptors.values()]
+        return [AddressSpace(self, container=file) for file in files if isinstance(file, Container)]
 
     def bind(self, device: str, driver: str = "vfio-pci") -> None:
         """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos."""

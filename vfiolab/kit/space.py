@@ -53,12 +53,12 @@ class AddressSpace:
     ['smmu3.0xc020000 (arm-smmu-v3 stage 1, 48-bit)', 'smmu3.0xc000000 (arm-smmu-v3 stage 1, 48-bit)']
     """
 
-    def __init__(self, host: Host, kind: int = 3) -> None:
+    def __init__(self, host: Host, kind: int = 3, container: Container | None = None) -> None:
         self.host, self.kind = host, kind
-        self.process = host.process
+        self.process = host.process if container is None else container.process
         self._first_call = len(host.log.calls)
         self._files: dict[VfioGroup, Group] = {}  # where a group's descriptor was last met
-        self.container: Container = self.process.open_container()
+        self.container: Container = self.process.open_container() if container is None else container
 
     def fork(self, name: str = "P") -> AddressSpace:
         """Return a child process's view of the same address space: it shares the container and maps memory of its own.

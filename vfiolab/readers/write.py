@@ -98,9 +98,8 @@ def _group(group: RecordedGroup) -> dict[str, Any]:
 def write_trace(host: Host, name: str = "session") -> str:
     """Return what was done on a host since it booted as the text of a trace: one scenario, to be run on a fresh host of its kind.
 
-    What a trace has no word for changes no state of VFIO, and stands as a comment: requests of devices (dma_write, dma_read, raise_msi),
-    resets of a bus (hot_reset, hot_reset_info), and the unbinding of a device that is not there. ValueError if calls were cleared from
-    the log.
+    What a trace has no word for changes no state of VFIO, and stands as a comment: resets of a bus (hot_reset, hot_reset_info), and the
+    unbinding of a device that is not there. ValueError if calls were cleared from the log.
 
     >>> from vfiolab.model.builder import MachineBuilder
     >>> m = MachineBuilder("demo")
@@ -253,10 +252,15 @@ class _Writer:
         kind = {"kind": "hole" if prot == "hole" else call.args["kind"]}
         return f"mem{_pairs(call.args, 'prot', 'kind')}{_pairs({} if prot in ('rw', 'hole') else {'prot': prot})}{_pairs(kind)}"
 
-    def _unwritten(self, _: Call) -> str:
+    def _dma_write(self, call: Call) -> str:
+        return f"{call.verb} {call.target}{_pairs(call.args)}"
+
+    _dma_read = _raise_msi = _dma_write
+
+    def _hot_reset(self, _: Call) -> str:
         return ""
 
-    _dma_write = _dma_read = _raise_msi = _hot_reset = _hot_reset_info = _unwritten
+    _hot_reset_info = _hot_reset
 
 
 def _fd(name: object) -> int:
