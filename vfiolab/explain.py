@@ -15,4 +15,197 @@ from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.backends.type1_checks import map_tables
 from vfiolab.model.errors import NAMES, STRERROR, Refusal, VfioError
+from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.user.descriptors import MOST_FRESH
+from vfiolab.readers.qemu import DmaMapError
+
+BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user
+
+__all__ = ["Case", "Explanation", "explain_map"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the model answers with one group attached: a refusal, or None if it maps. `stage`: the call that ended it, map or attach.
+
+    A group refused at attach says nothing about the line: its map call was never made.
+    """
+
+    device: str
+    group: int | None
+    unit: str
+    refused: Refusal | None = None
+    stage: Literal["map", "attach"] = "map"
+
+    @property
+    def where(self) -> str:
+        """The group, its device and its unit, in words."""
+        number = "no group" if self.group is None else f"group {self.group}"
+        return f"{number} ({self.device}, behind {self.unit})"
+
+
+@dataclass(slots=True)
+class Explanation:
+    """The line's call, tried on a machine. `others`: (text, fix, source) of checks of the same errno, where the line shows no cause.
+
+    `machine`: what `vl.load` is given to get this host.
+    """
+
+    error: DmaMapError
+    host: Host
+    machine: str
+    cases: list[Case] = field(default_factory=list)
+    others: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def causes(self) -> list[Case]:
+        """The cases in which the model refuses the map call with the line's own errno."""
+        return [
+            case
+            for case in self.cases
+            if case.stage == "map" and isinstance(case.refused, VfioError) and case.refused.errno == self.error.errno
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    @property
+    def headline(self) -> str:
+        """The call in words, and the errno."""
+        error = self.error
+        name = NAMES.get(error.errno, str(error.errno))
+        fits = 0 < error.size <= (1 << 64) - error.iova
+        what = f"{Span.sized(error.iova, error.size)} ({human_size(error.size)})" if fits else f"{hexa(error.iova)} + {error.size:#x}"
+        return f"MAP_DMA of iova {what} at vaddr {hexa(error.vaddr or 0)}: {name} ({STRERROR.get(name, error.message)})"
+
+    @property
+    def summary(self) -> str:
+        """One line: what this machine answers."""
+        where = f"{self.host.machine.name}, kernel {self.host.kernel}"
+        if self.causes:
+            return f"{where}: {self.causes[0].refused}"
+        tried = [case for case in self.cases if case.stage == "map"]
+        refused = next((case.refused for case in tried if case.refused is not None), None)
+        return f"{where}: {refused or ('would be mapped' if tried else 'no group could be attached')}"
+
+    def _lines(self) -> Iterator[str]:
+        yield f"Tried on {self.host.machine.name}, kernel {self.host.kernel}."
+        said: dict[str, list[Case]] = {}
+        for case in self.causes:
+            said.setdefault(str(case.refused), []).append(case)
+        for cases in said.values():
+            yield ""
+            yield f"The cause, with {_groups(cases)} attached:"
+            refused = cases[0].refused
+            yield from refused.explain().splitlines() if isinstance(refused, VfioError) else ()
+        yield from self._elsewhere()
+        if self.causes:
+            yield from self._experiment(self.causes[0])
+        elif self.others:
+            yield ""
+            yield f"The line alone does not show the cause. MAP_DMA answers {NAMES.get(self.error.errno)} when one of these does not hold:"
+            for text, fix, source in self.others:
+                yield f"  - {text} ({source})"
+                yield f"    fix: {fix}"
+
+    def _elsewhere(self) -> Iterator[str]:
+        said: dict[tuple[str, str], list[Case]] = {}
+        for case in self.cases:
+            if case not in self.causes:
+                said.setdefault((case.stage, str(case.refused)), []).append(case)
+        for cases in said.values():
+            yield ""
+            yield _said(cases[0], _groups(cases))
+
+    def _experiment(self, case: Case) -> Iterator[str]:
+        error, page = self.error, self.host.machine.page_size
+        vaddr = error.vaddr or 0
+        fresh = 0 <= error.size < MOST_FRESH and vaddr % page == 0 and vaddr + error.size <= 1 << 64
+        yield ""
+        yield "Try it:"
+        yield "  import vfiolab as vl"
+        yield f'  space = vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}").address_space()'
+        yield f'  space.attach("{case.device}")'
+        yield f"  space.map({error.iova:#x}, {error.size:#x}{'' if fresh else f', vaddr={vaddr:#x}'})"
+
+
+def _said(case: Case, groups: str) -> str:
+    if case.stage == "attach":
+        return f"{groups[0].upper()}{groups[1:]} cannot be attached, so the call is not reached: {case.refused}."
+    return f"With {groups} attached, the same call {'would be mapped' if case.refused is None else f'answers {case.refused}'}."
+
+
+def _groups(cases: Sequence[Case]) -> str:
+    return " or ".join(case.where for case in cases)
+
+
+def explain_map(error: DmaMapError, host: Host, devices: Sequence[str] = (), *, machine: str | None = None) -> Explanation:
+    """Make the line's call again, the memory at its vaddr being there.
+
+    It is made with the groups of `devices`, else with one group of each kind that the machine has. `machine`: the name or path that the
+    host was loaded by, for the experiment to print. ValueError for a line of an unmap, or a device that the machine does not have.
+    """
+    if error.verb != "map":
+        raise ValueError(f"a line of vfio_dma_{error.verb} is not explained yet: give one of vfio_dma_map")
+    _need(host, devices)
+    found = Explanation(error, host, host.machine.name if machine is None else machine)
+    for device in devices or [group.devices[0] for group in _kinds(host)]:
+        found.cases.append(_try(error, host, device))
+    if not found.causes:
+        found.others = _others(error, host, found.cases)
+    return found
+
+
+def _need(host: Host, devices: Sequence[str]) -> None:
+    known = [device for group in host.groups for device in group.devices]
+    for device in devices:
+        if device not in host.machine.topology and device not in known:
+            raise ValueError(f"{host.machine.name} has no device {device}: name one of its devices, such as {', '.join(known[-3:])}")
+
+
+def _kinds(host: Host) -> list[IommuGroup]:
+    """Return one attachable group for each unit and set of reserved regions."""
+    seen: dict[tuple[object, object], IommuGroup] = {}
+    for group in host.groups:
+        functions = [host.machine.topology[device] for device in group.devices if device in host.machine.topology]
+        ordinary = [f.bdf for f in functions if f.is_for_users and (f.class_code or 0) >> 16 != BRIDGE_CLASS]
+        if ordinary and group.unit is not None and not group.native:
+            key = (group.unit.name, group.reserved)
+            seen.setdefault(key, IommuGroup(group.id, sorted(ordinary, key=group.devices.index), group.unit))
+    return list(seen.values())
+
+
+def _attached(host: Host, device: str) -> AddressSpace:
+    space = host.with_kernel(host.kernel).address_space()
+    space.attach(device)
+    return space
+
+
+def _try(error: DmaMapError, host: Host, device: str) -> Case:
+    group = host.group_of(device)
+    unit = group.unit.name if group is not None and group.unit is not None else "no IOMMU"
+    case = Case(device, None if group is None else group.id, unit)
+    try:
+        space = _attached(host, device)
+    except Refusal as refused:
+        return replace(case, refused=refused, stage="attach")
+    page = host.machine.page_size
+    vaddr = error.vaddr or 0
+    start, end = vaddr // page * page, -(-(vaddr + error.size) // page) * page
+    try:
+        if start < end <= 1 << 64:
+            space.process.remap(start, end - start)
+        space.container.map_dma(error.iova, error.size, vaddr)
+    except Refusal as refused:
+        return replace(case, refused=refused)
+    return case
+
+
+def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str, str, str]]:
+    for case in cases:
+        if case.refused is None:
+            backend = _attached(host, case.device).container.backend
+            if isinstance(backend, Type1):
+                name = NAMES.get(error.errno)
+                return [(check.text, check.fix, check.source) for check in map_tables(backend.kernel)[0].whole if check.errno == name]
+    return []
