@@ -13,9 +13,10 @@ from vfiolab.draw import Box, Text, chain, compare, pages, timeline, topology, w
 from vfiolab.draw.stage import svg
 from vfiolab.draw.stage.fonts import ADVANCES
 from vfiolab.draw.stage.measure import text_width
+from vfiolab.draw.stage.page import NARROW, WIDE
 
 FONTS = sorted({name for name, _ in ADVANCES})
-WIDTHS = (320, 480, 640, 759, 760, 900, 1400)
+WIDTHS = (320, NARROW, 640, WIDE, 900, 1400)
 
 
 def extent(text, font):
@@ -55,7 +56,10 @@ def test_the_letters_of_a_picture_are_spaced_as_measured_on_every_screen():
 
 @pytest.mark.parametrize("exhibit", EXHIBITS, ids=lambda exhibit: exhibit.name)
 def test_no_picture_of_the_gallery_has_letters_that_are_cut_small_or_colliding(exhibit):
-    assert [] == problems(exhibit.draw())
+    picture = exhibit.draw()
+
+    assert [WIDE, NARROW] == [picture.width, picture.narrow.width]
+    assert [] == problems(picture) + problems(picture.narrow)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

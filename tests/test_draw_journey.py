@@ -157,7 +157,7 @@ def test_a_request_to_a_peer_shows_the_iommu_as_not_reached():
     m.endpoint("01:00.0", below=m.root_port("00:01.0", unit=unit, acs=False))
     m.endpoint("02:00.0", below=m.root_port("00:02.0", unit=unit, acs=False))
     m.bar("02:00.0", 0xE0000000, 0xE0000FFF)
-    picture = m.host("6.12").address_space().dma_write("0000:01:00.0", 0xE0000000).picture()
+    picture = m.host("6.12").address_space().dma_write("0000:01:00.0", 0xE0000000).picture(width=900)
     assert "② turned to a peer" in words(picture)
     assert 2 == words(picture).count("not reached")
 

@@ -69,7 +69,7 @@ def test_a_theme_colours_the_page(theme):
 
     page = plot(iova_map(arm_mixed()), theme=theme).patches[0]
 
-    assert {"light": "#ffffff", "dark": "#161616", "contrast": "#ffffff"}[theme] == to_hex(page.get_facecolor())
+    assert {"light": "#ffffff", "dark": "#111111", "contrast": "#ffffff"}[theme] == to_hex(page.get_facecolor())
 
 
 def test_an_unknown_theme_is_refused_with_the_known_ones():

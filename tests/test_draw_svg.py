@@ -35,8 +35,8 @@ class Tags(HTMLParser):
 
 
 def inner_svg(picture):
-    """Return a widget's picture without the box in which it scrolls."""
-    (svg,) = ET.fromstring(inline_svg(picture))
+    """Return a widget's picture without the box in which it scrolls: the layout that has a name."""
+    svg, _ = ET.fromstring(inline_svg(picture))
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -65,7 +65,7 @@ def test_a_picture_holds_no_script_and_asks_for_nothing_outside(scene, draw):
     text = draw(scene)
 
     assert not re.search(r"<script|\son\w+=|javascript:|<foreignObject", text)
-    assert ["http://www.w3.org/2000/svg"] == re.findall(r"https?://[^\"]+", text)
+    assert {"http://www.w3.org/2000/svg"} == set(re.findall(r"https?://[^\"]+", text))
 
 
 @pytest.mark.parametrize("draw", [to_svg, inner_svg])
@@ -107,7 +107,7 @@ def test_a_stored_output_is_a_figure_with_an_image_its_words_and_a_table(scene):
     html = figure_html(scene, "what the user may map")
     tags = [tag for tag, _ in Tags(html).found]
 
-    assert ["figure", "div", "img", "figcaption", "details", "summary", "table"] == [
+    assert ["figure", "style", "div", "img", "img", "figcaption", "details", "summary", "table"] == [
         t for t in tags if t not in {"thead", "tbody", "tr", "th", "td"}
     ]
     assert len(scene.rows()) + 1 == tags.count("tr")
@@ -132,7 +132,7 @@ def test_a_notebook_cell_shows_the_figure_and_the_text_twin(scene):
 
 
 def test_the_repr_is_one_line(scene):
-    assert 'Scene("2 domains mirror the user\'s 3 mappings (4 GiB)", 900 x 400, 10 rows)' == re.sub(r"x \d+,", "x 400,", repr(scene))
+    assert 'Scene("2 domains mirror the user\'s 3 mappings (4 GiB)", 760 x 400, 10 rows)' == re.sub(r"x \d+,", "x 400,", repr(scene))
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -189,11 +189,61 @@ def test_a_timeline_is_well_formed_xml_too():
     assert f"{NS}svg" == ET.fromstring(to_svg(timeline(intel_two_widths().log))).tag
 
 
-@pytest.mark.parametrize("draw", [figure_html, inline_svg])
-def test_no_page_shrinks_a_picture_and_a_narrow_one_scrolls_it(scene, draw):
-    tags = Tags(draw(scene)).found
-    style = next(attributes["style"] for tag, attributes in tags if tag in {"img", "svg"})
-    box = next(attributes for tag, attributes in tags if tag == "div")
+def shown(html, page):
+    """Return how wide each layout stands on a page of so many pixels: the arithmetic of its style, as a browser does it."""
+    widths = [dict(part.split(":", 1) for part in attributes["style"].split(";"))["width"] for tag, attributes in Tags(html).found
+              if tag in {"img", "svg"}]  # fmt: skip
+    names = {"clamp": lambda low, wish, high: max(low, min(wish, high)), "min": min, "max": max}
+    sums = [width.replace("calc", "").replace("px", "").replace("100%", str(page)) for width in widths]
+    return [eval(one, {"__builtins__": {}}, names) for one in sums]
 
-    assert f"min-width:{scene.width}px;max-width:none" in style
+
+@pytest.mark.parametrize("draw", [figure_html, inline_svg])
+@pytest.mark.parametrize(
+    ("page", "wide", "narrow"),
+    [(300, 1, 440), (448, 1, 448), (572, 1, 572), (712, 1, 600), (759, 1, 600), (760, 760, 1), (948, 948, 1), (1400, 960, 1)],
+)
+def test_a_page_shows_the_one_layout_that_fits_and_never_shrinks_it(scene, draw, page, wide, narrow):
+    assert [wide, narrow] == shown(draw(scene), page)
+
+
+@pytest.mark.parametrize("draw", [figure_html, inline_svg])
+def test_a_picture_of_a_width_that_was_asked_for_keeps_it_and_a_narrower_page_scrolls_it(draw):
+    html = draw(iova_map(arm_mixed(), width=900))
+    (style,) = (attributes["style"] for tag, attributes in Tags(html).found if tag in {"img", "svg"})
+    box = next(attributes for tag, attributes in Tags(html).found if tag == "div")
+
+    assert "min-width:900px;max-width:none" in style
     assert ("0", "width:0;min-width:100%;overflow-x:auto") == (box["tabindex"], box["style"])
+
+
+def test_a_screen_reader_hears_a_picture_once(scene):
+    stored = [attributes["alt"] for tag, attributes in Tags(figure_html(scene)).found if tag == "img"]
+    live = [
+        (attributes.get("aria-label"), attributes.get("aria-hidden")) for tag, attributes in Tags(inline_svg(scene)).found if tag == "svg"
+    ]
+
+    assert [scene.alt, ""] == stored
+    assert [(scene.alt, None), (None, "true")] == live
+
+
+def test_a_page_that_takes_styles_away_shows_the_wide_layout_alone(scene):
+    sizes = [(attributes["width"], attributes.get("height")) for tag, attributes in Tags(figure_html(scene)).found if tag == "img"]
+
+    assert [(f"{scene.width:g}", f"{scene.height:g}"), ("0", None)] == sizes
+
+
+def test_both_layouts_say_the_same(scene):
+    assert (scene.title, scene.description, scene.table, scene.lines) == (
+        scene.narrow.title, scene.narrow.description, scene.narrow.table, scene.narrow.lines,
+    )  # fmt: skip
+
+
+def test_only_colours_and_rules_that_a_picture_uses_are_in_it(scene):
+    text = to_svg(scene)
+    body = text[text.index("</style>") :]
+    classes = {name for names in re.findall(r'class="([^"]*)"', body) for name in names.split()}
+    ruled = set(re.findall(r"\.v[0-9a-f]{8} \.([a-z0-9-]+)\{", text))
+
+    assert ruled - classes <= {"m", "b", "h"}
+    assert set(re.findall(r"var\(--([a-z-]+)\)", text)) == set(re.findall(r"--([a-z-]+):", text))

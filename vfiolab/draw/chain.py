@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
 from vfiolab.draw.iovamap.words import count, differing, groups_word, headline, listed, traits
-from vfiolab.draw.stage.measure import shorten
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Text
 from vfiolab.model.address import human_size
 from vfiolab.model.events import EventLog
 
 MOST_DEVICES = 4
-HEADS = ("devices", "groups", "container", "domains", "IOMMU units")
+LEAST_WIDE = 600
+HEADS = ("devices", "groups", "container", "domains", "IOMMUs")
 SHARES = (0.2, 0.13, 0.2, 0.22, 0.25)
+CLOSE = (0.26, 0.18, 0.18, 0.215, 0.165)  # on a narrow page, with half the air
 AIR = 26.0
 NOTE = (
     "A line passes through the container from each group to the domain that serves it; "
@@ -34,7 +36,8 @@ class Column(NamedTuple):
         return self.x + self.width
 
 
-def chain(container: Viewed, *, log: EventLog | None = None, width: int = 900) -> Picture:
+@fitting
+def chain(container: Viewed, *, log: EventLog | None = None, width: int | None = None) -> Picture:
     """Draw which devices a container's groups hold, which domain serves each group, and behind which IOMMU unit it stands.
 
     `log` adds the group that was refused last, with the domain that was tried for it.
@@ -43,7 +46,7 @@ def chain(container: Viewed, *, log: EventLog | None = None, width: int = 900) -
     met = refused_group(container, log) if log is not None else None
     if met is not None:
         devices[met[0].id] = met[0].devices
-    picture = _Chain(count_only(container), devices, max(width, LEAST_WIDTH), met[1] if met is not None else None)
+    picture = _Chain(count_only(container), devices, width or WIDE, met[1] if met is not None else None)
     return picture.draw()
 
 
@@ -55,12 +58,14 @@ class _Chain:
             behind = {g: unit for g, unit, _ in reversed(domain.places)}
             self.servers.update({g: (domain.name, behind.get(g, domain.unit)) for g in domain.groups})
         self.loud = differing(facts.domains) if len(facts.domains) > 1 else []
-        room = self.page.right - MARGIN - AIR * (len(HEADS) - 1)
+        close = width < LEAST_WIDE
+        self.air = AIR / 2 if close else AIR
+        room = self.page.right - MARGIN - self.air * (len(HEADS) - 1)
         self.columns: list[Column] = []
         x = MARGIN
-        for share in SHARES:
+        for share in CLOSE if close else SHARES:
             self.columns.append(Column(round(x, 1), round(room * share, 1)))
-            x += room * share + AIR
+            x += room * share + self.air
 
     @property
     def shown(self) -> tuple[DomainFacts, ...]:
@@ -76,7 +81,9 @@ class _Chain:
             )
         page.heading(self.title(), said)
         for column, words in zip(self.columns, HEADS, strict=True):
-            page.add(Text.plain(column.x, page.y + 10, shorten(words, column.width + AIR - 4, 12, bold=True), "muted", size=12, bold=True))
+            page.add(
+                Text.plain(column.x, page.y + 10, shorten(words, column.width + self.air - 4, 12, bold=True), "muted", size=12, bold=True)
+            )
         page.y += 20
         top = page.y
         units: dict[str, list[float]] = {}
@@ -87,8 +94,9 @@ class _Chain:
         served = {g for d in facts.domains for g in d.groups}
         for middle in self.groups([g for g in facts.groups if g not in served], page.y):
             page.add(Curve(self.columns[1].end, middle, self.columns[2].x, middle, "link"))
-        bottom = max(page.y - 14, top + 60)
-        self.container(top, bottom)
+        inside = self.inside()
+        bottom = max(page.y - 14, top + 60, top + 14 * len(inside) + 18)
+        self.container(top, bottom, inside)
         if self.refused is not None:
             page.y = bottom + 14
             middle = self.domain(self.refused)
@@ -134,16 +142,24 @@ class _Chain:
         found = [(name, words) for name, words in traits(domain).items() if name != "unit"]
         return sorted(found, key=lambda t: t[0] not in self.loud)[:3]
 
+    def card_of(self, domain: DomainFacts) -> list[tuple[str, str, bool]]:
+        """Return the lines of a domain's card: its name and groups, on one line if there is room, and what sets it apart."""
+        name, served, width = domain.name, groups_word(domain.groups), self.columns[3].width
+        head = [f"✗ {domain.refused}: {served}"] if domain.refused else [f"{name}  {served}"]
+        if text_width(head[0], 11, bold=True) > width - 12:
+            head = [f"✗ {domain.refused}" if domain.refused else name, served]
+        lines = [(words, "vermilion-text" if domain.refused else "ink", True) for words in head]
+        rest = [(w, "ink" if key in self.loud else "muted", key in self.loud) for key, w in self.rest(domain)]
+        return [*lines, *folded(rest, width)]
+
     def domain(self, domain: DomainFacts) -> float:
         """Draw a domain and the groups it serves side by side; return its middle."""
-        start, tall = self.page.y, 26 + 14 * len(self.rest(domain))
+        start, lines = self.page.y, self.card_of(domain)
+        tall = 12 + 14 * len(lines)
         wanted = sum(self.height(g) + 10 for g in domain.groups) - 10
         served = self.groups(domain.groups, start + max(0.0, (tall - wanted) / 2))
         middle = round(start + max(tall, wanted) / 2, 1)
         lost = domain.refused
-        head = f"✗ {lost}: {groups_word(domain.groups)}" if lost else f"{domain.name}  {groups_word(domain.groups)}"
-        lines = [(head, "vermilion-text" if lost else "ink", True)]
-        lines += [(w, "ink" if name in self.loud else "muted", name in self.loud) for name, w in self.rest(domain)]
         _, group, container, place, _ = self.columns
         tip = f"{domain.name}: {', '.join(traits(domain).values())}"
         shapes, _ = card(place.x, middle - tall / 2, place.width, lines, role="ghost" if lost else "domain", tip=tip, height=tall)
@@ -180,26 +196,33 @@ class _Chain:
             self.page.y = max(self.page.y, y)
         return middles
 
-    def container(self, top: float, bottom: float) -> None:
-        facts, place = self.facts, self.columns[2]
+    def inside(self) -> list[tuple[str, bool]]:
+        """Return the lines of the container's card: its backend in bold, and what is mapped."""
+        facts = self.facts
+        told = [facts.backend if facts.backend != "none" else "no backend yet", count(facts.number, "mapping")]
+        told += [human_size(facts.mapped_bytes)] if facts.number else []
+        return [(line, not n) for n, words in enumerate(told) for line in wrap(words, self.columns[2].width - 3, 11, bold=not n)]
+
+    def container(self, top: float, bottom: float, lines: list[tuple[str, bool]]) -> None:
+        place = self.columns[2]
         box = Box(place.x, round(top, 1), place.width, round(bottom - top, 1), "container", round=6)
         self.page.shapes.insert(0, box)
-        lines = [facts.backend if facts.backend != "none" else "no backend yet", count(facts.number, "mapping")]
-        lines += [human_size(facts.mapped_bytes)] if facts.number else []
         first = (top + bottom) / 2 - 7 * len(lines) + 11
-        for n, words in enumerate(lines):
+        for n, (words, bold) in enumerate(lines):
             at = (round(place.x + place.width / 2, 1), round(first + 14 * n, 1))
-            self.page.add(Text.plain(*at, words, anchor="middle", bold=not n, halo=True))
+            self.page.add(Text.plain(*at, words, anchor="middle", bold=bold, halo=True))
 
     def units(self, units: dict[str, list[float]]) -> float:
         """Draw the units beside their domains; return how far down they reach."""
         domain, place = self.columns[3:]
         y = 0.0
         for name, middles in units.items():
-            middle = max(sum(middles) / len(middles), y + 20)
+            middle = sum(middles) / len(middles)
             kind = next(d.units[name] for d in self.shown if name in d.units)
-            lines = [(name, "ink", True), (kind, "muted", False)]
-            shapes, tall = card(place.x, middle - 20, place.width, lines, role="unit", tip=f"{name}, {kind}")
+            lines = folded([(name, "ink", True), (kind, "muted", False)], place.width)
+            half = 6 + 7 * len(lines)
+            middle = max(middle, y + half)
+            shapes, tall = card(place.x, middle - half, place.width, lines, role="unit", tip=f"{name}, {kind}")
             self.page.add(*shapes, *(Curve(domain.end, at, place.x, middle, "link") for at in middles))
             y = middle + tall / 2 + 8
         return y

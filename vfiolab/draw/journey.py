@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Line, Picture, Poly, Run, Shape, Text
 from vfiolab.draw.stage.text import fold
 from vfiolab.model.address import hexa
@@ -11,8 +11,8 @@ from vfiolab.model.events import Event
 from vfiolab.model.irq.delivery import OUTCOMES, PLACES, Journey, mark
 
 HEADS = {"device": "device", "bus": "bus", "IOMMU": "IOMMU", "target": "doorbell or memory", "outcome": "what becomes of it"}
-GAP = 34.0
-WIDE = 760
+GAP = 26.0
+IN_A_ROW = 700
 HEIGHT = 66.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨"
 BAD = ("fault", "lost", "corrupt", "refused")
@@ -27,13 +27,14 @@ READING = "read in the kernel's source or documentation, no recording shows it"
 COLUMNS = ("step", "place", "what", "bus address", "physical", "why", "rests on")
 
 
-def journey(trip: Journey, *, upto: int | None = None, width: int = 900) -> Picture:
+@fitting
+def journey(trip: Journey, *, upto: int | None = None, width: int | None = None) -> Picture:
     """Draw a journey, or its first `upto` steps: stations in a row with their addresses, and each step's reason below.
 
-    Below 760 pixels the stations stand in a column.
+    Below 700 pixels the stations stand in a column.
     """
     steps = trip.steps[: len(trip.steps) if upto is None else max(1, upto)]
-    return _Journey(trip, steps, max(width, LEAST_WIDTH)).draw()
+    return _Journey(trip, steps, width or WIDE).draw()
 
 
 class _Journey:
@@ -47,7 +48,7 @@ class _Journey:
         title = f"{trip.act}: {trip.outcome if self.done else f'step {len(self.steps)} of {len(trip.steps)}'}"
         said = f"Linux {trip.kernel}. {self.finding()}"
         page.heading(title, said)
-        if page.width >= WIDE:
+        if page.width >= IN_A_ROW:
             self.row()
             for n, step in enumerate(self.steps):
                 self.reason(n, step)
@@ -81,13 +82,15 @@ class _Journey:
         for place, x in xs.items():
             page.add(Text.plain(x, page.y + 10, shorten(HEADS[place], each + GAP - 4, 12, bold=True), "muted", size=12, bold=True))
         page.y += 18
+        cards = {place: (folded(lines, each), role) for place in PLACES for lines, role in [self.station(place)]}
+        tall = max(HEIGHT, *(12.0 + 14 * len(lines) for lines, _ in cards.values()))
         for place, x in xs.items():
-            lines, role = self.station(place)
-            shapes, _ = card(x, page.y, each, lines, role=role, tip=self.tip(place), height=HEIGHT)
+            lines, role = cards[place]
+            shapes, _ = card(x, page.y, each, lines, role=role, tip=self.tip(place), height=tall)
             page.add(*shapes)
             if place != PLACES[0]:
-                page.add(*_arrow((x - GAP + 3, page.y + HEIGHT / 2), (x - 3, page.y + HEIGHT / 2), self.way(place)))
-        page.y += HEIGHT + 12
+                page.add(*_arrow((x - GAP + 3, page.y + tall / 2), (x - 3, page.y + tall / 2), self.way(place)))
+        page.y += tall + 12
 
     def way(self, place: str) -> str:
         """Return the role of the line to a station: reached, not yet, or cut."""
@@ -175,6 +178,7 @@ class _Journey:
         page = self.page
         for place in PLACES:
             lines, role = self.station(place)
+            lines = folded(lines, page.right - MARGIN)
             short = shorten(HEADS[place], page.right - MARGIN, 12, bold=True)
             page.add(Text.plain(MARGIN, page.y + 11, short, "muted", size=12, bold=True))
             page.y += 16

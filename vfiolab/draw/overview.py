@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vfiolab.draw.stage.measure import shorten
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.measure import wrap
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Poly, Text
 
 TITLE = "A device reaches memory only through its IOMMU"
@@ -15,58 +15,69 @@ TABLE = (
     ("IOMMU", "translates an iova, or blocks the request", "memory"),
     ("memory", "holds what was mapped; the rest is out of reach", ""),
 )
-TALL, PLATE = 48.0, 22.0
+CARDS = (
+    ("your program", "asks: attach, map"),
+    ("Linux: VFIO", "checks, then acts"),
+    ("device", "uses iovas"),
+    ("IOMMU", "translates or blocks"),
+)
+LEAST_GAP = 72.0  # pixels, for the words on an arrow
 
 
-def who_is_who(*, width: int = 900) -> Picture:
+@fitting
+def who_is_who(*, width: int | None = None) -> Picture:
     """Draw who stands between a device and memory: the first picture of the course, drawn from no machine.
 
     >>> who_is_who().title
     'A device reaches memory only through its IOMMU'
     """
-    page = Page(max(width, LEAST_WIDTH))
+    page = Page(width or WIDE)
     page.heading(TITLE, SAID)
-    gap = round((page.right - MARGIN) * 0.15, 1)
+    gap = round(max(0.15 * (page.right - MARGIN), LEAST_GAP), 1)
     each = round((page.right - MARGIN - 2 * gap) / 3, 1)
     xs = [round(MARGIN + n * (each + gap), 1) for n in range(3)]
-    top, low = page.y + 26, page.y + 26 + TALL + 54
-    page.add(Box(xs[0] - 8, top - 22, 2 * each + gap + 16, TALL + 32, "container", round=6))
+    parts = [[(name, "ink", True), (does, "muted", False)] for name, does in CARDS]
+    cards = [folded(lines, each) for lines in parts]
+    tall = 20 + 14 * max(map(len, cards))
+    top, low = page.y + 26, page.y + 26 + tall + 54
+    page.add(Box(xs[0] - 8, top - 22, 2 * each + gap + 16, tall + 32, "container", round=6))
     page.add(Text.plain(xs[0], top - 8, "CPU", "muted", bold=True))
-    for x, y, role, name, does in (
-        (xs[0], top, "card", "your program", "asks: attach, map"),
-        (xs[1], top, "domain", "Linux: VFIO", "checks, then acts"),
-        (xs[0], low, "card", "device", "uses iovas"),
-        (xs[1], low, "unit", "IOMMU", "translates or blocks"),
-    ):
-        page.add(*card(x, y, each, [(name, "ink", True), (does, "muted", False)], role=role, height=TALL)[0])
-    _memory(page, xs[2], each, top, low + TALL)
-    middle, down = top + TALL / 2, round(xs[1] + each / 2, 1)
+    places = ((xs[0], top, "card"), (xs[1], top, "domain"), (xs[0], low, "card"), (xs[1], low, "unit"))
+    for (x, y, role), lines in zip(places, cards, strict=True):
+        page.add(*card(x, y, each, lines, role=role, height=tall)[0])
+    _memory(page, xs[2], each, (top, low, low + tall))
+    middle, down = top + tall / 2, round(xs[1] + each / 2, 1)
     _across(page, xs[0] + each, xs[1], middle, "ioctl")
-    _across(page, xs[0] + each, xs[1], low + TALL / 2, "DMA: an iova")
-    _across(page, xs[1] + each, xs[2], low + TALL / 2, "a physical address")
-    _arrow(page, (down, top + TALL), (down, low))
-    words = shorten("a domain's page table", xs[2] - down - 16, 11)
-    page.add(Text.plain(down + 8, top + TALL + 36, words, "muted", halo=True))
-    page.y = low + TALL + 6
+    _across(page, xs[0] + each, xs[1], low + tall / 2, "DMA: an iova")
+    _across(page, xs[1] + each, xs[2], low + tall / 2, "a physical address")
+    _arrow(page, (down, top + tall), (down, low))
+    told = wrap("a domain's page table", xs[2] - down - 16, 11)
+    for n, words in enumerate(told):
+        page.add(Text.plain(down + 8, round(top + tall + 36 + 13 * (n - (len(told) - 1) / 2), 1), words, "muted", halo=True))
+    page.y = low + tall + 6
     return page.finish(TITLE, SAID, ("who", "does", "through"), TABLE)
 
 
-def _memory(page: Page, x: float, width: float, top: float, bottom: float) -> None:
-    """Draw memory as a stack of pages, of which the lowest is mapped for the device."""
+def _memory(page: Page, x: float, width: float, ys: tuple[float, float, float]) -> None:
+    """Draw memory as a stack of pages, of which the lowest is mapped for the device and stands beside the IOMMU."""
+    top, low, bottom = ys
     page.add(Text.plain(x, top - 8, "memory", bold=True), Box(x, top, width, bottom - top, "lane", round=4))
-    for y, role, words in (
-        (top + 8, "mirror", "other programs"),
-        (top + 8 + PLATE + 6, "mirror", "your program"),
-        (bottom - TALL / 2 - PLATE / 2, "mapping", "your program: mapped"),
-    ):
-        page.add(Box(x + 8, round(y, 1), width - 16, PLATE, role))
-        page.add(Text.plain(x + 14, round(y + PLATE / 2 + 4, 1), shorten(words, width - 28, 11)))
+    y = top + 8
+    for role, told in (("mirror", "other programs"), ("mirror", "your program"), ("mapping", "your program: mapped")):
+        lines = wrap(told, width - 28, 11)
+        tall = 8 + 14 * len(lines)
+        y = (low + bottom - tall) / 2 if role == "mapping" else y
+        page.add(Box(x + 8, round(y, 1), width - 16, tall, role))
+        page.add(*(Text.plain(x + 14, round(y + 15 + 14 * n, 1), words) for n, words in enumerate(lines)))
+        y += tall + 6
 
 
-def _across(page: Page, x: float, x2: float, y: float, words: str) -> None:
+def _across(page: Page, x: float, x2: float, y: float, told: str) -> None:
+    """Draw an arrow with what passes along it written on it."""
     _arrow(page, (x, y), (x2, y))
-    fits = shorten(words, x2 - x - 6, 11)
-    page.add(Text.plain(round((x + x2) / 2, 1), y - 7, fits, "muted", anchor="middle"))
+    lines = wrap(told, x2 - x - 6, 11)
+    for n, words in enumerate(reversed(lines)):
+        page.add(Text.plain(round((x + x2) / 2, 1), y - 7 - 13 * n, words, "muted", anchor="middle"))
 
 
 def _arrow(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -9,7 +9,7 @@ from vfiolab.draw.iovamap.facts import page_words
 from vfiolab.draw.iovamap.ruler import Ruler, Segment, fit, wish
 from vfiolab.draw.iovamap.words import count
 from vfiolab.draw.stage.measure import text_width
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Text
 from vfiolab.model.address import hexa, human_size
 from vfiolab.model.iommu.pagetable import PageRun, hardware_pages
@@ -21,7 +21,7 @@ HEIGHT = 44.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫"
 
 
-def page_table(domain: Domain, iova: int, *, width: int = 900) -> Picture:
+def page_table(domain: Domain, iova: int, *, width: int | None = None) -> Picture:
     """Draw the hardware pages of the run that `domain` holds at `iova`; ValueError if it holds none there."""
     run = domain.translate(iova)
     if run is None:
@@ -29,10 +29,11 @@ def page_table(domain: Domain, iova: int, *, width: int = 900) -> Picture:
     return pages(run.iova, run.physical, run.size, domain.page_sizes, width=width)
 
 
-def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int = 900) -> Picture:
+@fitting
+def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int | None = None) -> Picture:
     """Draw the hardware pages of a physically contiguous run of `size` bytes; `bitmap` is the domain's page-size bitmap."""
     runs = hardware_pages(iova, physical, size, bitmap)
-    page = Page(max(width, LEAST_WIDTH))
+    page = Page(width or WIDE)
     title = f"{human_size(size)} became {_sum(runs)}"
     total = sum(run.count for run in runs)
     said = f"{count(total, 'page-table entry').replace('entrys', 'entries')}; the domain can use pages of {page_words(bitmap)}."

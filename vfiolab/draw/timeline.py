@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
 from vfiolab.draw.iovamap.words import count, listed
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Run, Text
 from vfiolab.draw.stage.text import WIDTH, fold
 from vfiolab.model.events import Call, EventLog
@@ -16,7 +16,8 @@ from vfiolab.model.events import Call, EventLog
 LINE = 16.0
 
 
-def timeline(log: EventLog, *, last: int = 20, width: int = 900, questions: bool = False) -> Picture:
+@fitting
+def timeline(log: EventLog, *, last: int = 20, width: int | None = None, questions: bool = False) -> Picture:
     """Draw the last calls of a log, top to bottom, a column for each domain they touched.
 
     Calls that only ask (GET_INFO and the like) are left out unless `questions`.
@@ -29,7 +30,7 @@ def timeline(log: EventLog, *, last: int = 20, width: int = 900, questions: bool
     domains = sorted({e.domain for c in shown for e in c.events if e.domain is not None})
     refused = sum(c.error is not None for c in shown)
     names = names_of(log)
-    page = Page(max(width, LEAST_WIDTH))
+    page = Page(width or WIDE)
     title = f"{count(len(shown), 'call')}" + (f" on {listed([f'D{d}' for d in domains])}" if domains else "")
     said = [f"Each line under a domain is one request to the IOMMU core, in order. {count(refused, 'call')} refused."]
     if earlier:
@@ -78,29 +79,43 @@ class _Grid:
     def call(self, call: Call, asked: str) -> None:
         page, here = self.page, steps(call)
         wrong = call.error is not None or bool(call.died)
-        below = int(bool(here) and here[0].event.domain is None)  # what is not a domain's stands under the call
-        height = LINE * max(1, len(here) + below) + 6
-        band = Box(MARGIN, round(page.y, 1), round(page.right - MARGIN, 1), round(height - 2, 1), "alarm" if wrong else "band")
+        told = [self.told(step) for step in here]
+        below = bool(here) and here[0].event.domain is None  # what is not a domain's stands under the call
         answer = f"✗ {call.result}" if wrong else f"→ {call.result}"
-        words = shorten(asked, self.left - MARGIN - 18 - text_width(answer, 11, bold=True), 11)
-        runs = (Run(words + "  "), Run(answer, "vermilion-text" if wrong else "muted", bold=wrong))
-        page.add(band, Text(MARGIN + 6, round(page.y + 14, 1), runs))
-        if call.error is not None and not here:
-            why = shorten(call.error.why, page.right - self.left - 20, 11)
-            page.add(Text.plain(self.left + 14, round(page.y + 14, 1), why, size=11, halo=True))
-        for n, step in enumerate(here):
-            self.step(step, round(page.y + 14 + LINE * (n + below), 1))
+        room = self.left - MARGIN - 18
+        asked_lines = wrap(asked, room, 11, lines=4)
+        beside = text_width(f"{asked_lines[-1]}  ", 11) + text_width(answer, 11, bold=True) <= room
+        runs: list[tuple[Run, ...]] = [(Run(line),) for line in asked_lines]
+        shown = Run(answer, "vermilion-text" if wrong else "muted", bold=wrong)
+        runs = [*runs[:-1], (Run(f"{asked_lines[-1]}  "), shown)] if beside else [*runs, (shown,)]
+        why = wrap(call.error.why, page.right - self.left - 20, 11, lines=3) if call.error is not None and not here else []
+        first = len(runs) if below else 0
+        lines = max(len(runs), len(why), first + sum(map(len, told)))
+        height = LINE * lines + 6
+        page.add(Box(MARGIN, round(page.y, 1), round(page.right - MARGIN, 1), round(height - 2, 1), "alarm" if wrong else "band"))
+        page.add(*(Text(MARGIN + 6, round(page.y + 14 + LINE * n, 1), row) for n, row in enumerate(runs)))
+        page.add(*(Text.plain(self.left + 14, round(page.y + 14 + LINE * n, 1), w, size=11, halo=True) for n, w in enumerate(why)))
+        for step, words in zip(here, told, strict=True):
+            self.step(step, words, round(page.y + 14 + LINE * first, 1))
+            first += len(words)
         page.y += height
 
-    def step(self, step: Step, y: float) -> None:
+    def told(self, step: Step) -> list[str]:
+        """Return the lines of a step, as wide as its column."""
+        if step.event.domain is None:
+            return wrap(step.words, self.left - MARGIN - 24, 11)
+        return wrap(step.words, self.lane - 18, 11, bold=bool(step.event.errno))
+
+    def step(self, step: Step, words: list[str], y: float) -> None:
         d, bad = step.event.domain, bool(step.event.errno)
-        words = shorten(step.words, self.lane - 18, 11, bold=bad)
+        ys = [round(y + LINE * n, 1) for n in range(len(words))]
         if d is None:
-            self.page.add(Text.plain(MARGIN + 20, y, words, "muted"))
+            self.page.add(*(Text.plain(MARGIN + 20, at, line, "muted") for at, line in zip(ys, words, strict=True)))
             return
         x = self.columns[d]
         self.page.add(Box(x + 1.5, y - 8, 7, 7, "alarm" if bad else "good", round=3.5))
-        self.page.add(Text.plain(x + 14, y, words, "vermilion-text" if bad else "ink", bold=bad, halo=True))
+        look = "vermilion-text" if bad else "ink"
+        self.page.add(*(Text.plain(x + 14, at, line, look, bold=bad, halo=True) for at, line in zip(ys, words, strict=True)))
         if step.event.kind == "free":
             self.end(d, y - 4)
         else:
@@ -123,7 +138,8 @@ def _first_other(a: Call, b: Call, one: Call) -> str:
     return next(((x if one is a else y) for x, y in pairs if x != y), "")
 
 
-def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first", "second"), width: int = 900) -> Picture:
+@fitting
+def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first", "second"), width: int | None = None) -> Picture:
     """Draw the same calls on two kernels side by side; what answers differently is loud. ValueError if the calls are not the same."""
     calls = list(zip(first.calls, second.calls, strict=False))
     known = names_of(first)
@@ -131,7 +147,7 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
         raise ValueError("a version diff needs the same calls in both logs: run the same operations on both kernels")
     different = [a.result != b.result for a, b in calls]
     inner = [not d and [str(e) for e in a.events] != [str(e) for e in b.events] for d, (a, b) in zip(different, calls, strict=True)]
-    page = Page(max(width, LEAST_WIDTH))
+    page = Page(width or WIDE)
     title = f"{names[0]} and {names[1]}: {sum(different)} of {count(len(calls), 'call')} answer differently"
     said = f"≠ marks a different answer. {count(sum(inner), 'call')} with the same answer asked the IOMMU core for something else (≈)."
     page.heading(title, said)
@@ -141,21 +157,21 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
         page.add(Text.plain(round(x, 1), page.y + 10, shorten(words, half - 8, 12, bold=True), bold=True, size=12))
     page.y += 18
     for (a, b), loud, below in zip(calls, different, inner, strict=True):
-        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 11, lines=3) if loud else [] for one in (a, b)]
-        height = 20 + 13 * max(map(len, whys)) + (4 if loud else 0)
+        asked = wrap(call_words(a, known), x1 - MARGIN - 30, 11, bold=loud, lines=3)
+        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 11, lines=5) if loud else [] for one in (a, b)]
+        if below:
+            whys = [wrap(_first_other(a, b, one), half - 8, 11) for one in (a, b)]
+        height = 20 + 13 * max(len(asked) - 1, *map(len, whys)) + (4 if loud else 0)
         page.add(Box(MARGIN, page.y, page.right - MARGIN, height - 2, "alarm" if loud else "band"))
         sign = "≠" if loud else "≈" if below else ""
         page.add(Text.plain(MARGIN + 7, page.y + 13, sign, "vermilion-text" if loud else "muted", bold=True, size=12))
-        words = shorten(call_words(a, known), x1 - MARGIN - 30, 11, bold=loud)
-        page.add(Text.plain(MARGIN + 22, page.y + 13, words, "ink" if loud else "muted", bold=loud))
+        for n, words in enumerate(asked):
+            page.add(Text.plain(MARGIN + 22, page.y + 13 + 13 * n, words, "ink" if loud else "muted", bold=loud))
         for x, one, why in ((x1, a, whys[0]), (x2, b, whys[1])):
             answer = f"✗ {one.result}" if one.error or one.died else f"→ {one.result}"
             page.add(Text.plain(round(x, 1), page.y + 13, answer, "ink" if loud else "muted", bold=loud))
-            if below:
-                words = shorten(_first_other(a, b, one), half - text_width(answer, 11, bold=loud) - 14, 11)
-                page.add(Text.plain(round(x + text_width(answer, 11, bold=loud) + 8, 1), page.y + 13, words, "muted", size=11))
             for n, line in enumerate(why, 1):
-                page.add(Text.plain(round(x, 1), page.y + 14 + 13 * n, line, size=11))
+                page.add(Text.plain(round(x, 1), page.y + 13 + 13 * n, line, "ink" if loud else "muted"))
         page.y += height
     table = [
         (call_words(a, known), a.result, b.result, "different" if d else "same answer, other events" if i else "same")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from vfiolab.draw.iovamap.words import count
 from vfiolab.draw.stage.measure import wrap
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN, Page, card
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting
 from vfiolab.draw.stage.shapes import Box, Picture, Poly, Text
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.aliases import short
@@ -55,7 +55,8 @@ class Groups:
     acs: Mapping[str, bool]
 
 
-def topology(source: Host | Grouping, *, width: int = 900, only: Iterable[str] = ()) -> Picture:
+@fitting
+def topology(source: Host | Grouping, *, width: int | None = None, only: Iterable[str] = ()) -> Picture:
     """Draw a machine's tree and its IOMMU groups: a host's (with its numbers), or a computed grouping.
 
     `only` are devices to which the picture is narrowed, with the bridges above them. Equal functions below one bridge are drawn once, with
@@ -63,7 +64,7 @@ def topology(source: Host | Grouping, *, width: int = 900, only: Iterable[str] =
     """
     found = _of_host(source) if isinstance(source, Host) else _of_grouping(source)
     kept = {f.bdf for bdf in only for f in (found.tree[bdf], *found.tree.path(bdf))} or set(found.tree)
-    return _Tree(found, kept, max(width, LEAST_WIDTH)).draw()
+    return _Tree(found, kept, width or WIDE).draw()
 
 
 def _of_grouping(grouping: Grouping) -> Groups:

@@ -21,7 +21,7 @@ class Journey(delivery.Journey):
         """Return a journey of the model as one that shows itself."""
         return cls(**{field.name: getattr(plain, field.name) for field in fields(plain)})
 
-    def picture(self, upto: int | None = None, width: int = 900) -> Picture:
+    def picture(self, upto: int | None = None, width: int | None = None) -> Picture:
         """Return the picture of the journey, or of its first `upto` steps."""
         from vfiolab.draw.journey import journey
 

@@ -329,7 +329,7 @@ class AddressSpace:
 
         return transcript(self.host.log.calls[self._first_call :], events=events)
 
-    def picture(self, window: tuple[Size, Size] | None = None, width: int = 900) -> Scene:
+    def picture(self, window: tuple[Size, Size] | None = None, width: int | None = None) -> Scene:
         """Return the iova map as it is now; `window` is (start, end) in bytes or words, end exclusive."""
         from vfiolab.draw import iova_map
 

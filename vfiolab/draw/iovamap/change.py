@@ -24,7 +24,7 @@ def change(
     *,
     log: EventLog | None = None,
     window: Any = None,
-    width: int = 900,
+    width: int | None = None,
 ) -> Scene:
     """Draw the map after a call with what is new, gone or refused made loud.
 

@@ -55,8 +55,8 @@ def compose(layout: Layout, width: float) -> Scene:
         COLUMNS,
         table,
         tuple(map_lines(layout)),
-        layout,
-        tuple(tops),
+        layout=layout,
+        lane_tops=tuple(tops),
     )
 
 

@@ -17,7 +17,7 @@ from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Scene
 from vfiolab.draw.iovamap.refusals import Attempt
 from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.iovamap.words import groups_word
-from vfiolab.draw.stage.page import LEAST_WIDTH, MARGIN
+from vfiolab.draw.stage.page import MARGIN, WIDE, fitting
 from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
 from vfiolab.model.events import EventLog
 
@@ -27,21 +27,23 @@ def iova_map(
     *,
     log: EventLog | None = None,
     window: tuple[int | str, int | str] | None = None,
-    width: int = 900,
+    width: int | None = None,
     faults: Iterable[int] = (),
 ) -> Scene:
     """Draw a container's iova map as it is now.
 
     `log` adds refused maps and faults. `window` is (start, end) in bytes or in words such as ("4G", "6G"), end exclusive; what it cuts is
-    drawn torn. `width` is in pixels, at least 320. ValueError if the window is none.
+    drawn torn. `width` is in pixels, at least 320; without it the picture is laid out for a wide and for a narrow page.
+    ValueError if the window is none.
     """
     return lay_out(observe(container, log, faults), window=window, width=width)
 
 
-def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = None, width: int = 900) -> Scene:
+@fitting
+def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = None, width: int | None = None) -> Scene:
     """Lay out a container that was looked at before."""
     low, high = window_of(facts, window)
-    width = max(width, LEAST_WIDTH)
+    width = width or WIDE
     lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.lane_domains, 1)))
     first, last = bisect_right(facts.ends, low), bisect_left(facts.starts, high)
     starts, ends = list(facts.starts[first:last]), list(facts.ends[first:last])

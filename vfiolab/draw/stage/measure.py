@@ -64,7 +64,7 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, mono: bo
 def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int = 4) -> list[str]:
     """Return the text in lines no wider than `room`; what does not fit in `lines` ends in `…`.
 
-    A word that is too long for a line goes on in the next one: after a dash, else anywhere.
+    A word that is too long for a line goes on in the next one: after a dash or an underscore, else anywhere.
 
     >>> wrap("two domains mirror three mappings", 115, 11)
     ['two domains mirror', 'three mappings']
@@ -89,7 +89,7 @@ def _parts(word: str, room: float, size: float, *, bold: bool) -> Iterator[str]:
     most = max(0, int(room / (size * _THINNEST / 1000))) + 2
     while len(word) > 1 and text_width(word[:most], size, bold=bold) > room:
         fits = next(n for n in range(min(most, len(word)), 0, -1) if n == 1 or text_width(word[:n], size, bold=bold) <= room)
-        at = word.rfind("-", 1, fits) + 1 or fits
+        at = max(word.rfind("-", 1, fits), word.rfind("_", 1, fits)) + 1 or fits
         yield word[:at]
         word = word[at:]
     yield word

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
 from vfiolab.draw.stage.shapes import Box, Picture, Poly, Run, Shape, Text
 
 MARGIN = 14.0
 LEAST_WIDTH = 320
+WIDE, NARROW = 760, 440  # the two widths that a picture is laid out for, when nobody asks for one
+Draw = TypeVar("Draw", bound=Callable[..., Picture])
+
+
+def fitting(draw: Draw) -> Draw:
+    """Let a function that is called without a `width` lay its picture out twice: for a wide page and, as `narrow`, for a narrow one."""
+
+    @wraps(draw)
+    def drawn(*args: Any, width: int | None = None, **kwargs: Any) -> Picture:
+        if width is not None:
+            return draw(*args, width=max(width, LEAST_WIDTH), **kwargs)
+        return replace(draw(*args, width=WIDE, **kwargs), narrow=draw(*args, width=NARROW, **kwargs))
+
+    return cast("Draw", drawn)
 
 
 @dataclass
@@ -107,6 +123,11 @@ def _layer(shape: Shape) -> int:
     if isinstance(shape, Poly) and shape.role == "tip":
         return 2
     return int(isinstance(shape, Box) and shape.role == "paper")
+
+
+def folded(lines: Iterable[tuple[str, str, bool]], width: float, *, most: int = 3) -> list[tuple[str, str, bool]]:
+    """Return the lines of a card of this width, each folded into at most `most` where it does not fit."""
+    return [(part, look, bold) for words, look, bold in lines for part in wrap(words, width - 12, 11, bold=bold, lines=most)]
 
 
 def card(

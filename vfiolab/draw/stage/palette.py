@@ -31,7 +31,7 @@ LIGHT = {
     "outside": "#dcdcdc",
 }
 DARK = {
-    "paper": "#161616",
+    "paper": "#111111",
     "ink": "#f2f2f2",
     "muted": "#b4b4b4",
     "rule": "#8c8c8c",

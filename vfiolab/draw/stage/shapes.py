@@ -98,7 +98,8 @@ Shape: TypeAlias = Box | Line | Poly | Curve | Text
 class Picture:
     """A finished picture: shapes on `width` by `height` pixels, what they say in words, and the same as a table.
 
-    `columns` and `table` are the table twin, `lines` the text twin, both in the order of the picture.
+    `columns` and `table` are the table twin, `lines` the text twin, both in the order of the picture. `narrow` is the same
+    picture laid out for a narrow page, if there is such a layout: a page shows the one that fits.
     """
 
     title: str
@@ -109,6 +110,7 @@ class Picture:
     columns: tuple[str, ...] = ()
     table: tuple[tuple[str, ...], ...] = ()
     lines: tuple[str, ...] = ()
+    narrow: Picture | None = None
 
     @property
     def alt(self) -> str:

@@ -8,6 +8,7 @@ untrusted notebook but keeps an `<img>` with its alternative text and a `<detail
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from collections.abc import Iterable
 
@@ -17,7 +18,10 @@ from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Shape, Text
 
 SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
 MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
+_GROWS = (960, 600)  # pixels up to which a wide and a narrow layout grow with the page
+_LIGHT_PAGE = "<style>[data-jp-theme-light=true] .vfiolab{color-scheme:light}</style>"  # a page without a dark theme, on a dark desktop
 _SCROLLED = "width:0;min-width:100%;overflow-x:auto"  # as wide as the page lets it be, whatever the picture needs
+_GROUNDS = {"paper", "lane", "pale-blue", "pale-green", "pale-purple", "pale-vermilion", "quiet", "outside"}
 _PATTERNS = {
     "hatch": ("7", '<path d="M-1 1l2-2M0 7l7-7M6 8l2-2" stroke="var(--{c})" stroke-width="1.8"/>'),
     "dots": (
@@ -35,24 +39,24 @@ def to_svg(picture: Picture, *, tips: bool = True) -> str:
 
     Without `tips` it has no tooltips: an image inside a page never shows them.
     """
-    return _document(picture, inline=False, tips=tips)
+    return _document(picture, tips=tips)
 
 
 def inline_svg(picture: Picture) -> str:
     """Return the picture for `widgets.HTML` in JupyterLab, with tooltips; it follows the theme of the page."""
-    return f'<div tabindex="0" style="{_SCROLLED}">{_document(picture, inline=True, tips=True)}</div>'
+    drawn = (_document(one, style=style, tips=True, named=one is picture) for one, style in _layouts(picture))
+    return f'<div tabindex="0" style="{_SCROLLED}">{"".join(drawn)}</div>'
 
 
 def figure_html(picture: Picture, caption: str = "") -> str:
     """Return the form for stored outputs: `<figure>` with an image, its alternative text, a caption and the table twin."""
-    data = base64.b64encode(to_svg(picture, tips=False).encode()).decode()
-    parts = [
-        f'<figure style="margin:0"><div tabindex="0" style="{_SCROLLED}">',
-        (
-            f'<img alt="{markup(picture.alt)}" width="{_n(picture.width)}" height="{_n(picture.height)}" '
-            f'style="{_size(picture)}" src="data:image/svg+xml;base64,{data}"></div>'
-        ),
-    ]
+    parts = [f'<figure class="vfiolab" style="margin:0">{_LIGHT_PAGE}<div tabindex="0" style="{_SCROLLED}">']
+    for one, style in _layouts(picture):
+        data = base64.b64encode(to_svg(one, tips=False).encode()).decode()
+        first = one is picture
+        size = f'width="{_n(one.width)}" height="{_n(one.height)}"' if first else 'width="0"'  # what a page goes by that takes styles away
+        parts.append(f'<img alt="{markup(one.alt) if first else ""}" {size} style="{style}" src="data:image/svg+xml;base64,{data}">')
+    parts.append("</div>")
     if caption:
         parts.append(f"<figcaption>{page_text(caption)}</figcaption>")
     if picture.table:
@@ -62,6 +66,25 @@ def figure_html(picture: Picture, caption: str = "") -> str:
     return "".join(parts)
 
 
+def _layouts(picture: Picture) -> list[tuple[Picture, str]]:
+    """Return each layout with the style that shows it where it fits, never smaller than drawn: its letters would be too small to read.
+
+    The page's own width decides, by arithmetic: a layout that does not fit is one pixel wide. So it needs neither script nor style sheet,
+    which JupyterLab takes out of a notebook that it does not trust. A screen reader hears the first layout, whichever is seen.
+    """
+    if picture.narrow is None:
+        return [(picture, f"display:block;min-width:{_n(picture.width)}px;max-width:none;height:{_n(picture.height)}px")]
+    edge, least = f"{_n(picture.width - 0.1)}px", f"{_n(picture.narrow.width)}px"
+    wide, narrow = (f"min(100%,{most}px)" for most in _GROWS)
+    return [
+        (picture, f"display:block;max-width:none;height:auto;width:clamp(1px,calc((100% - {edge})*9999),{wide})"),
+        (
+            picture.narrow,
+            f"display:block;max-width:none;height:auto;width:clamp(1px,calc(({edge} - 100%)*9999),max({least},{narrow}))",
+        ),
+    ]
+
+
 def table_html(picture: Picture) -> str:
     """Return the table twin as an HTML table."""
     head = "".join(f'<th scope="col">{page_text(c)}</th>' for c in picture.columns)
@@ -69,29 +92,27 @@ def table_html(picture: Picture) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _document(picture: Picture, *, inline: bool, tips: bool) -> str:
+def _document(picture: Picture, *, tips: bool, style: str = "", named: bool = True) -> str:
+    """Return the SVG; with a `style` it is a part of a page. Without a name it is not there for screen readers."""
     body = "\n".join(_shape(shape, tips=tips) for shape in picture.shapes)
     mark = f"v{zlib.crc32(f'{picture.title}{picture.width}{body}'.encode()):08x}"
     used = sorted({LOOKS[r].pattern for r in _roles(picture.shapes) if LOOKS[r].pattern})
+    patterns = _patterns(mark, used)
     size = f'width="{_n(picture.width)}" height="{_n(picture.height)}" viewBox="0 0 {_n(picture.width)} {_n(picture.height)}"'
-    style = f' style="{_size(picture)}"' if inline else ""
+    words = [f"<title>{markup(picture.title)}</title>", f"<desc>{markup(picture.description)}</desc>"] if named else []
+    name = f'role="img" aria-label="{markup(picture.alt)}"' if named else 'aria-hidden="true"'
+    shown = f' style="{style}"' if style else ""
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" role="img" aria-label="{markup(picture.alt)}" {size}{style}>',
-            f"<title>{markup(picture.title)}</title>",
-            f"<desc>{markup(picture.description)}</desc>",
-            f"<style>{_style(mark, _roles(picture.shapes), inline=inline)}</style>",
-            f"<defs>{_patterns(mark, used)}</defs>",
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" {name} {size}{shown}>',
+            *words,
+            f"<style>{_style(mark, body + patterns, _roles(picture.shapes), inline=bool(style))}</style>",
+            f"<defs>{patterns}</defs>",
             f'<rect class="page" width="{_n(picture.width)}" height="{_n(picture.height)}"/>',
             body,
             "</svg>",
         ]
     )
-
-
-def _size(picture: Picture) -> str:
-    """Return the style that keeps a picture's size: a page may not shrink it, or its letters would be too small to read."""
-    return f"min-width:{_n(picture.width)}px;max-width:none;height:{_n(picture.height)}px"
 
 
 def _roles(shapes: Iterable[Shape]) -> list[str]:
@@ -115,34 +136,36 @@ def _patterns(mark: str, used: Iterable[str]) -> str:
     return "".join(out)
 
 
-def _style(mark: str, roles: Iterable[str], *, inline: bool) -> str:
+def _style(mark: str, body: str, roles: Iterable[str], *, inline: bool) -> str:
+    """Return the rules for what is in the body, and the colours that those rules name."""
     me = f".{mark}"
-    light, dark, strong = (_variables(theme) for theme in (LIGHT, DARK, CONTRAST))
-    rules = [f"{me}{{{light};background:var(--paper)}}"]
-    if inline:
-        lab = "[data-jp-theme-light="
-        rules.append(f'{lab}"false"] {me}{{{dark}}}')
-        rules.append(f"@media screen and (prefers-color-scheme:dark){{:root:not(:has({lab}])) {me}{{{dark}}}}}")
-    else:
-        rules.append(f"@media screen and (prefers-color-scheme:dark){{{me}{{{dark}}}}}")
-    rules.append(f"@media (prefers-contrast:more){{{me}{{{strong}}}}}")
-    rules.append(
-        f"@media (forced-colors:active){{{me}{{forced-color-adjust:none;{_variables(dict.fromkeys(LIGHT, 'CanvasText'))};"
-        "--paper:Canvas;--lane:Canvas;--pale-blue:Canvas;--pale-green:Canvas;--pale-purple:Canvas;--pale-vermilion:Canvas;"
-        "--quiet:Canvas;--outside:Canvas}}"
-    )
-    rules.append(f"{me} text{{font:11px {SANS};fill:var(--ink);text-rendering:geometricPrecision}}")  # spaced as measured
+    rules = [f"{me} text{{font:11px {SANS};fill:var(--ink);text-rendering:geometricPrecision}}"]  # spaced as measured
     rules.append(f"{me} .m{{font-family:{MONO}}}{me} .b{{font-weight:700}}")
     rules.append(f"{me} .h{{stroke:var(--paper);stroke-width:4px;stroke-linejoin:round;paint-order:stroke}}{me} .page{{fill:var(--paper)}}")
-    rules += [f"{me} .t-{r}{{fill:var(--{r})}}" for r in TEXT_ROLES]
-    rules += [f"{me} .s{n}{{fill:var(--blue);fill-opacity:{opacity}}}" for n, opacity in SHADES.items()]
-    rules += [f"{me} .q{n}{{fill:var(--quiet-edge);fill-opacity:{round(opacity * 0.6, 3)}}}" for n, opacity in SHADES.items()]
+    classes = {name for names in re.findall(r'class="([^"]*)"', body) for name in names.split()}
+    rules += [f"{me} .t-{r}{{fill:var(--{r})}}" for r in TEXT_ROLES if f"t-{r}" in classes]
+    rules += [f"{me} .s{n}{{fill:var(--blue);fill-opacity:{opacity}}}" for n, opacity in SHADES.items() if f"s{n}" in classes]
+    quiet = {n: round(opacity * 0.6, 3) for n, opacity in SHADES.items() if f"q{n}" in classes}
+    rules += [f"{me} .q{n}{{fill:var(--quiet-edge);fill-opacity:{opacity}}}" for n, opacity in quiet.items()]
     rules += [_rule(me, role) for role in roles]
-    return "".join(rules)
+    named = set(re.findall(r"var\(--([a-z-]+)\)", body + "".join(rules)))
+    used = [name for name in LIGHT if name in named]
+    dark, forced = (_variables(theme, used) for theme in (DARK, {name: "Canvas" if name in _GROUNDS else "CanvasText" for name in LIGHT}))
+    strong = _variables(CONTRAST, used)
+    themes = [f"{me}{{{_variables(LIGHT, used)};background:var(--paper)}}"]
+    if inline:
+        lab = "[data-jp-theme-light="
+        themes.append(f'{lab}"false"] {me}{{{dark}}}')
+        themes.append(f"@media screen and (prefers-color-scheme:dark){{:root:not(:has({lab}])) {me}{{{dark}}}}}")
+    else:
+        themes.append(f"@media screen and (prefers-color-scheme:dark){{{me}{{{dark}}}}}")
+    themes.append(f"@media (prefers-contrast:more){{{me}{{{strong}}}}}")
+    themes.append(f"@media (forced-colors:active){{{me}{{forced-color-adjust:none;{forced}}}}}")
+    return "".join([*themes, *rules])
 
 
-def _variables(theme: dict[str, str]) -> str:
-    return ";".join(f"--{name}:{value}" for name, value in theme.items())
+def _variables(theme: dict[str, str], names: Iterable[str]) -> str:
+    return ";".join(f"--{name}:{theme[name]}" for name in names)
 
 
 def _rule(me: str, role: str) -> str:
