@@ -9,7 +9,7 @@ from tools.gallery import EXHIBITS, arm_server, intel_workstation
 
 import vfiolab as vl
 from vfiolab.course.benches import two_units
-from vfiolab.draw import Box, Text, chain, compare, pages, timeline, topology, who_is_who
+from vfiolab.draw import Box, Text, chain, compare, info_reply, pages, timeline, topology, who_is_who
 from vfiolab.draw.stage import svg
 from vfiolab.draw.stage.fonts import ADVANCES
 from vfiolab.draw.stage.measure import text_width
@@ -105,3 +105,9 @@ def test_no_topology_has(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_who_is_who_has_not(width):
     assert [] == problems(who_is_who(width=width))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("argsz", [16, 24, 120])
+def test_no_answer_of_get_info_has(argsz, width):
+    assert [] == problems(info_reply(spaces()[1].container.get_info(argsz), width=width))

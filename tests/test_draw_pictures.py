@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from draw_machines import Bench, arm_mixed, intel, intel_two_widths, scattered, smmu
 
-from vfiolab.draw import Box, Text, chain, change, compare, iova_map, observe, timeline, to_text, topology
+import vfiolab as vl
+from vfiolab.draw import Box, Poly, Text, chain, change, compare, info_reply, iova_map, observe, timeline, to_text, topology
 from vfiolab.draw.iovamap.layout import percent
 from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.page import card
@@ -357,3 +358,26 @@ def test_every_picture_says_in_words_and_in_eighty_columns_what_it_shows():
 )
 def test_a_share_is_none_or_all_only_where_it_is(part, whole, words):
     assert words == percent(part, whole)
+
+
+def test_the_answer_of_get_info_is_drawn_at_its_offsets():
+    info = vl.load("intel-vtd-39bit").address_space()
+    info.attach("0000:01:00.0")
+    reply = info.container.get_info(4096)
+    picture = info_reply(reply)
+
+    assert ["0", *(str(cap.off) for cap in reply.caps)] == [row[0] for row in picture.table]
+    assert ["24", *(str(cap.size) for cap in reply.caps)] == [row[1] for row in picture.table]
+    assert f"cap_offset {reply.cap_offset}" in [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    assert len(reply.caps) == sum(isinstance(shape, Poly) for shape in picture.shapes)
+
+
+def test_without_room_the_chain_is_dashed_and_argsz_says_how_much_to_bring():
+    space = vl.load("intel-vtd-39bit").address_space()
+    space.attach("0000:01:00.0")
+    short = space.container.get_info(24)
+    picture = info_reply(short)
+
+    assert f"No room for the chain: argsz says to bring {short.argsz} bytes" == picture.title
+    assert ["ghost"] == [shape.role for shape in picture.shapes if isinstance(shape, Box) and shape.role == "ghost"]
+    assert [("0", "24"), ("24", str(short.argsz - 24))] == [row[:2] for row in picture.table]

@@ -9,7 +9,7 @@ from vfiolab.draw.stage.measure import shorten, text_width, wrap
 
 ARM = """\
 2 domains mirror the user's 1 mapping (2 GiB)
-D2 and D1 differ in unit, stage, aperture and doorbell pages.
+D2 and D1 have different IOMMU units, stages, apertures and doorbell pages.
   D2: group 4 · smmu3.0x0c020000 · stage 2 · 44-bit · pages 4K 2M 1G · snoop not
   enforced
   D1: group 8 · smmu3.0x0c000000 · stage 1 · 48-bit · pages 4K 2M 1G · snoop not

@@ -271,7 +271,7 @@ def test_a_kernel_is_the_given_one_else_the_machines_else_the_newest():
 
 
 def test_one_line_reprs_are_deterministic(space):
-    assert "AddressSpace('two-smmu-server', groups [8], 1 mappings, 1 domains, type1)" == repr(space)
+    assert "AddressSpace('two-smmu-server', groups [8], 1 mapping, 1 domain, type1)" == repr(space)
     assert "Host('two-smmu-server', kernel 6.12, 12 groups)" == repr(space.host)
 
 

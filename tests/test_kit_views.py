@@ -41,7 +41,7 @@ def test_the_mates_of_a_device_are_its_whole_group_with_names_and_drivers():
     mates = desktop.mates("0000:2a:00.0")
     assert list(desktop.group_of("0000:2a:00.0").devices) == [row["device"] for row in mates]
     assert "Realtek" in mates[-1]["what it is"]
-    assert "8086:10d3" == vl.load("two-smmu-server").mates("0000:01:00.0")[0]["what it is"]
+    assert "Ethernet, 8086:10d3" == vl.load("two-smmu-server").mates("0000:01:00.0")[0]["what it is"]
 
 
 def test_a_refusal_in_a_cell_shows_its_case_instead_of_the_models_frames(space):

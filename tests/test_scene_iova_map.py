@@ -220,7 +220,7 @@ def test_the_mark_under_the_pointer_is_found():
 
 
 def test_the_sentence_names_what_differs_between_the_domains():
-    assert "D2 and D1 differ in unit, aperture and coherency." in iova_map(intel_two_widths()).description
+    assert "D2 and D1 have different IOMMU units, apertures and coherency." in iova_map(intel_two_widths()).description
 
 
 def test_a_mapping_of_several_physical_runs_still_counts_as_mirrored():

@@ -9,6 +9,7 @@ notebook it shows itself.
 """
 
 from vfiolab.draw.chain import chain
+from vfiolab.draw.inforeply import info_reply
 from vfiolab.draw.iovamap.change import change
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, observe
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Row, Scene
@@ -44,6 +45,7 @@ __all__ = [
     "change",
     "compare",
     "figure_html",
+    "info_reply",
     "inline_svg",
     "iova_map",
     "lay_out",

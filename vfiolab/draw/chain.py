@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
-from vfiolab.draw.iovamap.words import count, differing, groups_word, headline, listed, traits
+from vfiolab.draw.iovamap.words import count, differing, groups_word, headline, kinds, traits
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Text
@@ -16,7 +16,7 @@ MOST_DEVICES = 4
 LEAST_WIDE = 600
 HEADS = ("devices", "groups", "container", "domains", "IOMMUs")
 SHARES = (0.2, 0.13, 0.2, 0.22, 0.25)
-CLOSE = (0.26, 0.18, 0.18, 0.215, 0.165)  # on a narrow page, with half the air
+CLOSE = (0.25, 0.194, 0.161, 0.21, 0.185)  # on a narrow page, with less air
 AIR = 26.0
 NOTE = (
     "A line passes through the container from each group to the domain that serves it; "
@@ -59,7 +59,7 @@ class _Chain:
             self.servers.update({g: (domain.name, behind.get(g, domain.unit)) for g in domain.groups})
         self.loud = differing(facts.domains) if len(facts.domains) > 1 else []
         close = width < LEAST_WIDE
-        self.air = AIR / 2 if close else AIR
+        self.air = 10.0 if close else AIR
         room = self.page.right - MARGIN - self.air * (len(HEADS) - 1)
         self.columns: list[Column] = []
         x = MARGIN
@@ -74,7 +74,7 @@ class _Chain:
 
     def draw(self) -> Picture:
         facts, page = self.facts, self.page
-        said = f"The domains differ in {listed(self.loud)}." if self.loud else headline(facts) + "."
+        said = f"The domains have different {kinds(self.loud)}." if self.loud else headline(facts) + "."
         if self.refused is not None:
             said += (
                 f" {groups_word(self.refused.groups).capitalize()} was refused with {self.refused.refused}, and is not in the container."
@@ -150,7 +150,7 @@ class _Chain:
             head = [f"✗ {domain.refused}" if domain.refused else name, served]
         lines = [(words, "vermilion-text" if domain.refused else "ink", True) for words in head]
         rest = [(w, "ink" if key in self.loud else "muted", key in self.loud) for key, w in self.rest(domain)]
-        return [*lines, *folded(rest, width)]
+        return folded([*lines, *rest], width)
 
     def domain(self, domain: DomainFacts) -> float:
         """Draw a domain and the groups it serves side by side; return its middle."""

@@ -123,7 +123,7 @@ class Host(ModelHost):
         return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
 
     def mates(self, device: str) -> Table:
-        """List all devices of a device's group, with what they are (name, or vendor and device number) and their drivers."""
+        """List all devices of a device's group, with what they are (name, or class, vendor and device number) and their drivers."""
         device = device_name(self, device)
         self.drivers.driver_of(device)
         group = self.group_of(device)
@@ -168,8 +168,10 @@ def boot(machine: ModelMachine, kernel: Kernel | str | None = None, options: Gro
 
 
 def _what(function: Function) -> str:
+    from vfiolab.draw.topology import what
+
     ids = ":".join(f"{number:04x}" for number in (function.vendor, function.device) if number is not None)
-    return function.name or ids
+    return function.name or ", ".join(filter(None, (what(function), ids)))
 
 
 def machines() -> list[str]:

@@ -363,7 +363,8 @@ class AddressSpace:
 
     def __repr__(self) -> str:
         name = NoIommu.name if isinstance(self.container.backend, NoIommu) else self._backend.name if self._backend else "no backend yet"
-        counts = f"{len(self._dmas())} mappings, {len(self.domains)} domains"
+        held = (len(self._dmas()), "mapping"), (len(self.domains), "domain")
+        counts = ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in held)
         return f"AddressSpace({self.host.machine.name!r}, groups {list(self.groups)}, {counts}, {name})"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

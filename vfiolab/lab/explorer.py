@@ -20,6 +20,7 @@ from vfiolab.model.user.drivers import VFIO_DRIVERS
 
 MOST_LETTERS = 36
 _WRAP = {"flex_flow": "row wrap", "align_items": "center"}
+_WHOLE = {**_WRAP, "flex": "0 0 auto", "overflow": "visible"}  # in a box that scrolls
 
 #: One of each kind: two units, units of different stages, VT-d, AMD-Vi, and a desktop that someone asked about.
 CHOICE = ("two-smmu-server", "two-smmu-mixed-stages", "intel-vtd-39bit", "amd-vi-server", "amd-matisse-desktop")
@@ -117,7 +118,10 @@ class Explorer:
         self.groups.children = [
             part
             for unit, buttons in behind.items()
-            for part in (ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>"), ipywidgets.Box(buttons, layout=_WRAP))
+            for part in (
+                ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>"),
+                ipywidgets.Box(buttons, layout=_WHOLE),
+            )
         ]
         bridges = len(self.host.groups) - len(self._buttons)
         words = f"{bridges} of {len(self.host.groups)} groups hold bridges only: they cannot be attached, so they are not offered."

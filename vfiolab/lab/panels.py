@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from vfiolab._text import markup, page_text
 from vfiolab.lab.session import Session, Step
+from vfiolab.model.address import hexa
 from vfiolab.model.errors import VfioError
 
 _BOX = (
     "display:flex;flex-direction:column-reverse;max-height:14em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
-    "padding:4px 8px;font-size:12px;line-height:1.4"
+    "padding:0 8px;font-size:12px;line-height:1.4"  # ten lines, none of them cut
 )
-_TEXT = "margin:0;flex:none;overflow:visible;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;line-height:1.4"
+_TEXT = (
+    "margin:0;flex:none;overflow:visible;white-space:pre-wrap;word-break:normal;"
+    "overflow-wrap:anywhere;font-size:inherit;line-height:inherit"
+)
+EVENT = "verb, domain; then group and answer (0 or -errno), or iova, size and rights (1 read, 2 write, 4 cached)"
 _LINES = "margin:4px 0;line-height:1.5"
 
 
-def panel(title: str, text: str) -> str:
-    """Return a scrolling box that shows its last lines first and can be reached and scrolled with the keyboard."""
+def panel(title: str, text: str, legend: str = "") -> str:
+    """Return a scrolling box that shows its last lines first and can be reached and scrolled with the keyboard.
+
+    A `legend` stands beside the title and says how to read a line.
+    """
+    key = f" <small>{page_text(legend)}</small>" if legend else ""
     return (
-        f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>'
+        f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>{key}'
         f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{page_text(text) or "—"}</pre></div></section>'
     )
 
 
+def events_panel(title: str, events: Iterable[object]) -> str:
+    """Return the box of what the IOMMU core was asked, with numbers written for reading, and how to read a line."""
+    words = [re.sub(r"0x[0-9a-f]+", lambda found: hexa(int(found[0], 16)), str(event)) for event in events]
+    return panel(title, "\n".join(words), EVENT)
+
+
 def panels(session: Session) -> str:
     """Show the steps three times: as Python, as system calls, and as what the IOMMU core was asked by the last one."""
-    events = "\n".join(str(event) for event in session.events)
     parts = [
         panel("The same in Python", session.code),
         panel("System calls", session.space.transcript(events=False)),
-        panel("Events of the last step", events),
+        events_panel("Events of the last step", session.events),
     ]
     columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:8px"
     return f'<div style="{columns}">{"".join(parts)}</div>'

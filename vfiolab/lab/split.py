@@ -12,7 +12,7 @@ from vfiolab.course.toggles import column
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
 from vfiolab.lab.controls import choice, said
-from vfiolab.lab.panels import panel
+from vfiolab.lab.panels import events_panel, panel
 from vfiolab.lab.session import word
 from vfiolab.model.errors import NAMES, NotModelledError, Refusal
 
@@ -98,7 +98,7 @@ class SplitLab:
         self.picture.value = inline_svg(run.space.chain()) + inline_svg(run.space.picture())
         parts = [
             panel("The same in Python", "\n".join(["from vfiolab.course import two_units", *run.code])),
-            panel("Events of the second attach", "\n".join(run.events)),
+            events_panel("Events of the second attach", run.events),
         ]
         columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:8px"
         self.panels.value = f'<div style="{columns}">{"".join(parts)}</div>'

@@ -10,7 +10,7 @@ from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.layout import Scene
 from vfiolab.draw.iovamap.refusals import attempts_of
 from vfiolab.draw.iovamap.scene import holes, lay_out
-from vfiolab.draw.iovamap.words import blame, count, differing, groups_word, listed
+from vfiolab.draw.iovamap.words import blame, count, differing, groups_word, kinds, listed
 from vfiolab.model.address import Span
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _said(facts: SpaceFacts, moved: list[str]) -> list[str]:
     names = differing(kept) if made and len(kept) > 1 else []
     if names:
         who = "They" if len(kept) > 2 else f"{kept[0].name} and {kept[1].name}"
-        said.append(f"{who} differ in {listed(names)}.")
+        said.append(f"{who} have different {kinds(names)}.")
     said += [f"{d.name} is gone." for d in facts.domains if d.number in facts.gone_domains]
     everywhere = listed([d.name for d in kept])
     if facts.appeared:

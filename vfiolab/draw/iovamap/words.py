@@ -61,6 +61,16 @@ def differing(domains: Sequence[DomainFacts]) -> list[str]:
     return found
 
 
+def kinds(names: Sequence[str]) -> str:
+    """Return traits that differ, as a sentence counts them.
+
+    >>> kinds(["unit", "aperture", "coherency", "doorbell pages"])
+    'IOMMU units, apertures, coherency and doorbell pages'
+    """
+    known = {"unit": "IOMMU units", "coherency": "coherency"}
+    return listed([known.get(name, name if name.endswith("s") else f"{name}s") for name in names])
+
+
 def groups_word(groups: Sequence[int]) -> str:
     """Return groups by number.
 
@@ -99,7 +109,7 @@ def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None 
     if not said and len(facts.domains) > 1:
         names = differing(facts.domains)
         who = "They" if len(facts.domains) > 2 else f"{facts.domains[0].name} and {facts.domains[1].name}"
-        said.append(f"{who} differ in {listed(names)}." if names else f"{who} do not differ in anything a user can see.")
+        said.append(f"{who} have different {kinds(names)}." if names else f"{who} do not differ in anything a user can see.")
     if facts.attempts and not facts.said:
         refused = len(facts.attempts) + facts.attempts_before
         since = " since the last change" if facts.attempts_earlier else ""

@@ -267,7 +267,7 @@ class Domain:
     def __repr__(self) -> str:
         groups = ", ".join(str(group.id) for group in self.groups)
         units = " + ".join(dict.fromkeys(group.unit.name for group in self.groups if group.unit is not None)) or self.unit.name
-        return f"Domain(D{self.number}, {units}, groups [{groups}], {len(self)} mappings)"
+        return f"Domain(D{self.number}, {units}, groups [{groups}], {len(self)} mapping{'s' if len(self) != 1 else ''})"
 
     def _check(self) -> None:
         # Kernels up to 6.17 do not find a mapping that ends at 2^64, and let others overlap it.
