@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 
-from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
+from vfiolab.draw.calls import QUIET, Step, call_words, event_words, names_of, steps
 from vfiolab.draw.iovamap.words import count, listed
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
@@ -134,7 +134,7 @@ class _Grid:
 
 def _first_other(a: Call, b: Call, one: Call) -> str:
     """Return the first event of `one` that the other call does not have at this place."""
-    pairs = zip_longest(map(str, a.events), map(str, b.events), fillvalue="nothing")
+    pairs = zip_longest(map(event_words, a.events), map(event_words, b.events), fillvalue="nothing")
     return next(((x if one is a else y) for x, y in pairs if x != y), "")
 
 

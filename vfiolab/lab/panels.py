@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from vfiolab._text import markup, page_text
+from vfiolab.draw.calls import event_words
 from vfiolab.lab.session import Session, Step
-from vfiolab.model.address import hexa
 from vfiolab.model.errors import VfioError
+from vfiolab.model.events import Event
 
 _BOX = (
     "display:flex;flex-direction:column-reverse;max-height:14em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
@@ -34,10 +34,9 @@ def panel(title: str, text: str, legend: str = "") -> str:
     )
 
 
-def events_panel(title: str, events: Iterable[object]) -> str:
+def events_panel(title: str, events: Iterable[Event | str]) -> str:
     """Return the box of what the IOMMU core was asked, with numbers written for reading, and how to read a line."""
-    words = [re.sub(r"0x[0-9a-f]+", lambda found: hexa(int(found[0], 16)), str(event)) for event in events]
-    return panel(title, "\n".join(words), EVENT)
+    return panel(title, "\n".join(map(event_words, events)), EVENT)
 
 
 def panels(session: Session) -> str:
