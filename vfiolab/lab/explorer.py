@@ -74,7 +74,7 @@ class Explorer:
         """Make the controls; only buttons, toggle buttons and text fields, which JupyterLab leaves to the keyboard."""
         self.machine = toggles(names, names[0], [f"Load {name}" for name in names], "Machine")
         self.unoffered = ipywidgets.HTML()
-        self.groups = ipywidgets.VBox(layout={"max_height": "18em", "overflow": "auto"})
+        self.groups = ipywidgets.VBox(layout={"max_height": "22em", "overflow": "auto"})
         self.iova = ipywidgets.Text("0x4000_0000", description="iova", layout={"width": "230px"})
         self.size = ipywidgets.Text("1G", description="Size", layout={"width": "180px"})
         self.name = ipywidgets.Text("guest RAM", description="Name", layout={"width": "230px"})

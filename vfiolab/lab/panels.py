@@ -27,7 +27,7 @@ def panel(title: str, text: str, legend: str = "") -> str:
 
     A `legend` stands beside the title and says how to read a line.
     """
-    key = f" <small>{page_text(legend)}</small>" if legend else ""
+    key = f'<small style="display:block;line-height:1.4">{page_text(legend)}</small>' if legend else ""
     return (
         f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>{key}'
         f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{page_text(text) or "—"}</pre></div></section>'
