@@ -39,6 +39,25 @@ def test_untrusted_and_before_it_is_run_no_markup_spills_into_the_page(opened):
     assert [] == re.findall(r"</?(?:svg|path|figure|table|details)\b|base64,", page.page.inner_text(".jp-Notebook"))
 
 
+SHOWN = """() => [...document.querySelectorAll('.jp-OutputArea figure')].map(figure => [...figure.querySelectorAll('img')]
+    .map(image => [image.getBoundingClientRect().width, image.naturalWidth]).filter(([width]) => width > 1))"""
+
+
+@pytest.mark.parametrize(("window", "natural"), [(620, 440), (760, 440), (1000, 760), (1400, 760)])
+def test_untrusted_or_not_each_picture_shows_the_layout_that_fits_and_no_letter_is_smaller_than_drawn(opened, window, natural):
+    page = opened(NOTEBOOK, kernel=False)
+    page.page.set_viewport_size({"width": window, "height": 900})
+    page.page.wait_for_function("() => [...document.querySelectorAll('.jp-OutputArea figure img')].every(image => image.complete)")
+    page.page.wait_for_timeout(500)
+    figures = page.page.evaluate(SHOWN)
+
+    assert len(figures) >= 6
+    assert [1] * len(figures) == [len(images) for images in figures]
+    assert {natural} == {drawn for ((_, drawn),) in figures}
+    assert all(width >= drawn for ((width, drawn),) in figures)
+    assert len(figures) == page.page.locator(".jp-OutputArea figure").get_by_role("img").count()
+
+
 def fill(page, label, words):
     page.page.get_by_label(label).first.fill(words)
     page.page.keyboard.press("Tab")

@@ -38,7 +38,7 @@ def prepare(page: NotebookPage) -> None:
 def main(argv: list[str]) -> int:
     target = Path(argv[0]) if argv else STORED
     target.parent.mkdir(parents=True, exist_ok=True)
-    with serving() as address, Browser(width=1180, height=960) as browser:
+    with serving() as address, Browser(width=1180, height=1190) as browser:
         page = browser.open(address, "00-start-here.ipynb")
         prepare(page)
         page.page.screenshot(path=target)

@@ -72,7 +72,7 @@ class Explorer:
 
     def _build(self, names: tuple[str, ...]) -> None:
         """Make the controls; only buttons, toggle buttons and text fields, which JupyterLab leaves to the keyboard."""
-        self.machine = toggles(names, names[0], [f"Load {name}" for name in names], "Machine")
+        self.machine = toggles(names, names[0], [f"Load {name}" for name in names], "Machine", "70px")
         self.unoffered = ipywidgets.HTML()
         self.groups = ipywidgets.VBox(layout={"max_height": "22em", "overflow": "auto"})
         self.iova = ipywidgets.Text("0x4000_0000", description="iova", layout={"width": "230px"})
