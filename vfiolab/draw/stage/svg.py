@@ -54,7 +54,7 @@ def figure_html(picture: Picture, caption: str = "") -> str:
     for one, style in _layouts(picture):
         data = base64.b64encode(to_svg(one, tips=False).encode()).decode()
         first = one is picture
-        size = f'width="{_n(one.width)}" height="{_n(one.height)}"' if first else 'width="0"'  # what a page goes by that takes styles away
+        size = f'width="{_n(one.width)}" height="{_n(one.height)}"' if first else 'inert width="0"'  # for a page without styles
         parts.append(f'<img alt="{markup(one.alt) if first else ""}" {size} style="{style}" src="data:image/svg+xml;base64,{data}">')
     parts.append("</div>")
     if caption:
