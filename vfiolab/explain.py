@@ -159,7 +159,7 @@ def explain_map(error: DmaMapError, host: Host, devices: Sequence[str] = (), *, 
 def _need(host: Host, devices: Sequence[str]) -> None:
     known = [device for group in host.groups for device in group.devices]
     for device in devices:
-        if device not in host.machine.topology and device not in known:
+        if device not in host.topology and device not in known:
             raise ValueError(f"{host.machine.name} has no device {device}: name one of its devices, such as {', '.join(known[-3:])}")
 
 
@@ -167,7 +167,7 @@ def _kinds(host: Host) -> list[IommuGroup]:
     """Return one attachable group for each unit and set of reserved regions."""
     seen: dict[tuple[object, object], IommuGroup] = {}
     for group in host.groups:
-        functions = [host.machine.topology[device] for device in group.devices if device in host.machine.topology]
+        functions = [host.topology[device] for device in group.devices if device in host.topology]
         ordinary = [f.bdf for f in functions if f.is_for_users and (f.class_code or 0) >> 16 != BRIDGE_CLASS]
         if ordinary and group.unit is not None and not group.native:
             key = (group.unit.name, group.reserved)

@@ -76,7 +76,7 @@ def _of_grouping(grouping: Grouping) -> Groups:
 
 def _of_host(host: Host) -> Groups:
     groups = {group.id: group.devices for group in host.groups}
-    tree = host.machine.topology
+    tree = host.topology
     if host.grouping is None:
         return Groups(tree, groups, {}, frozenset(), {})
     return replace(_of_grouping(host.grouping), groups=groups)

@@ -54,10 +54,6 @@ class Host(ModelHost):
     Host('two-smmu-server', kernel 6.12, 12 groups)
     """
 
-    def __init__(self, machine: ModelMachine, kernel: Kernel, options: GroupingOptions | None = None) -> None:
-        super().__init__(machine, kernel, options)
-        self.options = options
-
     def address_space(self, kind: int = 3) -> AddressSpace:
         """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
         return AddressSpace(self, kind)
@@ -127,7 +123,7 @@ class Host(ModelHost):
         device = device_name(self, device)
         self.drivers.driver_of(device)
         group = self.group_of(device)
-        known = self.machine.topology
+        known = self.topology
         rows = [
             (bdf, _what(known[bdf]) if bdf in known else "", self.drivers.driver_of(bdf) or "none")
             for bdf in (group.devices if group else (device,))
@@ -185,18 +181,19 @@ def machines() -> list[str]:
     return machine_names()
 
 
-def load(name: str | Path, kernel: Kernel | str | None = None) -> Host:
+def load(name: str | Path, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
     """Load a machine by name (see `machines`) or from a file (a `Path`, or a text that is no name): machine file, lspci text, sysfs tree.
 
-    A name of the kit is that machine; `./name` or a Path is a file. ValueError names the machines there are, or the line and field of a
-    file that cannot be read. A machine whose IOMMU units are not recorded gets assumed ones: `host.doubts` says which.
+    A name of the kit is that machine; `./name` or a Path is a file. `options`: boot parameters that shape groups. ValueError names the
+    machines there are, or the line and field of a file that cannot be read. A machine whose IOMMU units are not recorded gets assumed
+    ones: `host.doubts` says which.
     """
     from vfiolab.readers.opening import open_machine
 
     chosen = kernel if kernel is None or isinstance(kernel, Kernel) else Kernel(kernel)
     machine = open_machine(name, lambda said: warnings.warn(said, stacklevel=4)).with_assumed_units()
     try:
-        return boot(machine, chosen)
+        return boot(machine, chosen, options)
     except NotComputableError as error:
         raise NotComputableError(f"{name}: {error}", error.finest, error.coarsest) from error
     except ValueError as error:  # what a file says of its groups, devices and parameters may not go together

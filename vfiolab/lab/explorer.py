@@ -100,7 +100,7 @@ class Explorer:
 
     def _devices(self, group: IommuGroup) -> list[str]:
         """List what of a group can be handed to a user: bridges stay with the host."""
-        functions = self.host.machine.topology
+        functions = self.host.topology
         return [bdf for bdf in group.devices if bdf not in functions or functions[bdf].is_for_users]
 
     def _fill_groups(self) -> None:
@@ -129,13 +129,13 @@ class Explorer:
 
     def _who(self, group: IommuGroup) -> str:
         """Name a group's devices in words."""
-        functions = self.host.machine.topology
+        functions = self.host.topology
         names = [functions[bdf].name for bdf in self._devices(group) if bdf in functions]
         return "; ".join(name for name in names if name) or ", ".join(group.devices)
 
     def _label(self, group: IommuGroup) -> str:
         """Name a group for its button: its number, the first device, what that is, and how many more there are."""
-        functions = self.host.machine.topology
+        functions = self.host.topology
         first, *others = self._devices(group)
         more = f" and {len(others)} more" if others else ""
         return " ".join(filter(None, (f"group {group.id}: {first}", brief(functions[first]) if first in functions else ""))) + more

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from vfiolab.model.address import Span
+from vfiolab.model.backends.compat import Compat
 from vfiolab.model.backends.native import NOIOMMU_MODE, Native
 from vfiolab.model.backends.protocol import Server, System
 from vfiolab.model.backends.type1 import ENTRY_LIMIT
@@ -20,14 +20,12 @@ from vfiolab.model.iommu.group import IommuGroup, merged_reserved
 from vfiolab.model.iommu.unit import IommuUnit, ReservedRegion
 from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.grouping import Grouping, GroupingOptions, booted, iommu_groups
 from vfiolab.model.pci.topology import Topology
 from vfiolab.model.uapi.requests import switched_on, word
 from vfiolab.model.user.drivers import Drivers
 from vfiolab.model.user.process import Arena, Memory
 from vfiolab.model.user.process_calls import UserProcess
-
-if TYPE_CHECKING:
-    from vfiolab.model.pci.grouping import Grouping, GroupingOptions
 
 DRIVERS = frozenset({"pci-stub", "pcieport", "vfio-pci"})
 MEMLOCK = 8 << 20
@@ -142,8 +140,6 @@ class Machine:
 
     def grouping(self, kernel: Kernel, options: GroupingOptions | None = None) -> Grouping:
         """Compute the IOMMU groups, as every host and every command does. NotComputableError (a ValueError) if the input does not decide."""
-        from vfiolab.model.pci.grouping import iommu_groups
-
         return iommu_groups(self.topology, kernel, options, participants=self.behind)
 
     def with_assumed_units(self) -> Machine:
@@ -193,12 +189,15 @@ class Host:
         self.params = self._params()
         self.interrupts = machine.interrupts
         self.core = IommuCore(machine.units, doorbells(kernel, machine.page_size, self.log))
+        self.options = options or GroupingOptions()
         self.grouping: Grouping | None = None
-        for group in self._form_groups(options):
+        #: The PCI functions, as the boot parameters left them: for grouping, delivery, drivers and pictures alike.
+        self.topology = booted(machine.topology, kernel, self.options)[0]
+        for group in self._form_groups():
             self.core.add(group)
         self._boot_groups = tuple(group.devices for group in self.core.groups.values())
-        bound = {function.bdf: function.driver for function in machine.topology.values()}
-        self.drivers = Drivers(kernel, machine.topology, self.core, machine.drivers, bound)
+        bound = {function.bdf: function.driver for function in self.topology.values()}
+        self.drivers = Drivers(kernel, self.topology, self.core, machine.drivers, bound)
         self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
         self.drivers.before_probe = self._late_group
         for name in machine.emulated:
@@ -233,8 +232,6 @@ class Host:
     def _start(self, name: str) -> UserProcess:
         serve: Callable[[System], Server] = Native
         if self.machine.vfio == "iommufd-compat":
-            from vfiolab.model.backends.compat import Compat
-
             serve = Compat
         self.processes[name] = UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock, name)
         return self.processes[name]
@@ -310,13 +307,14 @@ class Host:
             self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
             call.output = {"value": text}
 
-    def _form_groups(self, options: GroupingOptions | None) -> list[IommuGroup]:
+    def _form_groups(self) -> list[IommuGroup]:
         machine = self.machine
         if machine.groups_from == "recorded":
             return [self._group(group.id, group.devices) for group in machine.groups]
         if not machine.units:
             return []
-        self.grouping = machine.grouping(self.kernel, options)
+        self.grouping = machine.grouping(self.kernel, self.options)
+        self.topology = self.grouping.topology
         known = {frozenset(group.devices): group.id for group in machine.groups}
         taken = {known[key] for members in self.grouping.groups if (key := frozenset(members)) in known}
         free = (number for number in range(len(self.grouping.groups) + len(taken)) if number not in taken)
@@ -341,7 +339,7 @@ class Host:
 
     def add_removed(self) -> None:
         """Bring back every device that was taken off its bus, with the group and the driver that it had at boot (a rescan)."""
-        for function in self.machine.topology.values():
+        for function in self.topology.values():
             bdf = function.bdf
             if bdf in self.drivers or (function.physfn is not None and not self.drivers.enabled_vfs(function.physfn)):
                 continue
@@ -359,7 +357,7 @@ class Host:
         Recorded on 6.12 (x86): 00:02.0 and 00:1f.2 are in no group of the boot, and /dev/vfio shows one once they are bound. The number is
         the lowest free one. Not behind a conventional PCI bridge (its secondary bus has one group or none), and not the IOMMU itself.
         """
-        machine, topology = self.machine, self.machine.topology
+        machine, topology = self.machine, self.topology
         units = [unit for unit in machine.units if unit.kind == "virtio-iommu"]
         if not machine.groups or len(units) != 1 or self.kernel.has("virtio_groups_at_boot"):
             return
@@ -370,9 +368,7 @@ class Host:
             if topology[at].kind in CONVENTIONAL_BRIDGES:
                 return
             at = topology[at].parent
-        from vfiolab.model.pci.grouping import iommu_groups
-
-        formed = iommu_groups(topology, self.kernel).groups
+        formed = iommu_groups(topology, self.kernel, replace(self.options, disable_acs_redir="", config_acs="")).groups
         mates = next((members for members in formed if device in members), ())
         known = next((group for mate in mates if (group := self.core.group_of(mate)) is not None), None)
         if known is not None:

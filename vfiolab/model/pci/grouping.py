@@ -56,7 +56,7 @@ class Grouping:
     """The groups of one machine, in the order in which Linux numbers them on a cold boot.
 
     ``reasons`` has one entry per device of a group. ``left_out`` says of the other devices why
-    they take no part.
+    they take no part. ``topology`` is the machine as its boot parameters left it.
     """
 
     groups: tuple[tuple[str, ...], ...]
@@ -133,16 +133,27 @@ def iommu_groups(
     kernel = kernel or Kernel()
     options = options or GroupingOptions()
     behind = None if participants is None else frozenset(participants)
-    coarse = _Run(topology, kernel, options, behind, reading=False)
+    topology, options, warnings = booted(topology, kernel, options)
+    coarse = _Run(topology, kernel, options, behind, warnings, reading=False)
     found = coarse.grouping()
     unsure = [bdf for bdf, verdict in coarse.acs.verdicts().items() if verdict.uncertain]
     if not unsure:
         return found
-    fine = _Run(topology, kernel, options, behind, reading=True).grouping()
+    fine = _Run(topology, kernel, options, behind, warnings, reading=True).grouping()
     if set(fine.groups) == set(found.groups):
         note = f"the capabilities of {_some(unsure)} are not known; whatever they are, the groups come out the same"
         return replace(found, warnings=(*found.warnings, note))
     raise NotComputableError(_undecided(unsure, fine, found), fine, found)
+
+
+def booted(topology: Topology, kernel: Kernel, options: GroupingOptions) -> tuple[Topology, GroupingOptions, tuple[str, ...]]:
+    """Return the machine as its boot parameters leave it, the options that are not done by that, and warnings.
+
+    ``disable_acs_redir`` and ``config_acs`` change ACS registers: a host boots once, and everything that looks at them sees the change.
+    ``pcie_acs_override`` changes none: it makes the kernel believe what no register says.
+    """
+    changed, warnings = apply_acs_parameters(topology, kernel, disable_acs_redir=options.disable_acs_redir, config_acs=options.config_acs)
+    return changed, replace(options, disable_acs_redir="", config_acs=""), tuple(warnings)
 
 
 class _Run:
@@ -154,13 +165,11 @@ class _Run:
         kernel: Kernel,
         options: GroupingOptions,
         participants: frozenset[str] | None,
+        warnings: tuple[str, ...] = (),
         *,
         reading: bool,
     ) -> None:
-        self.kernel, self.options, self.participants, self.original = kernel, options, participants, topology
-        self.topology, self.warnings = apply_acs_parameters(
-            topology, kernel, disable_acs_redir=options.disable_acs_redir, config_acs=options.config_acs
-        )
+        self.topology, self.kernel, self.options, self.participants, self.warnings = topology, kernel, options, participants, warnings
         override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
         self.acs = AcsTester(self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading)
         self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
@@ -185,7 +194,7 @@ class _Run:
         return Grouping(
             tuple(tuple(members) for members in self.groups if members), self.reasons, self.left_out,
             (*self.topology.warnings, *self.warnings, *doubts, *assumed),
-            self.original, self.kernel, self.options, verdicts, self.participants,
+            self.topology, self.kernel, self.options, verdicts, self.participants,
         )  # fmt: skip
 
     def _place(self, bdf: str) -> None:
