@@ -14,7 +14,7 @@ from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.iommu.doorbells import Landed
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host
-from vfiolab.model.uapi.requests import CAP_SYS_RAWIO
+from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, IrqInfo
 
 TOP = (1 << 64) - PAGE
 SECOND = "0000:02:00.1"
@@ -1159,6 +1159,12 @@ def take_back_a_capability_given_up_for_good() -> Call:
 def open_an_unprotected_group_that_is_not_there() -> Call:
     host = intel().host("6.12")
     return host, lambda: host.process.open_group("noiommu-7")
+
+
+@case("EINVAL", "argsz 15 is below 16, what a struct vfio_irq_info needs")
+def irq_info_with_a_struct_too_small() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.ioctl(0x3B6D, bytearray(IrqInfo(argsz=15).pack()))
 
 
 class KeepsAPage(Landed):

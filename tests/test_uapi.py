@@ -7,10 +7,28 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_steps import intel
 
+from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.uapi import requests
-from vfiolab.model.uapi.ioctls import IOCTLS
-from vfiolab.model.uapi.requests import MapDma, Struct, UnmapDma, field
+from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS
+from vfiolab.model.uapi.requests import (
+    CapHeader,
+    DeviceInfo,
+    GroupStatus,
+    HotReset,
+    HotResetInfo,
+    IommuInfo,
+    IovaRangeCap,
+    IrqInfo,
+    IrqSet,
+    MapDma,
+    PciDependent,
+    RegionInfo,
+    Struct,
+    UnmapDma,
+    field,
+)
 
 STRUCTS = [kind for kind in vars(requests).values() if isinstance(kind, type) and issubclass(kind, Struct) and kind is not Struct]
 HEADER = Path("/usr/include/linux/vfio.h")
@@ -96,3 +114,121 @@ def test_what_is_no_number_of_the_fields_width_is_named(value):
 def test_fields_and_structs_of_two_ioctls_never_differ_in_name_only():
     assert len(STRUCTS) == len({kind.NAME for kind in STRUCTS})
     assert {row.struct for kind in IOCTLS.values() for row in kind.values()} - {"", "int", "char[]"} <= {kind.NAME for kind in STRUCTS}
+
+
+# A program's bytes and a learner's calls
+
+GROUP_OF = "0000:01:00.0"
+NUMBER = {name.removeprefix("VFIO_"): number for name, number in NUMBERS.items()}
+
+
+def fresh(kernel="6.12"):
+    host = intel().host(kernel)
+    return host, host.process.open_container(), host.process.open_group(GROUP_OF)
+
+
+def by_calls(host, container, group):
+    """Do with calls what `by_bytes` does with bytes; return what came back."""
+    out = [container.get_api_version(), group.get_status()]
+    group.set_container(container)
+    container.set_iommu(3)
+    container.map_dma(0x4000_0000, 0x20_0000, host.machine.arena.base)
+    info = container.get_info(256)
+    device = group.get_device_fd(GROUP_OF)
+    out += [info.argsz, info.flags, info.pgsizes, info.ranges, device.fd]
+    told = device.get_info(), device.get_region_info(7), device.get_irq_info(1)
+    out += [(told[0].num_regions, told[0].num_irqs), (told[1].size, told[1].offset), (told[2].flags, told[2].count)]
+    out.append(container.unmap_dma(0x4000_0000, 0x20_0000))
+    return out
+
+
+def told(data):
+    """Read GET_INFO's bytes as a C program does, walking the chain."""
+    info, ranges = IommuInfo.unpack(data), ()
+    at = info.cap_offset
+    while at:
+        head = CapHeader.unpack(data[at:])
+        if head.id == 1:
+            count = IovaRangeCap.unpack(data[at:]).nr_iovas
+            edges = [int.from_bytes(data[at + 16 + 8 * n :][:8], "little") for n in range(2 * count)]
+            ranges = tuple(zip(edges[::2], edges[1::2], strict=True))
+        at = head.next
+    return [info.argsz, info.flags, info.iova_pgsizes, ranges]
+
+
+def by_bytes(host, container, group):
+    out = [container.ioctl(NUMBER["GET_API_VERSION"])]
+    data = bytearray(GroupStatus().pack())
+    assert 0 == group.ioctl(NUMBER["GROUP_GET_STATUS"], data)
+    out.append(GroupStatus.unpack(data).flags)
+    group.ioctl(NUMBER["GROUP_SET_CONTAINER"], bytearray(container.fd.to_bytes(4, "little")))
+    container.ioctl(NUMBER["SET_IOMMU"], 3)
+    container.ioctl(NUMBER["IOMMU_MAP_DMA"], bytearray(MapDma(vaddr=host.machine.arena.base, iova=0x4000_0000, size=0x20_0000).pack()))
+    data = bytearray(IommuInfo(argsz=256).pack().ljust(256, b"\xff"))
+    container.ioctl(NUMBER["IOMMU_GET_INFO"], data)
+    fd = group.ioctl(NUMBER["GROUP_GET_DEVICE_FD"], bytearray(GROUP_OF.encode() + b"\0"))
+    out += [*told(data), fd]
+    device = host.process.descriptors[fd]
+    kinds = (("GET_INFO", DeviceInfo()), ("GET_REGION_INFO", RegionInfo(index=7)), ("GET_IRQ_INFO", IrqInfo(index=1)))
+    answers = []
+    for name, record in kinds:
+        data = bytearray(record.pack())
+        device.ioctl(NUMBER[f"DEVICE_{name}"], data)
+        answers.append(type(record).unpack(data))
+    out += [(answers[0].num_regions, answers[0].num_irqs), (answers[1].size, answers[1].offset), (answers[2].flags, answers[2].count)]
+    data = bytearray(UnmapDma(iova=0x4000_0000, size=0x20_0000).pack()[:24])
+    container.ioctl(NUMBER["IOMMU_UNMAP_DMA"], data)
+    out.append(UnmapDma.unpack(data).size)
+    return out
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "5.10", "6.12", "7.3"])
+def test_a_programs_bytes_and_a_learners_calls_meet_the_same_code(kernel):
+    called, written = fresh(kernel), fresh(kernel)
+    assert by_calls(*called) == by_bytes(*written)
+    assert list(map(str, called[0].log.calls)) == list(map(str, written[0].log.calls))
+    assert called[0].log.events == written[0].log.events
+
+
+def test_interrupts_and_resets_are_asked_for_in_bytes_too():
+    _, container, group = fresh()
+    group.set_container(container)
+    container.set_iommu()
+    device = group.get_device_fd(GROUP_OF)
+    head = IrqSet(argsz=20 + 2 * 4, flags=36, index=2, start=0, count=2).pack()
+    with pytest.raises(VfioError, match="EBADF"):
+        device.ioctl(NUMBER["DEVICE_SET_IRQS"], bytearray(head + 2 * (1000).to_bytes(4, "little")))
+    with pytest.raises(NotModelledError, match="not all the same"):
+        device.ioctl(NUMBER["DEVICE_SET_IRQS"], bytearray(head + bytes(4) + b"\1\0\0\0"))
+    data = bytearray(HotResetInfo(argsz=12 + 4 * 8).pack().ljust(12 + 4 * 8, b"\0"))
+    device.ioctl(NUMBER["DEVICE_GET_PCI_HOT_RESET_INFO"], data)
+    first = PciDependent.unpack(data[12:])
+    assert (1, group.id, 1, 0) == (HotResetInfo.unpack(data).count, first.group_id, first.bus, first.devfn)
+    ask = HotReset(argsz=16, count=1).pack()
+    assert 0 == device.ioctl(NUMBER["DEVICE_PCI_HOT_RESET"], bytearray(ask + group.fd.to_bytes(4, "little")))
+    with pytest.raises(VfioError, match="EBADF"):
+        device.ioctl(NUMBER["DEVICE_PCI_HOT_RESET"], bytearray(ask + container.fd.to_bytes(4, "little")))
+    with pytest.raises(VfioError, match="EFAULT"):
+        device.ioctl(NUMBER["DEVICE_PCI_HOT_RESET"], bytearray(ask))
+
+
+@pytest.mark.parametrize("kind", IOCTLS)
+def test_a_pointer_that_leads_nowhere_is_efault_for_every_ioctl_that_takes_one(kind):
+    _, container, group = fresh()
+    group.set_container(container)
+    container.set_iommu()
+    descriptor = {"container": container, "group": group, "device": group.get_device_fd(GROUP_OF)}[kind]
+    for row in IOCTLS[kind].values():
+        if row.struct:
+            for nowhere in (0, bytearray()):
+                with pytest.raises(VfioError, match="EFAULT"):
+                    descriptor.ioctl(row.number, nowhere)
+
+
+def test_what_comes_back_never_reaches_beyond_the_users_bytes():
+    _, container, group = fresh()
+    group.set_container(container)
+    container.set_iommu()
+    data = bytearray(IommuInfo(argsz=256).pack()[:20])
+    container.ioctl(NUMBER["IOMMU_GET_INFO"], data)
+    assert 20 == len(data)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from vfiolab.model.address import Span
 from vfiolab.model.checks import Check
+from vfiolab.model.uapi.requests import DmaAvailCap, IommuInfo, IovaRangeCap, MigrationCap
 
 HEADER = 24
 IOVA_RANGE, MIGRATION, DMA_AVAIL = 1, 2, 3
@@ -27,6 +28,19 @@ class Capability:
     size: int
     fields: tuple[tuple[str, object], ...]
     version: int = 1
+
+    def pack(self, following: int) -> bytes:
+        """Return its bytes, `size` of them; `following` is where the next capability begins, 0 if none does."""
+        fields: dict[str, Any] = dict(self.fields)
+        if self.id == IOVA_RANGE:
+            ranges = fields["ranges"]
+            head = IovaRangeCap(next=following, nr_iovas=len(ranges)).pack()
+            raw = head + b"".join(edge.to_bytes(8, "little") for pair in ranges for edge in pair)
+        elif self.id == MIGRATION:
+            raw = MigrationCap(next=following, **fields).pack()
+        else:
+            raw = DmaAvailCap(next=following, **fields).pack()
+        return raw.ljust(self.size, b"\0")
 
     def as_dict(self) -> dict[str, object]:
         """Return the capability as the trace's JSON has it."""
@@ -52,6 +66,13 @@ class Info:
                 assert isinstance(ranges, list)
                 return tuple((first, last) for first, last in ranges)
         return ()
+
+    def pack(self) -> bytes:
+        """Return the answer's bytes: the struct, and the chain of capabilities behind it."""
+        out = bytearray(IommuInfo(self.argsz, self.flags, self.pgsizes, self.cap_offset or 0).pack())
+        for capability, following in zip(self.caps, (*self.caps, None)[1:], strict=True):
+            out[capability.off :] = capability.pack(following.off if following is not None else 0)
+        return bytes(out)
 
     def as_dict(self) -> dict[str, object]:
         """Return the answer as the trace's JSON has it."""

@@ -72,3 +72,4 @@ IOCTLS: Mapping[str, Mapping[int, Ioctl]] = MappingProxyType(
         ),
     }
 )
+NUMBERS: Mapping[str, int] = MappingProxyType({row.name: row.number for rows in IOCTLS.values() for row in rows.values()})

@@ -104,6 +104,11 @@ class Struct:
             for name, bits in self.FIELDS:
                 setattr(self, name, field(name, getattr(self, name), bits))
 
+    @classmethod
+    def least(cls) -> int:
+        """How many bytes the kernel reads at least."""
+        return cls.MINIMUM or cls.FORMAT.size
+
     def pack(self) -> bytes:
         """Return the struct's bytes, little-endian."""
         return self.FORMAT.pack(*[getattr(self, name) for name, _ in self.FIELDS])
@@ -113,7 +118,7 @@ class Struct:
         """Return the record of a struct's bytes. What they leave out is 0; below MINIMUM bytes the kernel cannot read it (`ptr` is bad)."""
         raw, whole = bytes(data[: cls.FORMAT.size]), cls.FORMAT.size
         values: dict[str, Any] = dict(zip(cls.OFFSETS, cls.FORMAT.unpack(raw.ljust(whole, b"\0")), strict=True))
-        values["ptr"] = "good" if len(raw) >= (cls.MINIMUM or whole) else "bad"
+        values["ptr"] = "good" if len(raw) >= cls.least() else "bad"
         return cls(**values)
 
 
@@ -204,7 +209,7 @@ class GroupStatus(Struct):
     argsz: U32 = 8
     flags: U32 = 0
     ptr: str = "good"
-    vfio: Any = None
+    vfio: Any = dataclasses.field(init=False, repr=False, compare=False)
 
 
 @dataclass(slots=True)

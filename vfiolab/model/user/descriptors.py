@@ -25,7 +25,7 @@ from vfiolab.model.user.checks import (
     SetContainer,
 )
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile
+from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile, put
 
 MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 
@@ -74,8 +74,12 @@ class Container(Descriptor):
     def get_info(self, argsz: int = 256, *, writable: bool = True) -> Info:
         """IOMMU_GET_INFO with a struct of `argsz` bytes; an unwritable one is EFAULT (on 4.4 the ioctl returns the bytes not copied)."""
         self._need_open()
-        request = IommuInfo(argsz)
+        return self._info(IommuInfo(argsz), writable=writable)
+
+    def _info(self, request: IommuInfo, *, writable: bool = True) -> Info:
         with self.process.call("get_info", f"fd{self.fd}", argsz=request.argsz, ptr=None if writable else "readonly") as call:
+            if request.ptr != "good":
+                call.args["ptr"] = request.ptr
             info = self.server.info(request)
             table(INFO_BACK_CHECKS, self.process.system.kernel).run(writable)
             call.value = 0 if writable else 16
@@ -96,12 +100,14 @@ class Container(Descriptor):
         if vaddr is None:
             fresh = self._memory_for(field("size", size))
             vaddr = fresh.start
-        request = MapDma(argsz, flags, vaddr, iova, size, pointer(ptr), str(name))
+        self._map(MapDma(argsz, flags, vaddr, iova, size, pointer(ptr), str(name)), fresh)
+
+    def _map(self, request: MapDma, fresh: Span | None = None) -> None:
         with self.process.call(
-            "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=name or None
+            "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=request.name or None
         ) as call:
-            if argsz != 32 or ptr != "good":
-                call.args |= {"argsz": request.argsz, "ptr": ptr}
+            if request.argsz != 32 or request.ptr != "good":
+                call.args |= {"argsz": request.argsz, "ptr": request.ptr}
             if fresh is None:
                 self.file.server.map(self.process, request)
                 return
@@ -177,29 +183,36 @@ class Container(Descriptor):
         flags = field("flags", flags, 32)
         if argsz is None:
             argsz = 48 if flags & DIRTY_GET else 8
-        request = DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr))
+        return self._dirty(DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr)))
+
+    def _dirty(self, request: DirtyPages) -> int | None:
         with self.process.call("dirty", f"fd{self.fd}", flags=request.flags) as call:
-            if argsz != 8 or ptr != "good":
-                call.args |= {"argsz": request.argsz, "iova": request.iova, "size": request.size, "ptr": ptr}
+            if request.argsz != 8 or request.ptr != "good":
+                call.args |= {"argsz": request.argsz, "iova": request.iova, "size": request.size, "ptr": request.ptr}
                 call.args |= {"bm_pgsize": request.bm_pgsize, "bm_size": request.bm_size}
             bitmap = self.server.dirty(request)
             if bitmap is not None:
                 call.output = {"dirty_bits": bitmap.bit_count()}
             return bitmap
 
-    by_number = MappingProxyType(
+    def _info_bytes(self, data: bytearray) -> None:
+        put(data, self._info(IommuInfo.unpack(data)).pack())
+
+    def _unmap_bytes(self, data: bytearray) -> None:
+        request = UnmapDma.unpack(data)
+        request.size, _ = self._unmap(request)  # the bitmap would go to the process's memory at `bm_data`, which has no bytes here
+        put(data, request.pack())
+
+    KIND = "container"
+    carried_out = MappingProxyType(
         {
-            0x3B64: lambda it, _: it.get_api_version(),
-            0x3B65: lambda it, arg: it.check_extension(arg),
-            0x3B66: lambda it, arg: it.set_iommu(arg),
-        }
-    )
-    with_pointer = MappingProxyType(
-        {
-            0x3B70: lambda it: it.server.info(IommuInfo(ptr="bad")),
-            0x3B71: lambda it: it.server.map(it.process, MapDma(ptr="bad")),
-            0x3B72: lambda it: it.server.unmap(it.process, UnmapDma(ptr="bad")),
-            0x3B75: lambda it: it.server.dirty(DirtyPages(ptr="bad")),
+            "VFIO_GET_API_VERSION": lambda it, _: it.get_api_version(),
+            "VFIO_CHECK_EXTENSION": lambda it, number: it.check_extension(number),
+            "VFIO_SET_IOMMU": lambda it, kind: it.set_iommu(kind),
+            "VFIO_IOMMU_GET_INFO": lambda it, data: it._info_bytes(data),
+            "VFIO_IOMMU_MAP_DMA": lambda it, data: it._map(MapDma.unpack(data)),
+            "VFIO_IOMMU_UNMAP_DMA": lambda it, data: it._unmap_bytes(data),
+            "VFIO_IOMMU_DIRTY_PAGES": lambda it, data: it._dirty(DirtyPages.unpack(data)) and 0,
         }
     )
 
@@ -215,11 +228,26 @@ class Group(Descriptor):
 
     file: GroupFile
 
-    by_number = MappingProxyType({0x3B67: lambda it, _: it.get_status(ptr="bad"), 0x3B69: lambda it, _: it.unset_container()})
-    with_pointer = MappingProxyType(
+    def _status_bytes(self, data: bytearray) -> None:
+        request = GroupStatus.unpack(data)
+        request.flags = self._status(request)
+        put(data, request.pack())
+
+    def _set_container_bytes(self, data: bytearray) -> None:
+        self._needs("VFIO_GROUP_SET_CONTAINER", data, 4, "the container's descriptor")
+        self.set_container(int.from_bytes(data[:4], "little", signed=True))
+
+    def _device_bytes(self, data: bytearray) -> int:
+        self._needs("VFIO_GROUP_GET_DEVICE_FD", data, 1, "the device's name")
+        return self.get_device_fd(data.partition(b"\0")[0].decode("utf-8", "replace")).fd
+
+    KIND = "group"
+    carried_out = MappingProxyType(
         {
-            0x3B68: lambda it: it._unknown(0, "the container's descriptor"),
-            0x3B6A: lambda it: it._unknown(0, "the device's name"),
+            "VFIO_GROUP_GET_STATUS": lambda it, data: it._status_bytes(data),
+            "VFIO_GROUP_SET_CONTAINER": lambda it, data: it._set_container_bytes(data),
+            "VFIO_GROUP_UNSET_CONTAINER": lambda it, _: it.unset_container(),
+            "VFIO_GROUP_GET_DEVICE_FD": lambda it, data: it._device_bytes(data),
         }
     )
 
@@ -236,11 +264,14 @@ class Group(Descriptor):
     def get_status(self, argsz: int = 8, *, ptr: str = "good") -> int:
         """GROUP_GET_STATUS: flags, 1 viable, 2 in a container. EFAULT, EINVAL (argsz below 8), ENODEV (dead, 6.1 and later)."""
         self._need_open()
-        argsz, ptr = field("argsz", argsz, 32), pointer(ptr)
+        return self._status(GroupStatus(argsz, ptr=pointer(ptr)))
+
+    def _status(self, request: GroupStatus) -> int:
         with self.process.call("group_status", f"fd{self.fd}") as call:
-            if argsz != 8 or ptr != "good":
-                call.args |= {"argsz": argsz, "ptr": ptr}
-            table(STATUS_CHECKS, self.process.system.kernel).run(GroupStatus(argsz, ptr=ptr, vfio=self.vfio))
+            if request.argsz != 8 or request.ptr != "good":
+                call.args |= {"argsz": request.argsz, "ptr": request.ptr}
+            request.vfio = self.vfio
+            table(STATUS_CHECKS, self.process.system.kernel).run(request)
             inside = self.vfio.container is not None
             viable = (inside and self.process.system.kernel.has("dma_ownership")) or self.process.system.drivers.viable(self.vfio.group)
             flags = int(viable) | 2 * int(inside)

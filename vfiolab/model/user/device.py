@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.checks import table
 from vfiolab.model.errors import NotModelledError
-from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, Eventfd, IrqRequest, IrqState, irq_set_size, is_dynamic, set_irqs
+from vfiolab.model.irq.msi import (
+    DATA_BOOL,
+    DATA_EVENTFD,
+    DISABLE,
+    TRIGGER_EVENTFD,
+    Eventfd,
+    IrqRequest,
+    IrqState,
+    irq_set_size,
+    is_dynamic,
+    set_irqs,
+)
 from vfiolab.model.pci.topology import Function
-from vfiolab.model.uapi.requests import field, pointer, signed
-from vfiolab.model.user.files import Descriptor, DeviceFile
+from vfiolab.model.uapi.requests import (
+    DeviceInfo,
+    HotReset,
+    HotResetInfo,
+    IrqInfo,
+    IrqSet,
+    PciDependent,
+    RegionInfo,
+    field,
+    pointer,
+    signed,
+)
+from vfiolab.model.user.checks import STRUCT_CHECKS
+from vfiolab.model.user.files import Descriptor, DeviceFile, put
 from vfiolab.model.user.vfio_pci import (
     COMMAND,
-    DEVICE_STRUCTS,
     MEMORY_SPACE,
     RESET_CHECKS,
     Asked,
     Dependent,
-    DeviceInfo,
-    IrqInfo,
-    RegionInfo,
     bars_of,
     can_be_reset,
     device_info,
@@ -41,7 +60,6 @@ class Device(Descriptor):
     """A descriptor of an open device."""
 
     file: DeviceFile
-    by_number = MappingProxyType({0x3B6F: lambda it, _: it.reset()})
 
     @property
     def name(self) -> str:
@@ -68,19 +86,14 @@ class Device(Descriptor):
     def get_info(self) -> DeviceInfo:
         """DEVICE_GET_INFO: flags (1 it can be reset, 2 it is a PCI device), how many regions and interrupt types it has."""
         self._need_open()
-        with self.process.call("device_info", f"fd{self.fd}") as call:
-            info = device_info(self.process.system.drivers.topology, self.function)
-            call.output = info._asdict()
-            return info
+        info: DeviceInfo = self._ask("device_info", DeviceInfo())
+        return info
 
     def get_region_info(self, index: int) -> RegionInfo:
         """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and VGA on what is no VGA device."""
         self._need_open()
-        index = field("index", index, 32)
-        with self.process.call("region_info", f"fd{self.fd}", index=index) as call:
-            info = region_info(self.process.system.kernel, self.function, self._bars, index)
-            call.output = info._asdict()
-            return info
+        info: RegionInfo = self._ask("region_info", RegionInfo(index=index))
+        return info
 
     def get_irq_info(self, index: int) -> IrqInfo:
         """DEVICE_GET_IRQ_INFO: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors.
@@ -88,10 +101,29 @@ class Device(Descriptor):
         EINVAL for a type that the device does not have.
         """
         self._need_open()
-        index = field("index", index, 32)
-        with self.process.call("irq_info", f"fd{self.fd}", index=index) as call:
-            info = irq_info(self.process.system.kernel, self.function, index, dynamic=self._dynamic(index))
-            call.output = {"flags": info.flags, "count": info.count}
+        info: IrqInfo = self._ask("irq_info", IrqInfo(index=index))
+        return info
+
+    def _ask(self, verb: str, asked: DeviceInfo | RegionInfo | IrqInfo) -> Any:
+        """Answer one of the three questions: the struct, filled in."""
+        kernel = self.process.system.kernel
+        with self.process.call(verb, f"fd{self.fd}") as call:
+            if not isinstance(asked, DeviceInfo):
+                call.args["index"] = asked.index
+            if asked.argsz != type(asked)().argsz or asked.ptr != "good":
+                call.args |= {"argsz": asked.argsz, "ptr": asked.ptr}
+            table(STRUCT_CHECKS, kernel).run(asked)
+            info: DeviceInfo | RegionInfo | IrqInfo
+            if isinstance(asked, DeviceInfo):
+                info = device_info(self.process.system.drivers.topology, self.function)
+                call.output = {"flags": info.flags, "num_regions": info.num_regions, "num_irqs": info.num_irqs}
+            elif isinstance(asked, RegionInfo):
+                info = region_info(kernel, self.function, self._bars, asked.index)
+                call.output = {"flags": info.flags, "size": info.size, "offset": info.offset, "cap_ids": info.cap_ids}
+            else:
+                info = irq_info(kernel, self.function, asked.index, dynamic=self._dynamic(asked.index))
+                call.output = {"flags": info.flags, "count": info.count}
+            info.argsz = asked.argsz
             return info
 
     @property
@@ -195,10 +227,61 @@ class Device(Descriptor):
             if offset <= COMMAND < offset + size:
                 self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
 
+    def _ask_bytes(self, verb: str, kind: type[DeviceInfo | RegionInfo | IrqInfo], data: bytearray) -> None:
+        put(data, self._ask(verb, kind.unpack(data)).pack())
+
+    def _irqs_bytes(self, data: bytearray) -> None:
+        """Read the vectors' data behind the struct: bools and descriptors, the same for all of them."""
+        head = IrqSet.unpack(data)
+        size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(head.flags & 7, 0) * head.count
+        behind = bytes(data[IrqSet.FORMAT.size :][:size])
+        each = {behind[at : at + size // head.count] for at in range(0, size, size // head.count)} if size else set()
+        if len(behind) < size or len(each) > 1:
+            raise NotModelledError(f"{len(behind)} bytes of data for {head.count} vectors that are not all the same")
+        (one,) = each or {b""}
+        evfd = int.from_bytes(one, "little", signed=True) if head.flags & DATA_EVENTFD else None
+        value = one[0] if head.flags & DATA_BOOL and one else 1
+        self.set_irqs(head.index, head.start, head.count, head.flags, argsz=head.argsz, evfd=evfd, value=value, ptr=head.ptr)
+
+    def _hot_reset_info_bytes(self, data: bytearray) -> None:
+        head = HotResetInfo.unpack(data)
+        self._needs("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", data, HotResetInfo.FORMAT.size, "the struct")
+        found = self.get_hot_reset_info(head.argsz)
+        numbers = [self.process.system.drivers.topology[one.device] for one in found]
+        tail = b"".join(
+            PciDependent(one.group, f.segment, f.requester_id >> 8, f.requester_id & 0xFF).pack()
+            for one, f in zip(found, numbers, strict=True)
+        )
+        put(data, HotResetInfo(head.argsz, 0, len(found)).pack() + tail)
+
+    def _hot_reset_bytes(self, data: bytearray) -> None:
+        head = HotReset.unpack(data)
+        self._needs("VFIO_DEVICE_PCI_HOT_RESET", data, HotReset.FORMAT.size + 4 * head.count, "the struct and the descriptors behind it")
+        fds = [int.from_bytes(data[12 + 4 * n :][:4], "little", signed=True) for n in range(head.count)]
+        self.hot_reset(*[self._group_at(fd) for fd in fds])
+
+    def _group_at(self, fd: int) -> Group:
+        held = self.process.descriptors.get(fd)
+        if not isinstance(held, Descriptor) or held.KIND != "group":
+            self.process.refuse_descriptor(fd)
+        return cast("Group", held)
+
+    KIND = "device"
+    carried_out = MappingProxyType(
+        {
+            "VFIO_DEVICE_GET_INFO": lambda it, data: it._ask_bytes("device_info", DeviceInfo, data),
+            "VFIO_DEVICE_GET_REGION_INFO": lambda it, data: it._ask_bytes("region_info", RegionInfo, data),
+            "VFIO_DEVICE_GET_IRQ_INFO": lambda it, data: it._ask_bytes("irq_info", IrqInfo, data),
+            "VFIO_DEVICE_SET_IRQS": lambda it, data: it._irqs_bytes(data),
+            "VFIO_DEVICE_RESET": lambda it, _: it.reset(),
+            "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO": lambda it, data: it._hot_reset_info_bytes(data),
+            "VFIO_DEVICE_PCI_HOT_RESET": lambda it, data: it._hot_reset_bytes(data),
+        }
+    )
+
     def _unknown(self, cmd: int, what: str = "") -> None:
-        kernel = self.process.system.kernel
         newer = {0x3B74: "device_ioeventfd", 0x3B75: "device_feature"}
-        known = cmd in DEVICE_STRUCTS or (cmd in newer and kernel.has(newer[cmd]))
+        known = cmd in newer and self.process.system.kernel.has(newer[cmd])
         super()._unknown(cmd, what or "the struct" * known)
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.checks import table
+from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS
 from vfiolab.model.uapi.requests import field
 from vfiolab.model.user.checks import IOCTL_CHECKS, Command
 from vfiolab.model.user.drivers import DeviceState, Drivers
@@ -117,30 +118,50 @@ class Descriptor:
         if process.descriptors.get(self.fd) is not self:
             process.refuse_descriptor(self.fd)
 
-    by_number: ClassVar[Mapping[int, Callable[[Any, int], int | None]]] = MappingProxyType({})
-    with_pointer: ClassVar[Mapping[int, Callable[[Any], object]]] = MappingProxyType({})
+    KIND: ClassVar[str]
+    #: What each ioctl of this kind does with its argument: the number, or the bytes that its pointer leads to.
+    carried_out: ClassVar[Mapping[str, Callable[[Any, Any], int | None]]] = MappingProxyType({})
 
-    def ioctl(self, cmd: int, arg: int = 0) -> int:
-        """Call by number. What takes a pointer is EFAULT, for none can be given this way; ENOTTY for what this kind does not have.
+    def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
+        """Call by number, as a C program does. `arg` is a number, or the bytes that its pointer leads to: what comes back is put into them.
 
-        Unknown numbers on a container: EINVAL before SET_IOMMU, ENOTTY after.
+        A number where a pointer is needed leads nowhere (EFAULT); ENOTTY for what this kind does not have. Unknown numbers on a container:
+        EINVAL before SET_IOMMU, ENOTTY after.
+
+        >>> from vfiolab.model.builder import MachineBuilder
+        >>> container = MachineBuilder("demo").host("6.12").process.open_container()
+        >>> container.ioctl(0x3B65, 3), container.ioctl(0x3B64)
+        (1, 0)
         """
         self._need_open()
-        cmd, arg = field("cmd", cmd), field("arg", arg)
-        if cmd in self.by_number:
-            return self.by_number[cmd](self, arg) or 0
-        with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=arg):
-            if cmd in self.with_pointer:
-                self.with_pointer[cmd](self)
-            self._unknown(cmd)
-            raise AssertionError("an ioctl that nobody knows is refused")
+        cmd = field("cmd", cmd)
+        row = IOCTLS[self.KIND].get(cmd)
+        if row is None:
+            number = 0 if isinstance(arg, bytearray) else field("arg", arg)
+            with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=number):
+                self._unknown(cmd)
+                raise AssertionError("an ioctl that nobody knows is refused")
+        if row.struct:
+            return self.carried_out[row.name](self, arg if isinstance(arg, bytearray) else bytearray()) or 0
+        return self.carried_out[row.name](self, field("arg", arg)) or 0
+
+    def _needs(self, name: str, data: bytearray, size: int, what: str) -> None:
+        """Refuse bytes too few for what an ioctl's pointer should lead to."""
+        if len(data) < size:
+            with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=NUMBERS[name], arg=0):
+                table(IOCTL_CHECKS, self.process.system.kernel).run(Command(NUMBERS[name], self.KIND, what))
 
     def _unknown(self, cmd: int, what: str = "") -> None:
         """Refuse an ioctl that this kind does not have, or one whose pointer to `what` cannot be read."""
-        table(IOCTL_CHECKS, self.process.system.kernel).run(Command(cmd, type(self).__name__.lower(), what))
+        table(IOCTL_CHECKS, self.process.system.kernel).run(Command(cmd, self.KIND, what))
 
     def close(self) -> None:
         """Close the descriptor; the file behind it goes when no descriptor of any process leads to it."""
         self._need_open()
-        with self.process.call(f"close_{type(self).__name__.lower()}", f"fd{self.fd}"):
+        with self.process.call(f"close_{self.KIND}", f"fd{self.fd}"):
             self.process.close(self.fd)
+
+
+def put(data: bytearray, new: bytes) -> None:
+    """Write what comes back over the bytes of the user's struct, as far as they reach."""
+    data[: len(new)] = new[: len(data)]

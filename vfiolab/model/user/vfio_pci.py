@@ -16,6 +16,7 @@ from vfiolab.model.checks import Check, table
 from vfiolab.model.irq.msi import ERR, INDEX_NAMES, INTX, MSIX, vectors_of
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
+from vfiolab.model.uapi.requests import DeviceInfo, IrqInfo, RegionInfo
 from vfiolab.model.user.checks import VFIO_PCI
 from vfiolab.model.user.system import UserSystem
 
@@ -24,39 +25,10 @@ READ, WRITE, MMAP, CAPS = 1, 2, 4, 8
 MSIX_MAPPABLE = 3
 COMMAND, MEMORY_SPACE = 4, 2
 #: ioctls of a device that take a struct: GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, SET_IRQS, GET_PCI_HOT_RESET_INFO, PCI_HOT_RESET.
-DEVICE_STRUCTS = frozenset({0x3B6B, 0x3B6C, 0x3B6D, 0x3B6E, 0x3B70, 0x3B71})
 #: Size of BAR 0 by class where a machine file does not know the BARs: as QEMU's devices have them.
 ASSUMED_BAR = {0x02: 128 << 10, 0x0108: 16 << 10}
 ASSUMED_ELSE = 1 << 20
 ASSUMED_BASE = 0xE0_0000_0000
-
-
-class DeviceInfo(NamedTuple):
-    """VFIO_DEVICE_GET_INFO: flags (1 the function can be reset, 2 PCI), number of regions and of interrupt types."""
-
-    flags: int
-    num_regions: int
-    num_irqs: int
-
-
-class RegionInfo(NamedTuple):
-    """VFIO_DEVICE_GET_REGION_INFO: flags (1 read, 2 write, 4 mmap, 8 has capabilities), size in bytes, offset in the descriptor.
-
-    `cap_ids`: the capabilities, 3 that the MSI-X table may be mapped.
-    """
-
-    flags: int
-    size: int
-    offset: int
-    cap_ids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class IrqInfo:
-    """VFIO_DEVICE_GET_IRQ_INFO: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors."""
-
-    flags: int
-    count: int
 
 
 class Dependent(NamedTuple):
@@ -68,7 +40,7 @@ class Dependent(NamedTuple):
 
 def device_info(topology: Topology, function: Function) -> DeviceInfo:
     """Return what GET_INFO says of a function."""
-    return DeviceInfo(2 | int(can_be_reset(topology, function)), REGIONS, len(INDEX_NAMES))
+    return DeviceInfo(flags=2 | int(can_be_reset(topology, function)), num_regions=REGIONS, num_irqs=len(INDEX_NAMES))
 
 
 def can_be_reset(topology: Topology, function: Function) -> bool:
@@ -82,7 +54,7 @@ def irq_info(kernel: Kernel, function: Function, index: int, *, dynamic: bool) -
     """Return what GET_IRQ_INFO says: EINVAL for a type that does not exist, and for ERR on a conventional function (recorded)."""
     table(IRQ_INFO_CHECKS, kernel).run(Asked(function, index))
     fixed = 6 if index == INTX else 0 if index == MSIX and dynamic else 8
-    return IrqInfo(1 | fixed, vectors_of(function, index))
+    return IrqInfo(flags=1 | fixed, index=index, count=vectors_of(function, index))
 
 
 def bars_of(function: Function, known: Sequence[Span] = ()) -> tuple[Span, ...]:
@@ -110,16 +82,15 @@ def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index:
     table(REGION_INFO_CHECKS, kernel).run(Asked(function, index))
     offset = index << 40
     if index == CONFIG:
-        return RegionInfo(READ | WRITE, 4096 if function.express_type is not None else 256, offset)
+        return RegionInfo(flags=READ | WRITE, index=index, size=4096 if function.express_type is not None else 256, offset=offset)
     if index == VGA:
-        return RegionInfo(READ | WRITE, 0xC0000, offset)
+        return RegionInfo(flags=READ | WRITE, index=index, size=0xC0000, offset=offset)
     if index >= len(bars):
-        return RegionInfo(0, 0, offset)
+        return RegionInfo(index=index, offset=offset)
     size = bars[index].size
     mappable = index == 0 and size < ASSUMED_BAR[0x02] and function.msix > 0 and kernel.has("msix_mappable")
-    return RegionInfo(
-        READ | WRITE | (MMAP if size >= 4096 else 0) | (CAPS if mappable else 0), size, offset, (MSIX_MAPPABLE,) if mappable else ()
-    )
+    flags = READ | WRITE | (MMAP if size >= 4096 else 0) | (CAPS if mappable else 0)
+    return RegionInfo(flags=flags, index=index, size=size, offset=offset, cap_ids=(MSIX_MAPPABLE,) if mappable else ())
 
 
 def mmap_place(kernel: Kernel, bars: Sequence[Span], function: Function, region: int, size: int, offset: int) -> int:
