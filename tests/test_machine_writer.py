@@ -105,3 +105,12 @@ def test_whatever_a_builder_makes_is_equal_after_writing_and_reading(machine, re
     assert [] == differing(machine, again)
     assert machine == again
     assert groups(machine) == groups(again)
+
+
+def test_what_no_builder_knows_is_written_too():
+    text = '{"name": "x", "units": [{"name": "a", "devices": ["0000:00:02.0"]}], "devices": [{"bdf": "0000:00:02.0", "kind": "pci"}]}'
+    behind = read_machine(text)
+    assert frozenset({"0000:00:02.0"}) == behind.participants
+    smmu = machines()["mixed stages"]
+    narrow = replace(smmu, units=tuple(replace(unit, stage2_bits=40) for unit in smmu.units))
+    assert [[], []] == [differing(machine, read_machine(write_machine(machine))) for machine in (behind, narrow)]

@@ -11,6 +11,7 @@ from model_walk import VERBS, Walk
 from model_world import KERNELS, boot, differing, machines, snapshot
 
 import vfiolab as vl
+from vfiolab.__main__ import main
 from vfiolab._paths import notebooks_dir
 from vfiolab.client import Client
 from vfiolab.draw import iova_map, to_text
@@ -243,6 +244,18 @@ def test_a_session_is_saved_and_opened_again():
     opened.map(0x9000_0000, "4K")
     assert list(space.mappings) == list(opened.mappings)
     assert [call.args["vaddr"] for call in (host.log.calls[-1], opened.log.calls[-1])] == [host.log.calls[-1].args["vaddr"]] * 2
+
+
+def test_a_saved_session_replayed_by_the_command_does_not_diverge(tmp_path, capsys):
+    host = vl.load("two-smmu-server")
+    space = host.address_space()
+    space.attach("0000:01:00.0", "0000:21:00.0")
+    space.map(0x4000_0000, "1G", name="guest RAM")
+    with suppress(vl.VfioError):
+        space.map(0x800_0000, "1M")
+    (tmp_path / "mine.trace").write_text(host.trace(), encoding="utf-8")
+    assert 0 == main(["replay", str(tmp_path / "mine.trace"), "--machine", "two-smmu-server"])
+    assert capsys.readouterr().out.endswith(" 0 divergences\n")
 
 
 @pytest.mark.slow
