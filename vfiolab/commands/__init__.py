@@ -2,6 +2,8 @@
 
 What is common to the words is here: writing to a terminal, a pipe or a file. On a terminal lines fit its width and what matters has
 colour (not if NO_COLOR is set); everywhere else text is plain and whole. What the encoding has no character for is written in ASCII.
+
+What may not come in: work. A word reads its arguments, calls the kit, and prints.
 """
 
 from __future__ import annotations

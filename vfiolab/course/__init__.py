@@ -1,4 +1,7 @@
-"""What makes a notebook a course: commit an answer first, then let the model reveal it."""
+"""What makes a notebook a course: commit an answer first, then let the model reveal it; and the experiments that it stands on.
+
+What may not come in: answers. A truth is run on the model, a question is data.
+"""
 
 from vfiolab.course.answer import Answer, answer
 from vfiolab.course.benches import two_units

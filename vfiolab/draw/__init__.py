@@ -3,6 +3,8 @@
 Each function that draws returns a `Picture`: shapes, a title, a description, a table twin and a text twin. In a
 notebook it shows itself.
 
+What may not come in: rules of the kernel, and state. A picture is what the model knew when it was looked at.
+
 >>> from vfiolab.draw import pages, to_text
 >>> print(to_text(pages(0x100000, 0x40100000, 4 << 20, 0x40201000)).splitlines()[0])
 4 MiB became 1 × 2 MiB + 512 × 4 KiB

@@ -1,4 +1,7 @@
-"""What a learner types: load a machine, open an address space, attach, map, look."""
+"""What a learner types: load a machine, open an address space, attach, map, look.
+
+What may not come in: rules of its own. A verb here calls verbs of the model, and shows what they left.
+"""
 
 from vfiolab.kit.host import Host, Machine, MachineBuilder, assumptions, boot, here, load, machines
 from vfiolab.kit.ipython import install

@@ -1,4 +1,7 @@
-"""Widget apps for JupyterLab: thin; each click calls public verbs and shows them as code."""
+"""Widget apps for JupyterLab: thin; each click calls public verbs and shows them as code.
+
+What may not come in: state beside the host and its log, and anything that a learner could not type.
+"""
 
 from __future__ import annotations
 

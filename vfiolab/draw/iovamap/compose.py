@@ -7,13 +7,13 @@ from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.labels import Keys
 from vfiolab.draw.iovamap.lanes import GAP, TRACKS, draw_lane, tip
 from vfiolab.draw.iovamap.layout import Layout, Mark, Scene, rows_of
+from vfiolab.draw.iovamap.lines import map_lines
 from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.iovamap.words import blame, details, findings, headline
 from vfiolab.draw.stage import palette
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, Page, layered
 from vfiolab.draw.stage.shapes import Box, Line, Poly, Shape, Text
-from vfiolab.draw.stage.text import map_lines
 from vfiolab.model.address import hexa, human_size
 
 TRACK = 20.0

@@ -22,9 +22,9 @@ from vfiolab.model.iommu.unit import X86_MSI, IommuUnit
 from vfiolab.model.irq.faultlog import blocked_reason, interrupt_fault
 from vfiolab.model.irq.msi import InterruptController, IrqState, Message
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.bars import bar_at
 from vfiolab.model.pci.peers import turn
-from vfiolab.model.user.drivers import Drivers
-from vfiolab.model.user.vfio_pci import bar_at
+from vfiolab.model.pci.topology import Topology
 
 __all__ = ["OUTCOMES", "PLACES", "Journey", "raise_msi", "read", "write"]
 
@@ -48,7 +48,7 @@ class Fabric(Protocol):
 
     kernel: Kernel
     core: IommuCore
-    drivers: Drivers
+    topology: Topology
     interrupts: InterruptController | None
     log: EventLog
 
@@ -179,7 +179,7 @@ class _Trip:
         if address + size > U64 and (address, size) != (ALL_ONES, 4):  # the message of all ones goes to the last byte
             raise ValueError(f"{size} bytes at {hexa(address)} run past the last bus address, 2^64 - 1")
         group = system.core.group_of(device)
-        if device not in system.drivers.topology or (group is not None and group.emulated):
+        if device not in system.topology or (group is not None and group.emulated):
             raise ValueError(f"{device} is no PCI function of this host that does DMA of its own")
         self.system, self.device, self.what, self.address, self.size, self.data = system, device, what, address, size, data
         self.vector, self.message, self.owner = vector, message, owner or (lambda _: "")
@@ -208,7 +208,7 @@ class _Trip:
         return self._on_the_bus()
 
     def _on_the_bus(self) -> str:
-        topology = self.system.drivers.topology
+        topology = self.system.topology
         met = turn(topology, self.system.kernel, self.system.bars, self.device, self.address)
         unit = self.group.unit if self.group is not None else None
         to = unit.name if unit is not None else "the host bridge; no IOMMU is in front of the device"
@@ -338,7 +338,7 @@ class _Trip:
         controller = self._controller_at(physical)
         if controller is not None and self.what != "read":
             return self._doorbell(controller, physical)
-        bar = bar_at(self.system.drivers.topology, self.system.bars, physical)
+        bar = bar_at(self.system.topology, self.system.bars, physical)
         if bar is not None:
             why = f"{hexa(physical)} lies in a BAR of {bar}: the translated request reaches that device"
             self._add("p2p", "target", why, "inference", physical=physical)

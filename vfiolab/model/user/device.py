@@ -21,6 +21,7 @@ from vfiolab.model.irq.msi import (
     is_dynamic,
     set_irqs,
 )
+from vfiolab.model.pci.bars import bars_of
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.uapi.requests import (
     DeviceInfo,
@@ -42,7 +43,6 @@ from vfiolab.model.user.vfio_pci import (
     RESET_CHECKS,
     Asked,
     Dependent,
-    bars_of,
     can_be_reset,
     device_info,
     hot_reset,

@@ -6,7 +6,7 @@ vfio_pci_dev_set_hot_reset, vfio_pci_core_match), read in 4.19 to 6.12; recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from vfiolab.model.address import Span
 from vfiolab.model.checks import Check, table
 from vfiolab.model.irq.msi import ERR, INDEX_NAMES, INTX, MSIX, vectors_of
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.bars import ASSUMED_BAR
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.uapi.requests import DeviceInfo, IrqInfo, RegionInfo
 from vfiolab.model.user.checks import VFIO_PCI
@@ -24,13 +25,9 @@ BARS, ROM, CONFIG, VGA, REGIONS = 6, 6, 7, 8, 9
 READ, WRITE, MMAP, CAPS = 1, 2, 4, 8
 MSIX_MAPPABLE = 3
 COMMAND, MEMORY_SPACE = 4, 2
+
+
 #: ioctls of a device that take a struct: GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, SET_IRQS, GET_PCI_HOT_RESET_INFO, PCI_HOT_RESET.
-#: Size of BAR 0 by class where a machine file does not know the BARs: as QEMU's devices have them.
-ASSUMED_BAR = {0x02: 128 << 10, 0x0108: 16 << 10}
-ASSUMED_ELSE = 1 << 20
-ASSUMED_BASE = 0xE0_0000_0000
-
-
 class Dependent(NamedTuple):
     """A function that a reset of the bus takes along, and its group."""
 
@@ -55,26 +52,6 @@ def irq_info(kernel: Kernel, function: Function, index: int, *, dynamic: bool) -
     table(IRQ_INFO_CHECKS, kernel).run(Asked(function, index))
     fixed = 6 if index == INTX else 0 if index == MSIX and dynamic else 8
     return IrqInfo(flags=1 | fixed, index=index, count=vectors_of(function, index))
-
-
-def bars_of(function: Function, known: Sequence[Span] = ()) -> tuple[Span, ...]:
-    """Return the BARs: those of the machine file in its order, else one at an invented bus address, sized by class (an assumption)."""
-    if known:
-        return tuple(known)
-    if function.is_bridge:
-        return ()
-    klass = (function.class_code or 0) >> 8
-    size = ASSUMED_BAR.get(klass, ASSUMED_BAR.get(klass >> 8, ASSUMED_ELSE))
-    return (Span.sized(ASSUMED_BASE + (function.segment << 16 | function.requester_id) * ASSUMED_ELSE, size),)
-
-
-def bar_at(topology: Topology, known: Mapping[str, Sequence[Span]], physical: int) -> str | None:
-    """Return the device in one of whose BARs a bus address lies; None where no BAR is."""
-    if physical >= ASSUMED_BASE:
-        names: Iterable[str] = topology
-    else:
-        names = known
-    return next((bdf for bdf in names if any(bar.contains(physical) for bar in bars_of(topology[bdf], known.get(bdf, ())))), None)
 
 
 def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index: int) -> RegionInfo:

@@ -1,0 +1,81 @@
+"""The iova map as text: iovas run down the page, a column for each lane."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from vfiolab.draw.iovamap.layout import Layout, Mark
+from vfiolab.draw.iovamap.words import findings, groups_word, headline, traits
+from vfiolab.draw.stage.text import WIDTH, fold
+from vfiolab.model.address import hexa, human_size
+
+MOST_LINES = 60
+SIGNS = {
+    "mapping": "====", "msi": "////", "sw-msi": "::::", "doorbell": "bell", "direct": "xxxx", "direct-relaxable": "x-x-",
+    "reserved": "####",
+    "outside": "    ", "hole": "no  ", "gone": "gone", "refused": "✗   ", "conflict": "✗✗✗✗", "fault": "!   ",
+}  # fmt: skip
+MEANING = {
+    "mapping": "mapped", "msi": "MSI window", "sw-msi": "software MSI window", "doorbell": "doorbell page", "direct": "direct",
+    "direct-relaxable": "direct-relaxable", "reserved": "reserved", "outside": "outside the aperture", "hole": "not in the valid-iova list",
+    "gone": "disappeared", "refused": "refused", "conflict": "in the way", "fault": "DMA fault",
+}  # fmt: skip
+
+
+def map_lines(layout: Layout) -> list[str]:
+    """Return the iova map as a table of segments: address, size, and what each lane holds there."""
+    facts, lanes, marks, window = layout.facts, layout.lanes, layout.marks, layout.window
+    merged = sum(m.count for m in marks if m.lane == 0 and m.count > 1)
+    lines = [*fold(headline(facts)), *fold(" ".join(findings(facts, merged)))]
+    for lane in lanes[1:]:
+        if lane.domain is not None:
+            words = [groups_word(lane.domain.groups), *traits(lane.domain).values()]
+            words = [f"refused: {lane.domain.refused}", *words] if lane.domain.refused else words
+            lines += fold(f"{lane.name}: {' · '.join(words)}", "  ")
+    segments = _segments(marks, window)
+    room = min(16, max(4, (WIDTH - 34) // len(lanes) - 1))
+    lines.append(f"{'iova':<22}{'size':>11} " + " ".join(_cell(lane.name, room) for lane in lanes))
+    used: dict[str, None] = {}
+    for number, (start, end) in enumerate(segments):
+        if number == MOST_LINES:
+            lines.append(f"... {len(segments) - MOST_LINES:,} more segments; the table has them")
+            break
+        here = [[m for m in marks if m.lane == lane.index and m.start <= start and end <= m.end] for lane in lanes]
+        empty = not any(here)
+        cells = [_words(found, room, used) for found in here]
+        sign = "≈" if empty else " "
+        lines.append(f"{hexa(start):<21}{sign}{human_size(end - start):>11} " + " ".join(_cell(c, room) for c in cells))
+    lines.append(hexa(window[1]))
+    for m in marks:
+        if m.kind == "refused":
+            lines += fold(f"✗ {m.label} map {m.span}: {m.owner.partition(': ')[2]}")
+        elif m.kind == "fault":
+            lines += fold(f"! DMA fault at {m.label}")
+    if used:
+        lines += fold("  ".join(f"{SIGNS[kind].strip() or 'blank'} {MEANING[kind]}" for kind in used if kind in SIGNS))
+    return [line.rstrip() for line in lines]
+
+
+def _segments(marks: tuple[Mark, ...], window: tuple[int, int]) -> list[tuple[int, int]]:
+    cuts = sorted({*window, *(m.start for m in marks if m.kind != "fault"), *(m.end for m in marks if m.kind != "fault")})
+    return list(pairwise(cuts))
+
+
+def _words(found: list[Mark], room: int, used: dict[str, None]) -> str:
+    if not found:
+        return "."
+    top = found[-1]
+    for m in found:
+        used.setdefault(m.kind)
+    if top.kind == "mapping" and top.lane == 0:
+        if top.count > 1:
+            return f"{top.count:,}x {top.covered * 100 // (top.end - top.start)}%"
+        return top.label or SIGNS["mapping"]
+    if top.kind == "refused":
+        return f"✗ {top.label}"
+    word = MEANING[top.kind]
+    return word if len(word) <= room and top.kind != "mapping" else SIGNS[top.kind]
+
+
+def _cell(words: str, room: int) -> str:
+    return (words if len(words) <= room else words[: room - 1] + "…").ljust(room)
