@@ -332,6 +332,8 @@ BY_HAND = {
     ("vfio_pci.HOT_RESET_CHECKS", "the number of groups fits"),
     ("vfio_pci.HOT_RESET_INFO_CHECKS", "argsz holds the list"),
     ("type1_checks.POLICY_CHECKS", "no doorbell's place is in the range"),
+    ("checks.STRUCT_CHECKS", "the struct can be read"),
+    ("checks.STRUCT_CHECKS", "argsz holds the struct"),
 }
 
 # Where a switch that is the other way round is noticed, the units' recorded apertures and page sizes being left out.

@@ -7,6 +7,7 @@ from vfiolab.kit import load
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import WouldBlockError
 from vfiolab.model.irq.delivery import write
+from vfiolab.model.uapi.requests import DeviceInfo, RegionInfo
 
 BASE = 0x2000_0000_0000
 
@@ -250,9 +251,9 @@ def test_a_reset_of_the_bus_takes_along_what_shares_it_and_wants_every_group():
 
 def test_what_a_device_tells_of_itself():
     _, _, _, device = opened_device("6.12")
-    assert (3, 9, 5) == device.get_info()
-    assert (7, 128 << 10, 0, ()) == device.get_region_info(0)
-    assert (3, 4096, 7 << 40, ()) == device.get_region_info(7)
+    assert DeviceInfo(flags=3, num_regions=9, num_irqs=5) == device.get_info()
+    assert RegionInfo(flags=7, size=128 << 10) == device.get_region_info(0)
+    assert RegionInfo(flags=3, index=7, size=4096, offset=7 << 40) == device.get_region_info(7)
     assert [7, 9, 1, 9, 9] == [device.get_irq_info(index).flags for index in range(5)]
     assert [1, 1, 8, 1, 1] == [device.get_irq_info(index).count for index in range(5)]
 

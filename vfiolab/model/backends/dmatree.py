@@ -72,17 +72,17 @@ class Dma:
 class DmaTree:
     """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.17 do.
 
-    `size` is the bytes mapped. `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
+    `size` is the bytes mapped, `starts` the mappings by their first iova (the last one, where old kernels let several in). `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
     """
 
-    __slots__ = ("_count", "_gap", "_root", "_starts", "_wraps", "reaches_top", "size")
+    __slots__ = ("_count", "_gap", "_root", "_wraps", "reaches_top", "size", "starts")
 
     def __init__(self, *, wraps: bool) -> None:
         self._root: Dma | None = None
         self._gap = NO_GAP
         self._wraps = wraps
         self._count = 0
-        self._starts: dict[int, Dma] = {}
+        self.starts: dict[int, Dma] = {}
         self.size = 0
         self.reaches_top = False
 
@@ -107,19 +107,13 @@ class DmaTree:
         end = (iova + size) & _MASK if self._wraps else iova + size
         while node is not None:
             if end <= node.iova:
-                parent = node
-                node = node._left
+                node = (parent := node)._left
             elif iova >= node._end:
-                parent = node
-                node = node._right
+                node = (parent := node)._right
             else:
                 return node
         self._gap = iova, size, parent
         return None
-
-    def starting_at(self, iova: int) -> Dma | None:
-        """Return the mapping that begins at `iova`; where old kernels let overlaps in, the last one that did."""
-        return self._starts.get(iova)
 
     def first_from(self, iova: int) -> Dma | None:
         """Return the lowest mapping that ends after `iova`, as a search from the root finds it."""
@@ -174,7 +168,7 @@ class DmaTree:
             parent._left = new
         else:
             parent._right = new
-        self._starts[new.iova] = new
+        self.starts[new.iova] = new
         self._count += 1
         self.size += new.size
         if not new._end:
@@ -225,8 +219,8 @@ class DmaTree:
             self._replace(node, child)
         node._parent = node._left = node._right = None
         self._count -= 1
-        if self._starts.get(node.iova) is node:
-            del self._starts[node.iova]
+        if self.starts.get(node.iova) is node:
+            del self.starts[node.iova]
         self.size -= node.size
         if not red:
             self._fix_remove(child, parent)
@@ -300,6 +294,6 @@ class DmaTree:
         starts = [dma.iova for dma in self]
         assert starts == sorted(starts), "the tree is out of order"
         assert len(starts) == self._count, f"{self._count} mappings counted, {len(starts)} found"
-        assert set(starts) >= set(self._starts), "a start is known of which there is no mapping"
-        assert self.reaches_top or len(self._starts) == self._count
+        assert set(starts) >= set(self.starts), "a start is known of which there is no mapping"
+        assert self.reaches_top or len(self.starts) == self._count
         assert sum(dma.size for dma in self) == self.size, "the bytes mapped are miscounted"

@@ -127,10 +127,10 @@ class Native:
 
     def _type1(self, call: str) -> Type1:
         backend = self.backend
-        if backend.__class__ is not Type1:
-            table(BACKEND_CHECKS, self.kernel).run(_Ioctl(self, call))
-        assert isinstance(backend, Type1), "a call without type1 is refused"
-        return backend
+        if isinstance(backend, Type1):
+            return backend
+        table(BACKEND_CHECKS, self.kernel).run(_Ioctl(self, call))
+        raise AssertionError("a call without type1 is refused")
 
     def info(self, request: IommuInfo) -> Info:
         """GET_INFO; EINVAL without a backend."""

@@ -72,6 +72,7 @@ class Type1:
         self._lost = 0
         self._bars = "on" if self.kernel.has("bar_needs_memory_space") else "always"
         self.map_flags, self.unmap_flags = tests.known_map_flags(self.kernel), tests.known_unmap_flags(self.kernel)
+        self.in_one = iova_list.in_one
         self._by_anyone = self.kernel.has("unmap_by_anyone")
         self.unmap_top = U64 if self.kernel.has("unmap_may_end_at_top") else U64 - 1
         self._set_page_sizes()
@@ -108,10 +109,6 @@ class Type1:
         asked = (self.core.doorbells.user_maps(domain, Span.sized(iova, size)) for domain in self.domains)
         return next((why for why in asked if why is not None), None)
 
-    def usable(self, iova: int, size: int) -> bool:
-        """Say whether a range lies in one entry of the valid-iova list."""
-        return iova_list.in_one(self.valid_iova, iova, size)
-
     def bad_page(self, request: MapDma) -> int | None:
         """Return the index of the first page of a map request that cannot be pinned."""
         memory: UserMemory = request.caller.memory
@@ -120,7 +117,7 @@ class Type1:
 
     def whole(self, r: UnmapDma) -> Dma | None:
         """Return the mapping that an unmap's range is, None if it is more or less than one (or one may hide behind a wrapped end)."""
-        met = self.dmas.starting_at(r.iova)
+        met = self.dmas.starts.get(r.iova)
         if met is not None and met.size == r.size and not self.dmas.reaches_top:
             r.whole = met
             return met
@@ -315,7 +312,7 @@ class Type1:
         dma = Dma(r.iova, r.size, r.vaddr, r.flags, caller, r.name)
         self.dmas.insert(dma)
         if self.domains:
-            r.runs = caller.memory.pinned(r.vaddr, r.size, write=bool(r.flags & 2), bars=self._bars)
+            r.runs = caller.memory.pinned(r.vaddr, r.size, write=r.flags & 2 != 0, bars=self._bars)
             try:
                 self._pins.run(r)
                 self._translation.run(r)
@@ -358,11 +355,12 @@ class Type1:
         self._charge(dma, r)
 
     def _charge(self, dma: Dma, request: MapDma) -> None:
+        process = dma.process
         dma.pinned = True
-        dma.charged = self.charged_pages(request)
-        dma.process.locked_pages += dma.charged
-        if dma.prot & 2 and not dma.process.memory.plain:
-            dma.process.memory.written(Span.sized(dma.vaddr, dma.size))
+        dma.charged = pages = self.charged_pages(request)
+        process.locked_pages += pages
+        if dma.prot & 2 and not process.memory.plain:
+            process.memory.written(Span.sized(dma.vaddr, dma.size))
 
     @staticmethod
     def _uncharge(dma: Dma) -> None:
@@ -395,12 +393,13 @@ class Type1:
         if r.flags & UNMAP_VADDR:
             return self._invalidate(list(self._takes(r, caller))), None
         removed, user = 0, 0
+        asked = r.flags & UNMAP_DIRTY
         for dma in self._takes(r, caller):
-            if r.flags & UNMAP_DIRTY:
+            if asked:
                 user = dirty.report(user, dma, r.iova, self.granule, all_dirty=dma.pinned)
             self._remove(dma)
             removed += dma.size
-        return removed, user if r.flags & UNMAP_DIRTY else None
+        return removed, user if asked else None
 
     def _takes(self, r: UnmapDma, caller: Caller) -> Iterable[Dma]:
         """Return what UNMAP takes of the mappings in its range: up to 5.19 it ends at the first that another process made (recorded)."""
@@ -447,8 +446,9 @@ class Type1:
         self._uncharge(dma)
 
     def _unmap_in_domains(self, dma: Dma) -> None:
-        for domain in (*self.domains[1:], *self.domains[:1]):
+        for domain in self.domains[1:]:
             domain.unmap(dma.iova, dma.size)
+        self.domains[0].unmap(dma.iova, dma.size)
 
     def _unmap_everything(self) -> None:
         while (dma := self.dmas.first()) is not None:

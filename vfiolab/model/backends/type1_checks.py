@@ -190,7 +190,7 @@ NEW_MAPPING_CHECKS = (
     Check("the container has a mapping to spare", "ENOSPC", DO_MAP, _budget, "use fewer, larger mappings, or raise vfio_iommu_type1.dma_entry_limit before SET_IOMMU",
           lambda k: k.has("dma_entry_limit"), "not r.backend.dma_avail"),
     Check("the range lies inside one usable iova range", "EINVAL", f"vfio_iommu_iova_dma_valid, {T1}", _outside,
-          "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova"), "not r.backend.usable(r.iova, r.size)", in_the_way),
+          "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova"), "not r.backend.in_one(r.backend.valid_iova, r.iova, r.size)", in_the_way),
 )  # fmt: skip
 
 

@@ -177,12 +177,12 @@ class Domain:
 
     def unmap(self, iova: int, size: int) -> None:
         """Unmap the runs that make up a range; KeyError if they do not tile it."""
-        at = iova
-        while at < iova + size:
+        at, end = iova, iova + size
+        while at < end:
             if self._order is not None:
                 self._touch(at)
             at += self._table.pop(at).size
-        if self._highest == iova + size:
+        if self._highest == end:
             self._highest = iova
         self._log.add(_new(Event, ("unmap", self.number, None, iova, size, None, *_REST)))
 

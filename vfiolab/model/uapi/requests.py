@@ -83,7 +83,7 @@ class Struct:
     FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     OFFSETS: ClassVar[dict[str, int]] = {}
     FORMAT: ClassVar[struct.Struct] = struct.Struct("<")
-    _plain: ClassVar[Callable[[Any], bool]]
+    ptr: str
 
     def __init_subclass__(cls) -> None:
         fields = [(name, FORMATS[kind]) for name, kind in cls.__annotations__.items() if kind in FORMATS]
@@ -96,13 +96,17 @@ class Struct:
         cls.FIELDS = tuple((name, 8 * size) for (name, _), size in zip(fields, sizes, strict=True))
         cls.OFFSETS = {name: offset for (name, _), offset in zip(fields, offsets, strict=True)}
         cls.FORMAT = struct.Struct(f"{text}{-at % max(sizes)}x")
-        plain = " and ".join(f"type(s.{name}) is int and not s.{name} >> {bits - 1}" for name, bits in cls.FIELDS)
-        cls._plain = staticmethod(eval(f"lambda s: {plain}"))  # noqa: S307 - the text is made of the fields above
+        whole = " and ".join(f"s.{name}.__class__ is int" for name, _ in cls.FIELDS)
+        fits = " | ".join(f"s.{name} >> {bits - 1}" for name, bits in cls.FIELDS)
+        text = f"lambda s: None if {whole} and not ({fits}) and s.ptr in POINTERS else s._as_c_holds_it()"
+        cls.__post_init__ = eval(text)  # noqa: S307 - the text is made of the fields above, and saves a walk over them
 
-    def __post_init__(self) -> None:
-        if not type(self)._plain(self):
-            for name, bits in self.FIELDS:
-                setattr(self, name, field(name, getattr(self, name), bits))
+    __post_init__: Callable[[Self], None]
+
+    def _as_c_holds_it(self) -> None:
+        pointer(self.ptr)
+        for name, bits in self.FIELDS:
+            setattr(self, name, field(name, getattr(self, name), bits))
 
     @classmethod
     def least(cls) -> int:

@@ -14,7 +14,7 @@ from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
 from vfiolab.model.checks import table
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DIRTY_GET, DirtyPages, GroupStatus, IommuInfo, MapDma, UnmapDma, field, pointer, word
+from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DIRTY_GET, DirtyPages, GroupStatus, IommuInfo, MapDma, UnmapDma, field, word
 from vfiolab.model.user.checks import (
     INFO_BACK_CHECKS,
     OPEN_DEVICE_CHECKS,
@@ -100,7 +100,7 @@ class Container(Descriptor):
         if vaddr is None:
             fresh = self._memory_for(field("size", size))
             vaddr = fresh.start
-        self._map(MapDma(argsz, flags, vaddr, iova, size, pointer(ptr), str(name)), fresh)
+        self._map(MapDma(argsz, flags, vaddr, iova, size, ptr, str(name)), fresh)
 
     def _map(self, request: MapDma, fresh: Span | None = None) -> None:
         with self.process.call(
@@ -141,7 +141,7 @@ class Container(Descriptor):
         """IOMMU_UNMAP_DMA: return the bytes unmapped. flags: 1 get the dirty bitmap, 2 all (iova = size = 0), 4 invalidate the vaddr."""
         self._need_open()
         argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
-        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr)))[0]
+        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))[0]
 
     def unmap_dirty(
         self,
@@ -157,7 +157,7 @@ class Container(Descriptor):
         """IOMMU_UNMAP_DMA: return (bytes unmapped, the dirty bitmap of flag 1 as a number whose bit 0 is the page at `iova`)."""
         self._need_open()
         argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
-        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr)))
+        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))
 
     def _unmap(self, request: UnmapDma) -> tuple[int, int | None]:
         with self.process.call("unmap", f"fd{self.fd}", iova=request.iova, size=request.size, flags=request.flags or None) as call:
@@ -183,7 +183,7 @@ class Container(Descriptor):
         flags = field("flags", flags, 32)
         if argsz is None:
             argsz = 48 if flags & DIRTY_GET else 8
-        return self._dirty(DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, pointer(ptr)))
+        return self._dirty(DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))
 
     def _dirty(self, request: DirtyPages) -> int | None:
         with self.process.call("dirty", f"fd{self.fd}", flags=request.flags) as call:
@@ -264,7 +264,7 @@ class Group(Descriptor):
     def get_status(self, argsz: int = 8, *, ptr: str = "good") -> int:
         """GROUP_GET_STATUS: flags, 1 viable, 2 in a container. EFAULT, EINVAL (argsz below 8), ENODEV (dead, 6.1 and later)."""
         self._need_open()
-        return self._status(GroupStatus(argsz, ptr=pointer(ptr)))
+        return self._status(GroupStatus(argsz, ptr=ptr))
 
     def _status(self, request: GroupStatus) -> int:
         with self.process.call("group_status", f"fd{self.fd}") as call:
