@@ -27,7 +27,6 @@ MSIX_MAPPABLE = 3
 COMMAND, MEMORY_SPACE = 4, 2
 
 
-#: ioctls of a device that take a struct: GET_INFO, GET_REGION_INFO, GET_IRQ_INFO, SET_IRQS, GET_PCI_HOT_RESET_INFO, PCI_HOT_RESET.
 class Dependent(NamedTuple):
     """A function that a reset of the bus takes along, and its group."""
 
