@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple
 
@@ -109,6 +110,8 @@ class Running:
         log = self._log
         if not log.running:
             log.calls.append(self._record)
+            if len(log.calls) > log.most:
+                log.trim()
         log.running.append(self._record)
         return self._record
 
@@ -143,13 +146,15 @@ LANDMARKS = frozenset(
 class EventLog:
     """Every call in order, each with its events. Views and replay print this one list.
 
-    So that a view need not walk a long log, each call is looked at once, when a view first asks after it has ended.
+    So that a view need not walk a long log, each call is looked at once, when a view first asks after it has ended. `forgotten` counts the
+    calls that are no longer here.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self._outside = Call("boot")
         self.forgotten = 0
+        self.most: float = inf
         self.running: list[Call] = []
         self._forget()
 
@@ -159,6 +164,31 @@ class EventLog:
         self._changed: dict[str, int] = {}
         self._tally: dict[tuple[str, bool], int] = {}
         self._events = 0
+
+    def keep(self, calls: int | None) -> None:
+        """Bound the log: from now on it holds the last `calls` calls at least, and no more than twice as many. None: all of them.
+
+        Pictures show what is left. A log that has forgotten something cannot be written as a trace. ValueError below 1.
+
+        >>> log = EventLog()
+        >>> log.keep(10)
+        >>> for _ in range(100):
+        ...     with log.call("get_info"): pass
+        >>> 10 <= len(log) <= 20, len(log) + log.forgotten
+        (True, 100)
+        """
+        if calls is not None and calls < 1:
+            raise ValueError(f"a log keeps one call at least, not {calls}")
+        self.most = inf if calls is None else 2 * calls
+        if len(self.calls) > self.most:
+            self.trim()
+
+    def trim(self) -> None:
+        """Forget the oldest calls of a bounded log that is full."""
+        gone = len(self.calls) - int(self.most) // 2
+        del self.calls[:gone]
+        self._forget()
+        self.forgotten += gone
 
     def clear(self) -> None:
         """Forget every call that has ended; `forgotten` counts them."""

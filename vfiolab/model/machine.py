@@ -352,7 +352,7 @@ class Host:
             self.drivers.appear(bdf, function.driver)
 
     def _late_group(self, device: str) -> None:
-        """Give a device that had no driver at boot its group, as kernels before 7.3 do at its first bind behind a virtio-iommu.
+        """Give a device that had no driver at boot its group, as kernels before 6.15 do at its first bind behind a virtio-iommu.
 
         Recorded on 6.12 (x86): 00:02.0 and 00:1f.2 are in no group of the boot, and /dev/vfio shows one once they are bound. The number is
         the lowest free one. Not behind a conventional PCI bridge (its secondary bus has one group or none), and not the IOMMU itself.
@@ -374,7 +374,7 @@ class Host:
         if known is not None:
             self.core.join(known, device)
             return
-        regions = merged_reserved(units[0].reserved(self.kernel), self.kernel)
+        regions = merged_reserved(self.core.doorbells.unit_starts(units[0]), self.kernel)
         self.core.add(IommuGroup(self._free_number(), [device], units[0], regions))
 
     def _recorded_regions(self, device: str) -> tuple[ReservedRegion, ...] | None:

@@ -48,7 +48,7 @@ class Type1:
     """One container's type1 backend.
 
     `dmas`: the mappings; `domains`: newest first; `valid_iova`: half-open spans, empty = no restriction known; `dma_avail`: mappings still
-    allowed, None where there is no limit (before 5.3); `page_sizes`: bitmap; `granule`: the smallest page in bytes.
+    allowed, None where there is no limit (before 5.1); `page_sizes`: bitmap; `granule`: the smallest page in bytes.
     """
 
     name = "type1"
@@ -301,7 +301,7 @@ class Type1:
     def map(self, caller: Caller, r: MapDma) -> None:
         """Map the caller's memory, in every domain.
 
-        EFAULT, EINVAL, EOVERFLOW (6.19+), EEXIST, ENOSPC, ENOMEM, ENOENT (VADDR flag): see `type1_checks`. Source: vfio_dma_do_map.
+        EFAULT, EINVAL, EOVERFLOW (6.18+), EEXIST, ENOSPC, ENOMEM, ENOENT (VADDR flag): see `type1_checks`. Source: vfio_dma_do_map.
         """
         r.caller, r.backend, r.granule = caller, self, self.granule
         self._map.run(r)
@@ -327,7 +327,7 @@ class Type1:
             self.dma_avail -= 1
 
     def _either(self, r: MapDma) -> tuple[str, ...]:
-        """Return the answers among which the contiguity of the memory decides, on VT-d before 5.10; none where a rule does.
+        """Return the answers among which the contiguity of the memory decides, on VT-d before 5.11; none where a rule does.
 
         A contiguous run is charged, and tested against the width, as a whole (recorded on 4.14, 4.19 and 5.4).
         """
@@ -386,7 +386,7 @@ class Type1:
     def unmap(self, caller: Caller, r: UnmapDma) -> tuple[int, int | None]:
         """Unmap; return (bytes unmapped, dirty bitmap or None). v2 removes what lies wholly inside the range; v1 whole mappings from its start.
 
-        EFAULT, EINVAL, EOVERFLOW (6.19+), EBUSY: see `type1_checks`. Source: vfio_dma_do_unmap.
+        EFAULT, EINVAL, EOVERFLOW (6.18+), EBUSY: see `type1_checks`. Source: vfio_dma_do_unmap.
         """
         r.backend, r.granule, r.whole = self, self.granule, None
         self._unmap.run(r)
@@ -432,7 +432,7 @@ class Type1:
     def _remove(self, dma: Dma) -> None:
         """Take a mapping out: from every domain but the newest, then from the newest, then unpin (vfio_unmap_unpin).
 
-        Up to 6.13 a mapping that ends at 2^64 is neither unmapped nor unpinned (recorded on 6.1).
+        Up to 6.17 a mapping that ends at 2^64 is neither unmapped nor unpinned (recorded on 6.1).
         """
         self.dmas.remove(dma)
         self.invalid_vaddrs -= dma.vaddr_invalid

@@ -1,7 +1,9 @@
 """Who makes the doorbell of a device's interrupts reachable in a user's address space, and where: a policy.
 
-The core holds one policy, and calls its hooks at five moments: a unit starts, a domain is made, a group joins a domain, an interrupt is
-asked for, a user maps. A policy gets units, groups, domains and the log, never the core or a container. `Landed` is what Linux does.
+The core holds one policy. Its hooks are called at five moments: a unit starts (by the host), a domain is made, a group joins a domain, a
+user maps (by type1), an interrupt is asked for (by `irq.msi`, which first asks whether the answer is known). A policy gets units, groups,
+domains and the log, never the core or a container. `Landed` is what Linux does. iommufd's layer calls no hook: what it does with
+doorbells was neither recorded nor read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The user's descriptors of containers and groups, and their ioctls.
 
 A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
-type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `vfio_device`, the process that opens them in `user`.
+type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `device`, the process that opens them in
+`process_calls`, the open files behind all of them in `files`.
 """
 
 from __future__ import annotations

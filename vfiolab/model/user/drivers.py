@@ -164,7 +164,7 @@ class Drivers:
     def bind(self, bdf: str, driver: str = "vfio-pci") -> None:
         """Bind a device through driver_override. The present driver goes first; after a failure the device has none.
 
-        ENOENT (no such device or driver), EINVAL, EBUSY or ENODEV (the probe's errno, before 5.15 always ENODEV).
+        ENOENT (no such device or driver), EINVAL, EBUSY or ENODEV (the probe's errno, before 5.14 always ENODEV).
         """
         if self.driver_of(bdf) == driver:
             return

@@ -1,4 +1,4 @@
-"""Open files of VFIO, and the descriptors by which processes reach them: several descriptors, of one process or many, share a file."""
+"""Open files of VFIO, and `Descriptor`, the base of the descriptors by which processes reach them: several descriptors, of one process or many, share a file."""
 
 from __future__ import annotations
 
