@@ -30,7 +30,7 @@ from vfiolab.model.uapi.requests import (
     field,
 )
 
-STRUCTS = [kind for kind in vars(requests).values() if isinstance(kind, type) and issubclass(kind, Struct) and kind is not Struct]
+STRUCTS = [kind for kind in vars(requests).values() if isinstance(kind, type) and issubclass(kind, Struct) and kind.FIELDS]
 HEADER = Path("/usr/include/linux/vfio.h")
 # What a record holds of the struct that lies behind another one, and the fields of a struct inside a struct.
 BEHIND = {

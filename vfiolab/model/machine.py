@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.compat import Compat
@@ -50,8 +51,7 @@ BOOLEANS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Parameter:
+class _Parameter(NamedTuple):
     """A module parameter of a host, read or to be written."""
 
     host: Host

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.backends import iova as iova_list
@@ -46,8 +46,7 @@ class Area:
         return Span(self.iova, self.iova + self.size)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What is asked of an address space, beside maps and unmaps: a VFIO group whose device is opened, a type, or an area (each where it is needed)."""
 
     backend: Compat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.protocol import Caller, System
@@ -174,16 +174,14 @@ class Native:
             self.backend._check()
 
 
-@dataclass(frozen=True, slots=True)
-class _SetIommu:
+class _SetIommu(NamedTuple):
     """A choice of backend: the container, and the type asked for."""
 
     native: Native
     kind: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Ioctl:
+class _Ioctl(NamedTuple):
     """An ioctl that a backend answers."""
 
     native: Native

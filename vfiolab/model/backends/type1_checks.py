@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.model.backends import iova as iova_list
@@ -47,8 +47,7 @@ RW = MAP_READ | MAP_WRITE
 Stages: TypeAlias = tuple[tuple[Check, ...], tuple[Check, ...], tuple[Check, ...], tuple[Check, ...]]
 
 
-@dataclass(slots=True)
-class EntryRequest:
+class EntryRequest(NamedTuple):
     """A group that asks to enter the backend."""
 
     backend: Type1
@@ -67,8 +66,7 @@ class DriverRequest:
     dma: Dma | None = None
 
 
-@dataclass(slots=True)
-class AttachRequest:
+class AttachRequest(NamedTuple):
     """A group about to enter the backend in a new domain; `iovas` is the valid-iova list as it would become."""
 
     backend: Type1
@@ -302,8 +300,7 @@ def _not_tracking(r: UnmapDma) -> str | None:
     return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page" if r.bm_pgsize != r.granule else None
 
 
-@dataclass(slots=True)
-class NewOwner:
+class NewOwner(NamedTuple):
     """A mapping whose pages go to the account of another process."""
 
     dma: Dma

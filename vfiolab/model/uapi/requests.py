@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import index
-from typing import Any, ClassVar, Self, SupportsIndex, TypeAlias
+from typing import Any, ClassVar, Self, SupportsIndex, TypeAlias, dataclass_transform
 
 U8: TypeAlias = int
 U16: TypeAlias = int
@@ -87,6 +87,8 @@ class Struct:
 
     def __init_subclass__(cls) -> None:
         fields = [(name, FORMATS[kind]) for name, kind in cls.__annotations__.items() if kind in FORMATS]
+        if not fields:
+            return  # a base of structs
         sizes = [struct.calcsize(f"<{kind}") for _, kind in fields]
         offsets: list[int] = []
         text, at = "<", 0
@@ -101,7 +103,7 @@ class Struct:
         text = f"lambda s: None if {whole} and not ({fits}) and s.ptr in POINTERS else s._as_c_holds_it()"
         cls.__post_init__ = eval(text)  # noqa: S307 - the text is made of the fields above, and saves a walk over them
 
-    __post_init__: Callable[[Self], None]
+    __post_init__: ClassVar[Callable[[Any], None]]
 
     def _as_c_holds_it(self) -> None:
         pointer(self.ptr)
@@ -124,6 +126,32 @@ class Struct:
         values: dict[str, Any] = dict(zip(cls.OFFSETS, cls.FORMAT.unpack(raw.ljust(whole, b"\0")), strict=True))
         values["ptr"] = "good" if len(raw) >= cls.least() else "bad"
         return cls(**values)
+
+
+@dataclass_transform()
+class Record(Struct):
+    """A struct that is not made so often: its class makes it without code of its own, which importing the package would pay for."""
+
+    __slots__ = ("__dict__",)
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        names = [name for name, kind in type(self).__annotations__.items() if not kind.startswith("ClassVar")]
+        for name, value in (*zip(names, values, strict=False), *named.items()):
+            if name not in names:
+                raise TypeError(f"struct {self.NAME} has no field {name}")
+            setattr(self, name, value)
+        type(self).__post_init__(self)
+
+    def _known(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in (*self.OFFSETS, "ptr")}
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._known() == other._known()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._known().items())})"
 
 
 @dataclass(slots=True)
@@ -173,8 +201,7 @@ class UnmapDma(Struct):
         return (self.iova + self.size) % ALL_64
 
 
-@dataclass(slots=True)
-class DirtyPages(Struct):
+class DirtyPages(Record):
     """VFIO_IOMMU_DIRTY_PAGES, with the range behind it if flag 4 asks for its bitmap."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_dirty_bitmap"
@@ -187,12 +214,11 @@ class DirtyPages(Struct):
     bm_size: U64 = 0
     bm_data: U64 = 0
     ptr: str = "good"
-    backend: Any = dataclasses.field(init=False, repr=False, compare=False)
-    granule: int = dataclasses.field(init=False, repr=False, compare=False)
+    backend: Any = None
+    granule: int = 1
 
 
-@dataclass(slots=True)
-class IommuInfo(Struct):
+class IommuInfo(Record):
     """VFIO_IOMMU_GET_INFO: argsz goes in; what comes back is followed by the chain of capabilities."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info"
@@ -205,19 +231,17 @@ class IommuInfo(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class GroupStatus(Struct):
+class GroupStatus(Record):
     """VFIO_GROUP_GET_STATUS of the group `vfio`: flags come back, 1 viable, 2 in a container."""
 
     NAME: ClassVar[str] = "vfio_group_status"
     argsz: U32 = 8
     flags: U32 = 0
     ptr: str = "good"
-    vfio: Any = dataclasses.field(init=False, repr=False, compare=False)
+    vfio: Any = None
 
 
-@dataclass(slots=True)
-class DeviceInfo(Struct):
+class DeviceInfo(Record):
     """VFIO_DEVICE_GET_INFO: flags (1 the function can be reset, 2 PCI), number of regions and of interrupt types come back.
 
     Headers from 6.6 on have 4 unused bytes more (commit a881b496941f).
@@ -233,8 +257,7 @@ class DeviceInfo(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class RegionInfo(Struct):
+class RegionInfo(Record):
     """VFIO_DEVICE_GET_REGION_INFO of region `index`: flags (1 read, 2 write, 4 mmap, 8 has capabilities), size in bytes, offset in the descriptor.
 
     `cap_ids`: the capabilities, 3 that the MSI-X table may be mapped.
@@ -251,8 +274,7 @@ class RegionInfo(Struct):
     cap_ids: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
-class IrqInfo(Struct):
+class IrqInfo(Record):
     """VFIO_DEVICE_GET_IRQ_INFO of type `index`: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors."""
 
     NAME: ClassVar[str] = "vfio_irq_info"
@@ -263,8 +285,7 @@ class IrqInfo(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class IrqSet(Struct):
+class IrqSet(Record):
     """VFIO_DEVICE_SET_IRQS: `count` vectors from `start` on; behind it a byte or a descriptor (s32) for each, as flags say."""
 
     NAME: ClassVar[str] = "vfio_irq_set"
@@ -276,8 +297,7 @@ class IrqSet(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class HotResetInfo(Struct):
+class HotResetInfo(Record):
     """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: how many functions a reset of the bus takes along; behind it one PciDependent for each."""
 
     NAME: ClassVar[str] = "vfio_pci_hot_reset_info"
@@ -287,8 +307,7 @@ class HotResetInfo(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class PciDependent(Struct):
+class PciDependent(Record):
     """One function of a bus that is reset: its group and its address."""
 
     NAME: ClassVar[str] = "vfio_pci_dependent_device"
@@ -299,8 +318,7 @@ class PciDependent(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class HotReset(Struct):
+class HotReset(Record):
     """VFIO_DEVICE_PCI_HOT_RESET: behind it the descriptors (s32) of `count` groups."""
 
     NAME: ClassVar[str] = "vfio_pci_hot_reset"
@@ -310,8 +328,7 @@ class HotReset(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class CapHeader(Struct):
+class CapHeader(Record):
     """The head of a capability: its id and version, and where the next one is from the struct's start (0: there is none)."""
 
     NAME: ClassVar[str] = "vfio_info_cap_header"
@@ -321,8 +338,7 @@ class CapHeader(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class IovaRangeCap(Struct):
+class IovaRangeCap(Record):
     """Capability 1 of GET_INFO: `nr_iovas` ranges of two u64 (start and last, inclusive) follow."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_iova_range"
@@ -334,8 +350,7 @@ class IovaRangeCap(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class MigrationCap(Struct):
+class MigrationCap(Record):
     """Capability 2 of GET_INFO: what dirty tracking can do."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_migration"
@@ -348,8 +363,7 @@ class MigrationCap(Struct):
     ptr: str = "good"
 
 
-@dataclass(slots=True)
-class DmaAvailCap(Struct):
+class DmaAvailCap(Record):
     """Capability 3 of GET_INFO: how many mappings are left."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info_dma_avail"

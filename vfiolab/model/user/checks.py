@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import CORE, SET_CONTAINER
@@ -33,8 +32,7 @@ def _not_owned(kernel: Kernel) -> bool:
 # descriptors
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(NamedTuple):
     """A descriptor that a process uses. `whose`: who has it if the process has not, "" if it has."""
 
     fd: int
@@ -47,8 +45,7 @@ DESCRIPTOR_CHECKS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """An ioctl by number, on a descriptor of some kind. `what` its pointer leads to, if it takes one."""
 
     cmd: int
@@ -77,8 +74,7 @@ STRUCT_CHECKS = (
 # opening a group
 
 
-@dataclass(frozen=True, slots=True)
-class OpenGroup:
+class OpenGroup(NamedTuple):
     """An open of a node below /dev/vfio: the VFIO group there, or why there is none, and what would make one."""
 
     vfio: VfioGroup | None
@@ -107,8 +103,7 @@ STATUS_CHECKS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class SetContainer:
+class SetContainer(NamedTuple):
     """A group that asks to join a container: the descriptor it names, and what that is."""
 
     vfio: VfioGroup
@@ -157,8 +152,7 @@ UNSET_CHECKS = (
 # a device's opening
 
 
-@dataclass(frozen=True, slots=True)
-class OpenDevice:
+class OpenDevice(NamedTuple):
     """An open of a group's device by `name`: the bound `device` that it stands for, and the `options` behind it."""
 
     vfio: VfioGroup
@@ -230,8 +224,7 @@ OPEN_DEVICE_CHECKS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
+class GivenUp(NamedTuple):
     """A capability that a process asks for again, and whether it gave it up for good."""
 
     number: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.checks import Check, table
@@ -55,8 +56,7 @@ class Waiting:
         return f"Waiting({self.why!r})" if not self.done else "Waiting(done)"
 
 
-@dataclass(frozen=True, slots=True)
-class _Sysfs:
+class _Sysfs(NamedTuple):
     """A write to sysfs: the device named, and the driver."""
 
     drivers: Drivers

@@ -110,8 +110,7 @@ class Asked:
     room: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HotReset:
+class HotReset(NamedTuple):
     """A reset of the bus that a function is on, asked for by who holds `groups`."""
 
     system: UserSystem
