@@ -12,6 +12,8 @@ ROOT = Path(vfiolab.__file__).parent
 FLOORS = (
     "_text",
     "_paths",
+    "_lazy",
+    "_table",
     "model.address",
     "model.errors",
     "model.signals",

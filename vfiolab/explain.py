@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vfiolab.kit import AddressSpace, Host
+from vfiolab.kit.names import device_name
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.backends.type1_checks import map_tables
 from vfiolab.model.errors import NAMES, STRERROR, Refusal, VfioError
 from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.user.descriptors import MOST_FRESH
-from vfiolab.readers.qemu import DmaMapError
+from vfiolab.readers.lines import LONGEST
+from vfiolab.readers.qemu import DmaMapError, parse_dma_map_error
 
 BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user
 
@@ -139,14 +141,29 @@ def _groups(cases: Sequence[Case]) -> str:
     return " or ".join(case.where for case in cases)
 
 
-def explain_map(error: DmaMapError, host: Host, devices: Sequence[str] = (), *, machine: str | None = None) -> Explanation:
-    """Make the line's call again, the memory at its vaddr being there.
+def explain_map(line: str | DmaMapError, host: Host, devices: Sequence[str] = (), *, machine: str | None = None) -> Explanation:
+    """Make the call of QEMU's error line again, the memory at its vaddr being there.
 
     It is made with the groups of `devices`, else with one group of each kind that the machine has. `machine`: the name or path that the
-    host was loaded by, for the experiment to print. ValueError for a line of an unmap, or a device that the machine does not have.
+    host was loaded by, for the experiment to print. ValueError for a line of another form or of an unmap, or a device that the machine
+    does not have.
+
+    >>> import vfiolab as vl
+    >>> line = "vfio_dma_map(0x55f0, 0xfee00000, 0x100000, 0x7f0000000000) = -22 (Invalid argument)"
+    >>> print(vl.explain_map(line, vl.load("intel-vtd-39bit"), ["01:00.0"]).summary)
+    intel-vtd-39bit, kernel 6.12: EINVAL: 0xfee0_0000-0xfeef_ffff overlaps the MSI window 0xfee0_0000-0xfeef_ffff
     """
+    error = parse_dma_map_error(line[:LONGEST]) if isinstance(line, str) else line
+    if error is None:
+        shown = f"{line:.200}..." if len(str(line)) > 200 else line
+        raise ValueError(
+            f"no line of the form 'vfio_dma_map(0x..., 0x..., 0x..., 0x...) = -22 (...)' in {shown!r};"
+            " give QEMU's line as it is, in quotes. For a group that is not viable, or refused with 'Operation not permitted',"
+            " notebook 05 has the checks (vfiolab lab)"
+        )
     if error.verb != "map":
         raise ValueError(f"a line of vfio_dma_{error.verb} is not explained yet: give one of vfio_dma_map")
+    devices = [device_name(host, device) for device in devices]
     _need(host, devices)
     found = Explanation(error, host, host.machine.name if machine is None else machine)
     for device in devices or [group.devices[0] for group in _kinds(host)]:

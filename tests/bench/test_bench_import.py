@@ -17,8 +17,8 @@ def importing(module):
     return seconds
 
 
-def test_importing_vfiolab_takes_less_than_a_quarter_of_importing_ipywidgets(beside):
-    beside("import vfiolab", importing("vfiolab"), "import ipywidgets", importing("ipywidgets"), within=0.25)
+def test_importing_vfiolab_takes_less_than_a_tenth_of_importing_ipywidgets(beside):
+    beside("import vfiolab", importing("vfiolab"), "import ipywidgets", importing("ipywidgets"), within=0.1)
 
 
 def test_the_first_use_takes_less_than_half_of_importing_ipywidgets(beside):

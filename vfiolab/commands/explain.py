@@ -38,21 +38,10 @@ def run(options: argparse.Namespace) -> int:
     """Carry the command out; 2 if the line or the machine cannot be used."""
     from vfiolab.explain import explain_map
     from vfiolab.kit import load
-    from vfiolab.readers.lines import LONGEST
-    from vfiolab.readers.qemu import parse_dma_map_error
 
-    error = parse_dma_map_error(options.line[:LONGEST])
-    if error is None:
-        line = options.line if len(options.line) <= 200 else f"{options.line[:200]}..."
-        complain(
-            f"vfiolab explain: no line of the form 'vfio_dma_map(0x..., 0x..., 0x..., 0x...) = -22 (...)' in {line!r};"
-            " give QEMU's line as it is, in single quotes. For a group that is not viable, or refused with 'Operation not permitted',"
-            " notebook 05 has the checks (vfiolab lab)"
-        )
-        return UNUSABLE
     try:
         names = [options.machine] if options.machine else ONE_OF_EACH
-        found = [explain_map(error, load(name, options.kernel), options.device, machine=name) for name in names]
+        found = [explain_map(options.line, load(name, options.kernel), options.device, machine=name) for name in names]
     except ValueError as problem:
         complain(f"vfiolab explain: {problem}")
         return UNUSABLE

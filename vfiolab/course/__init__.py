@@ -1,11 +1,18 @@
-"""What makes a notebook a course: commit an answer first, then let the model reveal it; and the experiments that it stands on.
+"""What makes a notebook a course: commit an answer first, then let the model reveal it; and the machines and experiments it stands on.
 
 What may not come in: answers. A truth is run on the model, a question is data.
 """
 
 from vfiolab.course.answer import Answer, answer
-from vfiolab.course.benches import two_units
+from vfiolab.course.benches import two_below_a_switch, two_units
+from vfiolab.course.captures import capture, real_regions, recorded_calls, recorded_messages
+from vfiolab.course.experiments import carry_out, outcomes, summary
+from vfiolab.course.hotplug import EMULATED, FIRMWARE, NARROW, PLAIN, firmware_host, hotplug_host, region_answers
 from vfiolab.course.predict import Prediction, Reveal, predict
 from vfiolab.course.questions import ask
 
-__all__ = ["Answer", "Prediction", "Reveal", "answer", "ask", "predict", "two_units"]
+__all__ = [
+    "EMULATED", "FIRMWARE", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out", "firmware_host",
+    "hotplug_host", "outcomes", "predict", "real_regions", "recorded_calls", "recorded_messages", "region_answers", "summary",
+    "two_below_a_switch", "two_units",
+]  # fmt: skip

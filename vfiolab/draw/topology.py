@@ -13,7 +13,7 @@ from vfiolab.draw.stage.shapes import Box, Picture, Poly, Text
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.grouping import Grouping
-from vfiolab.model.pci.topology import Function, Topology
+from vfiolab.model.pci.topology import Function, Topology, normal_bdf
 
 ROW, TALL, INDENT = 48.0, 38.0, 30.0
 NOTE = (
@@ -61,9 +61,13 @@ def topology(source: Host | Grouping, *, width: int | None = None, only: Iterabl
 
     `only` are devices to which the picture is narrowed, with the bridges above them. Equal functions below one bridge are drawn once, with
     their number. KeyError if a device of `only` is not on the machine.
+
+    >>> import vfiolab as vl
+    >>> print(vl.topology(vl.load("intel-vtd-39bit"), only=["01:00.0"]).title)
+    2 functions in 2 IOMMU groups
     """
     found = _of_host(source) if isinstance(source, Host) else _of_grouping(source)
-    kept = {f.bdf for bdf in only for f in (found.tree[bdf], *found.tree.path(bdf))} or set(found.tree)
+    kept = {f.bdf for bdf in map(normal_bdf, only) for f in (found.tree[bdf], *found.tree.path(bdf))} or set(found.tree)
     return _Tree(found, kept, width or WIDE).draw()
 
 

@@ -3,11 +3,11 @@
 What may not come in: rules of its own. A verb here calls verbs of the model, and shows what they left.
 """
 
+from vfiolab._table import Table
 from vfiolab.kit.host import Host, Machine, MachineBuilder, assumptions, boot, here, load, machines
 from vfiolab.kit.ipython import install
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.space import AddressSpace, plot
-from vfiolab.kit.table import Table
 
 __all__ = [
     "AddressSpace",

@@ -6,9 +6,9 @@ import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from vfiolab._table import Table
 from vfiolab.kit.names import device_name
 from vfiolab.kit.space import AddressSpace
-from vfiolab.kit.table import Table
 from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
 from vfiolab.model.iommu.group import IommuGroup
@@ -78,7 +78,7 @@ class Host(ModelHost):
         >>> space.attach("0000:01:00.0")
         >>> space.map(0x4000_0000, "1G", name="guest RAM")
         >>> load("two-smmu-server").replay(host.trace())
-        [AddressSpace('two-smmu-server', groups [8], 1 mappings, 1 domains, type1)]
+        [AddressSpace('two-smmu-server', groups [8], 1 mapping, 1 domain, type1)]
         """
         from vfiolab.client import Client
         from vfiolab.readers.errors import InputError

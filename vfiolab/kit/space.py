@@ -8,9 +8,9 @@ from copy import copy
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
+from vfiolab._table import Table
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.names import device_name
-from vfiolab.kit.table import Table
 from vfiolab.model.address import Span, hexa, human_size, parse_size
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.native import NoIommu

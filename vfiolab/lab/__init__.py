@@ -1,27 +1,9 @@
 """Widget apps for JupyterLab: thin; each click calls public verbs and shows them as code.
 
+They load, and ipywidgets with them, when one is asked for: `vfiolab lab` itself needs none.
 What may not come in: state beside the host and its log, and anything that a learner could not type.
 """
 
-from __future__ import annotations
+from vfiolab._lazy import attach
 
-from importlib import import_module
-from typing import Any
-
-__all__ = ["Explorer", "HotAddLab", "MapDrill", "SplitLab", "Stepper", "WindowLab"]
-
-_HOMES = {
-    "Explorer": "explorer",
-    "HotAddLab": "hotadd",
-    "MapDrill": "drill",
-    "SplitLab": "split",
-    "Stepper": "stepper",
-    "WindowLab": "window",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load the apps, and ipywidgets with them, only when one is asked for: `vfiolab lab` itself needs none."""
-    if name in _HOMES:
-        return getattr(import_module(f"vfiolab.lab.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -81,7 +81,7 @@ class HotAddLab:
         self.run = run = HotAddRun(self.kernel.value, self.memory.value, self.joining.value)
         self.status.value = said(run.verdict, alert=run.refused is not None)
         self.picture.value = inline_svg(run.space.picture())
-        self.code.value = panel("The same in Python", "\n".join(["from vfiolab.course.hotplug import hotplug_host", *run.code]))
+        self.code.value = panel("The same in Python", "\n".join(["from vfiolab.course import hotplug_host", *run.code]))
 
     def __repr__(self) -> str:
         return f"HotAddLab(kernel {self.kernel.value}, {self.memory.value!r}, {self.joining.value!r})"

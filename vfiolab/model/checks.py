@@ -45,7 +45,7 @@ class Table:
     >>> row = Check("the size is not 0", "EINVAL", "here", "size {r.size} maps nothing", test="not r.size")
     >>> Table([row], Kernel("6.12")).run(SimpleNamespace(size=0))
     Traceback (most recent call last):
-    vfiolab.model.errors.VfioError: EINVAL: size 0 maps nothing
+    vfiolab.VfioError: EINVAL: size 0 maps nothing
     """
 
     __slots__ = ("rows", "run", "whole")

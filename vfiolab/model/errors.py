@@ -46,6 +46,8 @@ class Refusal(Exception):  # noqa: N818 - the kernel's own word for it is no err
     `either`: the answers among which something decides that the model does not know, such as how contiguous the memory is.
     """
 
+    __module__ = "vfiolab"  # the name that a traceback shows
+
     either: tuple[str, ...] = ()
 
 
@@ -56,10 +58,13 @@ class VfioError(Refusal, OSError):
     `fix` what to try, `checks` every check of the call in order, as `(text, "passed" | "failed" | "not reached")`, `obstacles` what the
     call ran into. A refused attach has the group and the domain that was made for it in `tried`.
 
-    >>> error = VfioError("EINVAL", "size 0 maps nothing", "vfio_dma_do_map (vfio_iommu_type1.c)", "give a size")
+    >>> import vfiolab as vl
+    >>> error = vl.VfioError("EINVAL", "size 0 maps nothing", "vfio_dma_do_map (vfio_iommu_type1.c)", "give a size")
     >>> error.errno, str(error)
     (22, 'EINVAL: size 0 maps nothing')
     """
+
+    __module__ = "vfiolab"
 
     def __init__(
         self, name: str, why: str, source: str, fix: str = "", checks: Sequence[tuple[str, str]] = (), obstacles: Sequence[Obstacle] = ()
@@ -97,10 +102,16 @@ class VfioError(Refusal, OSError):
 class KernelCrashError(Refusal):
     """The real kernel of this version dies here (a recorded BUG); the model says so instead of answering."""
 
+    __module__ = "vfiolab"
+
 
 class WouldBlockError(Refusal):
     """The real kernel of this version never returns from this call; the model says so instead of answering."""
 
+    __module__ = "vfiolab"
+
 
 class NotModelledError(Refusal):
     """The kernel's answer here is not known: no trace shows it and C leaves it undefined."""
+
+    __module__ = "vfiolab"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from vfiolab._table import Table
 from vfiolab.model.switches import IOMMUFD_IOCTLS, SWITCHES, StableFrom, Switch, Version
 
 OLDEST: Version = (4, 4)
@@ -148,22 +149,23 @@ class Kernel:
         """Return this kernel with some switches the other way round: for what-ifs and tests."""
         return replace(self, release=self.build, flips=self.flips ^ frozenset(switches))
 
-    def diff(self, other: Kernel | str) -> list[dict[str, str]]:
-        """List what differs from another kernel: one row a switch, as a notebook shows it."""
+    def diff(self, other: Kernel | str) -> Table:
+        """List what differs from another kernel: one row a switch. ValueError for a version that the model does not know.
+
+        >>> import vfiolab as vl
+        >>> vl.Kernel("4.11").diff("4.12")[["switch", "4.11", "4.12", "landed"]]
+        switch                4.11  4.12  landed
+        bus_reset_takes_lock  no    yes   in 4.13; stable 4.12.8
+        runs_are_charged      no    yes   after 4.11, by 4.12
+        """
         other = other if isinstance(other, Kernel) else Kernel(other)
-        return [
-            {
-                "switch": name,
-                "what": switch.what,
-                str(self): "yes" if self.has(name) else "no",
-                str(other): "yes" if other.has(name) else "no",
-                "landed": switch.landed,
-                "source": switch.source,
-                "rests on": switch.evidence,
-            }
+        said = {True: "yes", False: "no"}
+        rows = [
+            (name, switch.what, said[self.has(name)], said[other.has(name)], switch.landed, switch.source, switch.evidence)
             for name, switch in SWITCHES.items()
             if self.has(name) != other.has(name)
         ]
+        return Table(["switch", "what", str(self), str(other), "landed", "source", "rests on"], rows)
 
     def __str__(self) -> str:
         return self.release + "".join(f" with {name} flipped" for name in sorted(self.flips))

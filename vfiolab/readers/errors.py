@@ -8,9 +8,12 @@ __all__ = ["InputError"]
 class InputError(ValueError):
     """Input that no machine can be made of: what is wrong, where, and what to do.
 
-    >>> str(InputError("no PCI device in it", where="notes.txt", advice="give the output of 'lspci -vvv'"))
+    >>> import vfiolab as vl
+    >>> str(vl.InputError("no PCI device in it", where="notes.txt", advice="give the output of 'lspci -vvv'"))
     "notes.txt: no PCI device in it; give the output of 'lspci -vvv'"
     """
+
+    __module__ = "vfiolab"
 
     def __init__(self, what: str, *, where: str = "", line: int | None = None, advice: str = "") -> None:
         self.what, self.where, self.line, self.advice = what, where, line, advice

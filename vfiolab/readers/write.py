@@ -108,7 +108,7 @@ def write_trace(host: Host, name: str = "session") -> str:
     >>> host.process.open_container().set_iommu(3)
     Traceback (most recent call last):
         ...
-    vfiolab.model.errors.VfioError: EINVAL: the container holds no group yet
+    vfiolab.VfioError: EINVAL: the container holds no group yet
     >>> print(write_trace(host, "one"))
     # machine demo, kernel 6.12
     ## one

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
+from vfiolab._table import Table
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.acs import AcsTester, Verdict
 from vfiolab.model.pci.aliases import AliasFinder, short
@@ -16,7 +17,7 @@ from vfiolab.model.pci.bootparams import AcsOverride, apply_acs_parameters
 from vfiolab.model.pci.probe import below, leaves_out, scan_order
 from vfiolab.model.pci.quirks import QUIRKS, Quirks
 from vfiolab.model.pci.reasons import Above, Cause, Reason
-from vfiolab.model.pci.topology import Topology
+from vfiolab.model.pci.topology import Topology, normal_bdf
 
 __all__ = ["Grouping", "GroupingOptions", "NotComputableError", "iommu_groups"]
 
@@ -26,6 +27,8 @@ class NotComputableError(ValueError):
 
     ``finest`` and ``coarsest`` are those two.
     """
+
+    __module__ = "vfiolab"
 
     def __init__(self, message: str, finest: Grouping, coarsest: Grouping) -> None:
         super().__init__(message)
@@ -39,7 +42,11 @@ class GroupingOptions:
     ``pcie_acs_override``, ``disable_acs_redir`` and ``config_acs`` are values of the boot parameters.
     ``proposal_2025`` groups a switch without isolation, and everything below it, together: the
     rule proposed on the linux-pci list in 2025 and in no kernel read so far. ``isolated`` are
-    functions taken to pass the ACS test, ``dropped_aliases`` pairs (device, alias owner) taken not to exist.
+    functions taken to pass the ACS test, ``dropped_aliases`` pairs (device, alias owner) taken not to exist. TopologyError (a
+    ValueError) for what is no PCI address.
+
+    >>> GroupingOptions(isolated={"3:0.0"}).isolated
+    frozenset({'0000:03:00.0'})
     """
 
     pcie_acs_override: str = ""
@@ -49,6 +56,10 @@ class GroupingOptions:
     quirks: Quirks = QUIRKS
     isolated: frozenset[str] = frozenset()
     dropped_aliases: frozenset[tuple[str, str]] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "isolated", frozenset(map(normal_bdf, self.isolated)))
+        object.__setattr__(self, "dropped_aliases", frozenset((normal_bdf(a), normal_bdf(b)) for a, b in self.dropped_aliases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +82,26 @@ class Grouping:
 
     def group_of(self, bdf: str) -> int:
         """Return the index of a device's group; KeyError if it is in none."""
+        name = normal_bdf(bdf)
         for number, members in enumerate(self.groups):
-            if bdf in members:
+            if name in members:
                 return number
-        raise KeyError(f"{bdf} is in no group: {self.left_out.get(bdf, 'no such device')}")
+        raise KeyError(f"{bdf} is in no group: {self.left_out.get(name, 'no such device')}")
 
     def mates(self, bdf: str) -> tuple[str, ...]:
         """Return the members of a device's group, the device included; () if it is in none."""
-        return next((members for members in self.groups if bdf in members), ())
+        name = normal_bdf(bdf)
+        return next((members for members in self.groups if name in members), ())
 
-    def rows(self) -> list[dict[str, str | int]]:
+    def rows(self) -> Table:
         """Return the reasons as a table: one row a device, in the order of the groups."""
-        return [
-            {
-                "device": short(bdf),
-                "group": number,
-                "joins": short(reason.joins or ""),
-                "step": reason.step,
-                "because": reason.why.removeprefix("because "),
-                "stays while": " or ".join(map(str, reason.causes)),
-            }
+        rows = [
+            (short(bdf), number, short(r.joins or ""), r.step, r.why.removeprefix("because "), " or ".join(map(str, r.causes)))
             for number, members in enumerate(self.groups)
             for bdf in members
-            for reason in [self.reasons[bdf]]
+            for r in [self.reasons[bdf]]
         ]
+        return Table(["device", "group", "joins", "step", "because", "stays while"], rows)
 
     def without(self, *causes: Cause) -> Grouping:
         """Group again as if these causes were not there."""

@@ -1,0 +1,45 @@
+# The public names: a type checker reads them here, and so does the package (`_lazy`).
+
+from vfiolab import course as course, draw as draw, lab as lab
+from vfiolab.course import answer as answer, ask as ask, outcomes as outcomes, predict as predict
+from vfiolab.draw import (
+    Picture as Picture,
+    chain as chain,
+    compare as compare,
+    info_reply as info_reply,
+    page_table as page_table,
+    pages as pages,
+    timeline as timeline,
+    topology as topology,
+)
+from vfiolab.explain import explain_map as explain_map
+from vfiolab.kit import (
+    AddressSpace as AddressSpace,
+    Host as Host,
+    Journey as Journey,
+    Machine as Machine,
+    MachineBuilder as MachineBuilder,
+    Table as Table,
+    assumptions as assumptions,
+    here as here,
+    load as load,
+    machines as machines,
+    plot as plot,
+)
+from vfiolab.model.address import Span as Span, hexa as hexa, human_size as human_size, parse_size as parse_size
+from vfiolab.model.errors import (
+    KernelCrashError as KernelCrashError,
+    NotModelledError as NotModelledError,
+    Obstacle as Obstacle,
+    Refusal as Refusal,
+    VfioError as VfioError,
+    WouldBlockError as WouldBlockError,
+)
+from vfiolab.model.irq.msi import InterruptController as InterruptController
+from vfiolab.model.kernel import Kernel as Kernel
+from vfiolab.model.pci.grouping import GroupingOptions as GroupingOptions, NotComputableError as NotComputableError
+from vfiolab.model.pci.topology import Acs as Acs
+from vfiolab.readers.errors import InputError as InputError
+from vfiolab.readers.qemu import read_qemu_trace as read_qemu_trace
+
+__version__: str
