@@ -7,7 +7,7 @@ import pytest
 
 import vfiolab as vl
 from vfiolab.course.experiments import carry_out
-from vfiolab.course.hotplug import hotplug_host, region_answers
+from vfiolab.course.hotplug import region_answers
 from vfiolab.lab import HotAddLab, Stepper, WindowLab, hotadd, window
 from vfiolab.lab.hotadd import HotAddRun
 from vfiolab.lab.window import WindowRun
@@ -148,7 +148,7 @@ def test_a_refused_hot_add_leaves_the_memory_mapped_and_no_domain(chosen):
 @pytest.mark.parametrize("chosen", list(itertools.product(hotadd.KERNELS, hotadd.MEMORY, hotadd.JOINING)), ids=", ".join)
 def test_the_code_that_the_hot_add_lab_shows_gives_the_same_address_space(chosen):
     run = HotAddRun(*chosen)
-    names = {"hotplug_host": hotplug_host}
+    names = {"vl": vl}
     for line in run.code:
         if not line.endswith("# refused"):
             exec(line, names)

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+import vfiolab as vl
 from vfiolab.course.benches import FIRST, SECOND, two_units
 from vfiolab.lab import SplitLab
 from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, Experiment
@@ -45,7 +46,7 @@ def test_what_was_never_recorded_nor_read_is_said_to_be_not_known():
 @pytest.mark.parametrize("choice", list(itertools.product(HARDWARE, KERNELS, MAPPED)), ids=", ".join)
 def test_the_code_shown_gives_the_same_address_space(choice):
     run = Experiment(*choice)
-    names = {"two_units": two_units}
+    names = {"vl": vl}
     for line in run.code:
         if not line.endswith("# refused"):
             exec(line, names)

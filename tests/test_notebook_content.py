@@ -1,5 +1,6 @@
 """How the notebooks teach: short cells, a prediction before each reveal, a question after each widget, words that need no colour."""
 
+import ast
 import re
 from statistics import median
 
@@ -13,7 +14,8 @@ from vfiolab.course.questions import questions
 
 PATHS = [path for path in notebooks.find() if re.match(r"\d\d-", path.name)]
 COLOURS = r"red|green|blue|orange|yellow|purple|pink|vermilion|magenta|cyan|violet|gr[ae]y"
-WIDGET = re.compile(rf"^(?:\w+ = )?({'|'.join(lab.__all__)})\(.*\)$", re.MULTILINE)
+APPS = [name for name in lab.__all__ if hasattr(getattr(lab, name), "_repr_mimebundle_")]
+WIDGET = re.compile(rf"^(?:\w+ = )?vl\.lab\.({'|'.join(APPS)})\(.*\)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
@@ -79,7 +81,9 @@ def test_the_first_code_cell_shows_the_version_and_the_kernel(cells):
 def test_each_prediction_is_asked_before_it_is_revealed_and_in_another_cell(cells):
     sources = [cell.source for cell in code(cells)]
     asked = {
-        name: number for number, source in enumerate(sources) for name in re.findall(r"^(\w+) = (?:ask|predict)\(", source, re.MULTILINE)
+        name: number
+        for number, source in enumerate(sources)
+        for name in re.findall(r"^(\w+) = vl\.(?:ask|predict)\(", source, re.MULTILINE)
     }
     revealed = {name: number for number, source in enumerate(sources) for name in re.findall(r"\b(\w+)\.reveal\(", source)}
     assert asked.keys() == revealed.keys() != set()
@@ -99,13 +103,13 @@ def test_each_widget_shows_a_picture_before_it_is_run_and_is_followed_by_a_quest
         assert '<img alt="' in widget.outputs[-1].data["text/html"]
         text, question, twin = cells[index(cells, widget) + 1 :][:3]
         assert "question" in text.source
-        assert re.search(r"= (?:ask|predict)\(", question.source)
+        assert re.search(r"= vl\.(?:ask|predict)\(", question.source)
         assert ".reveal(" in twin.source
 
 
 def test_a_refusal_that_is_asked_for_shows_the_whole_case():
     cells = [cell for path in PATHS for cell in nbformat.read(path, 4).cells]
-    last = re.compile(r"^answer\((?!.*\banswer\().*\Z", re.MULTILINE)  # one call, not several side by side
+    last = re.compile(r"^vl\.answer\((?!.*\banswer\().*\Z", re.MULTILINE)  # one call, not several side by side
     asked = [cell.outputs[-1].data for cell in code(cells) if last.search(cell.source)]
     refused = [data for data in asked if data["text/plain"] != "0"]
     assert 10 <= len(refused)
@@ -113,6 +117,17 @@ def test_a_refusal_that_is_asked_for_shows_the_whole_case():
         for part in (r"E[A-Z]+ \(", r"\n +why: ", r"\n +source: ", r"\n +fix: "):
             assert re.search(part, data["text/plain"])
         assert data["text/html"].startswith("<pre ")
+
+
+def test_cells_import_the_public_rooms_and_nothing_deeper():
+    rooms = {"vfiolab", "vfiolab.course", "vfiolab.draw", "vfiolab.lab"}
+    cells = [cell for path in PATHS for cell in code(nbformat.read(path, 4).cells)]
+    trees = [node for cell in cells for node in ast.walk(ast.parse(cell.source))]
+    names = {alias.name for node in trees if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in trees if isinstance(node, ast.ImportFrom)}
+    assert {"vfiolab"} <= names <= rooms
+    attributes = {name for cell in cells for name in re.findall(r"\bvl\.([a-z]\w*\.\w+|\w+)", cell.source)}
+    assert [] == [name for name in attributes if name.partition(".")[0] not in vl.__all__ and name != "__version__"]
 
 
 def test_no_cell_fails_and_none_is_marked_as_one_that_may(cells):

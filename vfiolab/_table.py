@@ -59,7 +59,12 @@ class Table(Sequence[dict[str, Any]]):
         return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
 
     def frame(self) -> pd.DataFrame:
-        """Return the table as a pandas DataFrame of its values: addresses and sizes are numbers of bytes."""
+        """Return the table as a pandas DataFrame of its values: addresses and sizes are numbers of bytes.
+
+        >>> frame = Table(["iova", "size"], [[0x1000, 4096], [0x8000, 8192]]).frame()
+        >>> int(frame["size"].sum())
+        12288
+        """
         import pandas as pd
 
         return pd.DataFrame(self.rows, columns=self.columns)

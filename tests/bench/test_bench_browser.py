@@ -8,8 +8,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 pytestmark = pytest.mark.bench
 
-EXPLORER = """from vfiolab.lab import Explorer
-app = Explorer("two-smmu-server")
+EXPLORER = """import vfiolab as vl
+app = vl.lab.Explorer("two-smmu-server")
 app.space.attach("0000:01:00.0")
 app.iova.value, app.size.value = "0x1000_0000", "64K"
 for number in range(8):

@@ -6,7 +6,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 pytestmark = pytest.mark.browser
 
-ASK = 'from vfiolab.course import predict\nguess = predict("How many domains?", "one", "two", "three")\nguess'
+ASK = 'import vfiolab as vl\nguess = vl.predict("How many domains?", "one", "two", "three")\nguess'
 REVEAL = 'guess.reveal("two", {"one": "One is too few.", "three": "Three is too many."}, because="Two units.")'
 
 

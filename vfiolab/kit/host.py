@@ -55,13 +55,29 @@ class Host(ModelHost):
     """
 
     def address_space(self, kind: int = 3) -> AddressSpace:
-        """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting."""
+        """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.address_space(kind=1)
+        AddressSpace('intel-vtd-39bit', groups [], 0 mappings, 0 domains, no backend yet)
+        """
         return AddressSpace(self, kind)
 
     def trace(self, name: str = "session") -> str:
         """Return all that was done on this host as the text of a trace, with every answer: to be kept in a file, and opened by `replay`.
 
         ValueError if calls were cleared from the log.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.bind("01:00.0")
+        >>> print(host.trace("one bind"))
+        # machine intel-vtd-39bit, kernel 6.12
+        ## one bind
+        bind dev=0000:01:00.0 drv=vfio-pci -> 0 {"driver":"vfio-pci"}
+        # the events of the end belong below the last line
+        status
         """
         from vfiolab.readers.write import write_trace
 
@@ -94,19 +110,51 @@ class Host(ModelHost):
         return [AddressSpace(self, container=file) for file in files if isinstance(file, Container)]
 
     def bind(self, device: str, driver: str = "vfio-pci") -> None:
-        """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos."""
+        """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.bind("01:00.0")
+        >>> host.mates("01:00.0")
+        device        what it is           driver
+        0000:01:00.0  Ethernet, 8086:10d3  vfio-pci
+        """
         super().bind(device_name(self, device), driver)
 
     def unbind(self, device: str) -> None:
-        """Unbind a device from its driver."""
+        """Unbind a device from its driver.
+
+        ENOENT: no such device; ENODEV: it has no driver.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.unbind("01:00.0")
+        >>> host.mates("01:00.0")
+        device        what it is           driver
+        0000:01:00.0  Ethernet, 8086:10d3  none
+        """
         super().unbind(device_name(self, device))
 
     def group_of(self, device: str) -> IommuGroup | None:
-        """Return a device's group, None if it has none."""
+        """Return a device's group, None if it has none.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.group_of("01:00.0")
+        IommuGroup(17, [0000:01:00.0])
+        """
         return super().group_of(device_name(self, device))
 
     def with_kernel(self, kernel: Kernel | str) -> Host:
-        """Return the same machine, freshly booted with another kernel and the same options."""
+        """Return the same machine, freshly booted with another kernel and the same options.
+
+        ValueError for a kernel older than 4.4, or one that cannot serve the machine.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.with_kernel("4.4")
+        Host('intel-vtd-39bit', kernel 4.4, 30 groups)
+        """
         return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel), self.options)
 
     @property
@@ -119,7 +167,17 @@ class Host(ModelHost):
         return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
 
     def mates(self, device: str) -> Table:
-        """List all devices of a device's group, with what they are (name, or class, vendor and device number) and their drivers."""
+        """List all devices of a device's group, with what they are (name, or class, vendor and device number) and their drivers.
+
+        ENOENT for a device that the machine does not have.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.mates("0f:00.0")
+        device        what it is           driver
+        0000:0f:00.0  Ethernet, 8086:10d3  e1000e
+        0000:0f:00.1  Ethernet, 8086:10d3  e1000e
+        """
         device = device_name(self, device)
         self.drivers.driver_of(device)
         group = self.group_of(device)
@@ -129,6 +187,12 @@ class Host(ModelHost):
             for bdf in (group.devices if group else (device,))
         ]
         return Table(["device", "what it is", "driver"], rows)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from vfiolab.draw import figure_html, to_text, topology
+
+        picture = topology(self)
+        return {"text/plain": f"{self!r}\n{to_text(picture)}", "text/html": figure_html(picture, repr(self))}
 
 
 class MachineBuilder(ModelBuilder):
@@ -143,11 +207,21 @@ class MachineBuilder(ModelBuilder):
     """
 
     def machine(self) -> Machine:
-        """Return the machine so far; its `host` boots it with the learner's verbs."""
+        """Return the machine so far; its `host` boots it with the learner's verbs.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.machine()
+        Machine('demo', 0 functions, 0 IOMMU units)
+        """
         return Machine.of(super().machine())
 
     def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
-        """Boot a kernel on the machine, as `boot` does."""
+        """Boot a kernel on the machine: by default the newest. `options`: boot parameters that shape groups.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.host("6.12")
+        Host('demo', kernel 6.12, 0 groups)
+        """
         return boot(self.machine(), kernel, options)
 
 

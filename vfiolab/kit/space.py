@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from copy import copy
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from vfiolab._table import Table
 from vfiolab.kit.journey import Journey
@@ -26,6 +26,7 @@ from vfiolab.model.uapi.requests import field, word
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.drivers import VFIO_DRIVERS
+from vfiolab.model.user.files import Descriptor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,6 +77,37 @@ class AddressSpace:
         child.container = cast("Container", child.process.descriptors[self.container.fd])
         return child
 
+    @whole
+    def close(self) -> None:
+        """Close what this process holds of the address space: devices, then groups, then the container. Each group leaves it.
+
+        Afterwards every call is EBADF, and closing again does nothing. `with host.address_space() as space:` closes at the end of the
+        block, however it ends.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("two-smmu-server")
+        >>> with host.address_space() as space:
+        ...     space.attach("01:00.0")
+        ...     space.map(0x4000_0000, "1G")
+        >>> space
+        AddressSpace('two-smmu-server', closed)
+        >>> space.close()
+        >>> space.map(0x4000_0000, "1G")
+        Traceback (most recent call last):
+            ...
+        vfiolab.VfioError: EBADF: descriptor 3 is closed
+        """
+        files: list[Descriptor | None] = [*self._open_devices(), *map(self._descriptor, self.container.groups), self.container]
+        for file in files:
+            if file is not None and file.is_open:
+                file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # groups
 
     @whole
@@ -84,6 +116,12 @@ class AddressSpace:
 
         A device without a VFIO driver is bound to vfio-pci first. If a call is refused, everything this attach did is undone; what cannot
         be undone is a note on the refusal.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0", "21:00.0")
+        >>> space.groups, space.domains
+        ((8, 10), [Domain(D2, smmu3.0xc020000, groups [10], 0 mappings), Domain(D1, smmu3.0xc000000, groups [8], 0 mappings)])
         """
         undo = ExitStack()
         try:
@@ -123,7 +161,15 @@ class AddressSpace:
 
     @whole
     def detach(self, *devices: str) -> None:
-        """Take the groups of these devices out: close their devices, UNSET_CONTAINER, close the group. ValueError if one is not inside."""
+        """Take the groups of these devices out: close their devices, UNSET_CONTAINER, close the group. ValueError if one is not inside.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0", "21:00.0")
+        >>> space.detach("21:00.0")
+        >>> space.groups, space.domains
+        ((8,), [Domain(D1, smmu3.0xc000000, groups [8], 0 mappings)])
+        """
         groups = [self._group_of(device) for device in devices]
         for group in dict.fromkeys(groups):
             for device in self._open_devices(group):
@@ -175,7 +221,14 @@ class AddressSpace:
 
     @whole
     def open(self, device: str) -> Device:
-        """Open a device of a group inside (GROUP_GET_DEVICE_FD); while it is open, the same descriptor comes back."""
+        """Open a device of a group inside (GROUP_GET_DEVICE_FD); while it is open, the same descriptor comes back.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.open("01:00.0")
+        Device(fd 5, 0000:01:00.0)
+        """
         name = device_name(self.host, word("device", device))
         inside = self._group_of(name) if name in self.host.drivers else None
         if inside is None or inside.devices_open.get(name):
@@ -188,7 +241,19 @@ class AddressSpace:
 
     @whole
     def enable_msi(self, device: str, vectors: int = 1, *, index: int = 2) -> None:
-        """Enable a device's MSI-X (index 2) or MSI (index 1) vectors: DEVICE_SET_IRQS."""
+        """Enable a device's MSI-X (index 2) or MSI (index 1) vectors: DEVICE_SET_IRQS.
+
+        Errors are those of `Device.set_irqs`; ValueError as `open`.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.enable_msi("01:00.0", 2)
+        >>> space.messages[["vector", "address", "data"]]
+        vector  address     data
+        0       0x800_0040  0x0
+        1       0x800_0040  0x1
+        """
         self.open(device).set_irqs(index, 0, vectors)
 
     @property
@@ -208,6 +273,16 @@ class AddressSpace:
         """Map memory for every device inside: MAP_DMA. Without a vaddr, fresh memory is allocated for it, less than 64 TiB.
 
         Sizes and addresses are bytes or words ("1G", "0x1000"). rights: r the device may read, w write, rw both.
+        VfioError as `type1_checks.MAP_CHECKS` lists them; ValueError for words and sizes that no call can have.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map(0x4000_0000, "1G", "guest RAM")
+        >>> space.map("1G", "4K", rights="r")
+        Traceback (most recent call last):
+            ...
+        vfiolab.VfioError: EEXIST: 0x4000_0000-0x4000_0fff overlaps the mapping 0x4000_0000-0x7fff_ffff (guest RAM)
         """
         if not isinstance(name, str):
             raise TypeError(f"the third argument, name, is a text, not {name!r}: the process's address is given as vaddr=")
@@ -219,7 +294,17 @@ class AddressSpace:
 
     @whole
     def unmap(self, iova: Size, size: Size | None = None) -> int:
-        """Unmap a range, by default the mapping that begins at `iova`: UNMAP_DMA. Return the bytes unmapped."""
+        """Unmap a range, by default the mapping that begins at `iova`: UNMAP_DMA. Return the bytes unmapped.
+
+        ValueError if no mapping begins there; VfioError as `type1_checks.UNMAP_CHECKS` lists them.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map(0x4000_0000, "1G")
+        >>> space.unmap(0x4000_0000)
+        1073741824
+        """
         start = parse_size(iova, "an iova")
         if size is None:
             found = self._beginning_at(start)
@@ -233,7 +318,16 @@ class AddressSpace:
 
     @whole
     def unmap_all(self) -> int:
-        """Unmap everything: UNMAP_DMA with ALL, before 5.12 over the whole space. Return the bytes unmapped."""
+        """Unmap everything: UNMAP_DMA with ALL, before 5.12 over the whole space. Return the bytes unmapped.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map(0x4000_0000, "1G")
+        >>> space.map(0x8000_0000, "64K")
+        >>> space.unmap_all()
+        1073807360
+        """
         if self._is_compat or self.host.kernel.has("unmap_all"):
             return self.container.unmap_dma(flags=2)
         return self.container.unmap_dma(0, (1 << 64) - self.host.machine.page_size)
@@ -297,6 +391,13 @@ class AddressSpace:
         """Let a device write `size` bytes of `data` at a bus address, and see where they go.
 
         ValueError for an address or a size that no request has.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map(0x4000_0000, "1G", "guest RAM")
+        >>> space.dma_write("01:00.0", 0x4000_1000, 0x1234).outcome, space.dma_write("01:00.0", 0).outcome
+        ('memory', 'fault')
         """
         device = device_name(self.host, device)
         size = field("size", parse_size(size), 32)
@@ -305,12 +406,28 @@ class AddressSpace:
 
     @whole
     def dma_read(self, device: str, iova: int | str, size: int = 4) -> Journey:
-        """Let a device read `size` bytes at a bus address, and see where they come from; errors as `dma_write`."""
+        """Let a device read `size` bytes at a bus address, and see where they come from; errors as `dma_write`.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map(0x4000_0000, "1G", "guest RAM", rights="w")
+        >>> space.dma_read("01:00.0", 0x4000_1000).outcome
+        'fault'
+        """
         return Journey.of(delivery.read(self.host, device_name(self.host, device), parse_size(iova, "an iova"), size, owner=self._owner))
 
     @whole
     def raise_msi(self, device: str, vector: int = 0) -> Journey:
-        """Let a device raise one of its vectors: it writes that vector's message. ValueError if the vector is not enabled."""
+        """Let a device raise one of its vectors: it writes that vector's message. ValueError if the vector is not enabled.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.enable_msi("01:00.0")
+        >>> space.raise_msi("01:00.0").outcome
+        'delivered'
+        """
         device, vector = device_name(self.host, device), field("vector", vector, 32)
         if vector not in self._irqs(device).messages:
             raise ValueError(f'vector {vector} of {device} is not enabled: space.enable_msi("{device}", {max(vector, 0) + 1}) enables it')
@@ -324,25 +441,60 @@ class AddressSpace:
         return self.host.log
 
     def transcript(self, *, events: bool = True) -> Transcript:
-        """Return the calls of this address space as strace prints them, with the IOMMU core's events below."""
+        """Return the calls of this address space as strace prints them, with the IOMMU core's events below.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.transcript(events=False)
+        open("/dev/vfio/vfio", O_RDWR) = 3
+        open("/dev/vfio/8", O_RDWR) = 4
+        ioctl(4, VFIO_GROUP_SET_CONTAINER, [3]) = 0
+        ioctl(3, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) = 0
+        """
         from vfiolab.draw.transcript import transcript
 
         return transcript(self.host.log.calls[self._first_call :], events=events)
 
     def picture(self, window: tuple[Size, Size] | None = None, width: int | None = None) -> Scene:
-        """Return the iova map as it is now; `window` is (start, end) in bytes or words, end exclusive."""
+        """Return the iova map as it is now; `window` is (start, end) in bytes or words, end exclusive.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.picture(window=(0, "4G"))
+        Scene('1 domain, nothing mapped yet', 760 x 282, 2 rows)
+        """
         from vfiolab.draw import iova_map
 
         return iova_map(self.container, log=self.host.log, window=window, width=width)
 
     def look(self) -> SpaceFacts:
-        """Copy what there is to be seen now, for `changed` to compare with later."""
+        """Copy what there is to be seen now, for `changed` to compare with later.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> before = space.look()
+        >>> space.map(0x4000_0000, "1G")
+        >>> before == space.look()
+        False
+        """
         from vfiolab.draw import observe
 
         return observe(self.container)
 
     def changed(self, before: SpaceFacts) -> Scene:
-        """Draw what is new, gone or refused since `before = space.look()`, under the last call that did something."""
+        """Draw what is new, gone or refused since `before = space.look()`, under the last call that did something.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> before = space.look()
+        >>> space.map(0x4000_0000, "1G")
+        >>> space.changed(before)
+        Scene('MAP_DMA 0x4000_0000, 1 GiB → 0', 760 x 282, 3 rows)
+        """
         from vfiolab.draw import change
 
         calls = self.host.log.calls
@@ -350,18 +502,35 @@ class AddressSpace:
         return change(before, self.look(), told, log=self.host.log)
 
     def chain(self) -> Picture:
-        """Draw devices, groups, container, domains and IOMMU units, and which serves which."""
+        """Draw devices, groups, container, domains and IOMMU units, and which serves which.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.chain()
+        Picture('1 device, 1 group, 1 container, 1 domain, 1 IOMMU unit', 760 x 180, 1 rows)
+        """
         from vfiolab.draw import chain
 
         return chain(self.container, log=self.host.log)
 
     def timeline(self, last: int = 20) -> Picture:
-        """Draw what the last calls on this host did to each domain, in order."""
+        """Draw what the last calls on this host did to each domain, in order.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("two-smmu-server").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map(0x4000_0000, "1G")
+        >>> space.timeline(last=1)
+        Picture('1 call on D1', 760 x 100, 1 rows)
+        """
         from vfiolab.draw import timeline
 
         return timeline(self.host.log, last=last)
 
     def __repr__(self) -> str:
+        if not self.container.is_open:
+            return f"AddressSpace({self.host.machine.name!r}, closed)"
         name = NoIommu.name if isinstance(self.container.backend, NoIommu) else self._backend.name if self._backend else "no backend yet"
         held = (len(self._dmas()), "mapping"), (len(self.domains), "domain")
         counts = ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in held)
@@ -370,6 +539,8 @@ class AddressSpace:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from vfiolab.draw import figure_html, to_text
 
+        if not self.container.is_open:
+            return {"text/plain": repr(self)}
         picture = self.picture()
         return {"text/plain": to_text(picture), "text/html": figure_html(picture)}
 

@@ -36,7 +36,7 @@ class HotAddRun:
 
     def __init__(self, kernel: str, memory: str, joining: str) -> None:
         kind, device = JOINING[joining]
-        self.code = [f'space = hotplug_host("{kernel}", "{kind}").address_space()', f'space.attach("{EMULATED}")']
+        self.code = [f'space = vl.course.hotplug_host("{kernel}", "{kind}").address_space()', f'space.attach("{EMULATED}")']
         self.space = hotplug_host(kernel, kind).address_space()
         self.space.attach(EMULATED)
         for iova, size in MEMORY[memory]:
@@ -81,7 +81,7 @@ class HotAddLab:
         self.run = run = HotAddRun(self.kernel.value, self.memory.value, self.joining.value)
         self.status.value = said(run.verdict, alert=run.refused is not None)
         self.picture.value = inline_svg(run.space.picture())
-        self.code.value = panel("The same in Python", "\n".join(["from vfiolab.course import hotplug_host", *run.code]))
+        self.code.value = panel("The same in Python", "\n".join(["import vfiolab as vl", *run.code]))
 
     def __repr__(self) -> str:
         return f"HotAddLab(kernel {self.kernel.value}, {self.memory.value!r}, {self.joining.value!r})"

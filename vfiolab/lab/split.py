@@ -36,7 +36,7 @@ class Experiment:
         kind, facts = HARDWARE[hardware]
         words = "".join(f", {name}={value!r}" for name, value in facts.items())
         iova = MAPPED[mapped]
-        self.code = [f'host = two_units("{kind}", "{kernel}"{words})', "space = host.address_space()"]
+        self.code = [f'host = vl.course.two_units("{kind}", "{kernel}"{words})', "space = host.address_space()"]
         self.space: AddressSpace = two_units(kind, kernel, **facts).address_space()
         self.refused: Refusal | None = None
         steps = [f'space.attach("{FIRST}")', f'space.map({word(iova)}, "1G", name="RAM")', f'space.attach("{SECOND}")']
@@ -97,7 +97,7 @@ class SplitLab:
         self.status.value = said(run.verdict, alert=run.refused is not None)
         self.picture.value = inline_svg(run.space.chain()) + inline_svg(run.space.picture())
         parts = [
-            panel("The same in Python", "\n".join(["from vfiolab.course import two_units", *run.code])),
+            panel("The same in Python", "\n".join(["import vfiolab as vl", *run.code])),
             events_panel("Events of the second attach", run.events),
         ]
         columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(380px,1fr));gap:8px"

@@ -55,10 +55,18 @@ class MachineBuilder:
         hardware_msi: tuple[int, int] | None = None,
         translates_msi: bool = False,
     ) -> str:
-        """Add an IOMMU and return its name. `width`: bits of an iova, by default 64 for AMD-Vi and 48 for the others.
+        """Add an IOMMU and return its name. `kind`: intel-vtd, amd-vi, arm-smmu-v3 or virtio-iommu.
 
-        `hardware_msi`: an untranslated MSI range, first and last byte. `translates_msi`: a virtio-iommu of an Arm machine, with doorbells
-        behind it.
+        `width`: bits of an iova, by default 64 for AMD-Vi and 48 for the others. `stage`: of an SMMU's tables, 1 or 2. `page_sizes`: a bit
+        for each page size in bytes. `snoop_control`: it can make every DMA snoop the CPU's caches; `coherent`: its own table walks do.
+        `isolated_msi`: it checks who sends an interrupt. `hardware_msi`: an untranslated MSI range, first and last byte. `translates_msi`:
+        a virtio-iommu of an Arm machine, with doorbells behind it. ValueError if there is a unit of that name, or no such hardware.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.unit("dmar0", kind="intel-vtd", width=39)
+        'dmar0'
+        >>> m.machine().units
+        (IommuUnit('dmar0', intel-vtd, 39-bit, 0 devices),)
         """
         if name in self._units:
             raise ValueError(f"there is a unit {name!r} already; choose another name")
@@ -77,31 +85,72 @@ class MachineBuilder:
         return name
 
     def interrupts(self, controller: InterruptController) -> None:
-        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC); one with `devices` takes only those."""
+        """Choose the interrupt controller (default: an ITS behind SMMUs, else the x86 APIC); one with `devices` takes only those.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.interrupts(InterruptController("gicv3-its", 0x8090040))
+        >>> m.machine().interrupts
+        InterruptController('gicv3-its', 0x809_0040)
+        """
         if controller.devices:
             self._beside.append(replace(controller, devices=frozenset(map(normal_bdf, controller.devices))))
         else:
             self._controller = controller
 
     def bar(self, bdf: str, first: int, last: int) -> None:
-        """Let a device answer at these bus addresses (first and last byte): what a peer's request may hit before any IOMMU sees it."""
+        """Let a device answer at these bus addresses (first and last byte): what a peer's request may hit before any IOMMU sees it.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.bar("01:00.0", 0xF000_0000, 0xF000_FFFF)
+        >>> m.machine().bars["0000:01:00.0"]
+        (Span(0xf000_0000, 0xf001_0000),)
+        """
         name = normal_bdf(bdf)
         self._bars[name] = (*self._bars.get(name, ()), Span.inclusive(first, last))
 
     def root_port(self, bdf: str, unit: str, *, acs: bool | Acs = True) -> str:
-        """Add a root port and return its address. acs: True (the four bits that count, on), False (no capability), or registers."""
+        """Add a root port and return its address. acs: True (the four bits that count, on), False (no capability), or registers.
+
+        ValueError for what is no PCI address or is taken, and for a unit that is not there.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> m.root_port("00:01.0", unit=unit)
+        '0000:00:01.0'
+        """
         return self._add(bdf, "root-port", None, unit, acs, driver="pcieport", class_code=0x060400)
 
     def upstream(self, bdf: str, below: str) -> str:
-        """Add a switch's upstream port."""
+        """Add a switch's upstream port and return its address; errors as `root_port`.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> m.upstream("01:00.0", below=port)
+        '0000:01:00.0'
+        """
         return self._add(bdf, "upstream", below, None, False, driver="pcieport", class_code=0x060400)
 
     def downstream(self, bdf: str, below: str, *, acs: bool | Acs = True) -> str:
-        """Add a switch's downstream port."""
+        """Add a switch's downstream port and return its address; `acs` and errors as `root_port`.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> m.downstream("02:00.0", below=m.upstream("01:00.0", below=port), acs=False)
+        '0000:02:00.0'
+        """
         return self._add(bdf, "downstream", below, None, acs, driver="pcieport", class_code=0x060400)
 
     def pci_bridge(self, bdf: str, below: str) -> str:
-        """Add a PCIe-to-PCI bridge."""
+        """Add a PCIe-to-PCI bridge and return its address; errors as `root_port`.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> m.pci_bridge("01:00.0", below=port)
+        '0000:01:00.0'
+        """
         return self._add(bdf, "pcie-to-pci", below, None, False, class_code=0x060400)
 
     def endpoint(
@@ -119,7 +168,19 @@ class MachineBuilder:
         msi: int = 1,
         msix: int = 8,
     ) -> None:
-        """Add an endpoint of so many functions: below a port, or on the root bus (then `unit` says behind which IOMMU)."""
+        """Add an endpoint of so many functions: below a port, or on the root bus (then `unit` says behind which IOMMU).
+
+        `kind`: a word of the machine file, such as legacy-endpoint. `acs`: as for `root_port`. `driver`: what it is bound to at boot, None
+        for nothing. `vendor`, `device`: its ids. `msi`, `msix`: how many vectors it has of each. ValueError for an address that is taken,
+        a bus that is elsewhere, or a unit that is not there.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> m.endpoint("01:00.0", below=port, functions=2)
+        >>> m.host().groups
+        [IommuGroup(0, [0000:00:01.0]), IommuGroup(1, [0000:01:00.0, 0000:01:00.1])]
+        """
         segment, bus, slot, first = bdf_key(bdf)
         for number in range(first, first + functions):
             self._add(
@@ -139,12 +200,25 @@ class MachineBuilder:
             )
 
     def mdev(self, name: str = "mdev0") -> str:
-        """Add a mediated (emulated) device: a group without an IOMMU."""
+        """Add a mediated (emulated) device, a group without an IOMMU, and return its name.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.mdev()
+        'mdev0'
+        >>> m.machine().emulated
+        ('mdev0',)
+        """
         self._emulated.append(name)
         return name
 
     def region(self, bdf: str, first: int, last: int, kind: str = "direct") -> None:
-        """Let the firmware demand a region for a device: first and last byte; direct, direct-relaxable or reserved."""
+        """Let the firmware demand a region for a device: first and last byte; direct, direct-relaxable or reserved.
+
+        >>> m = MachineBuilder("demo")
+        >>> m.region("01:00.0", 0xE8000, 0xE8FFF)
+        >>> m.machine().firmware["0000:01:00.0"]
+        (ReservedRegion(span=Span(0xe_8000, 0xe_9000), kind='direct'),)
+        """
         self._firmware.setdefault(normal_bdf(bdf), []).append(ReservedRegion(Span.inclusive(first, last), kind))
 
     def _add(
@@ -182,7 +256,13 @@ class MachineBuilder:
             port = function.parent
 
     def machine(self) -> Machine:
-        """Return the machine so far."""
+        """Return the machine so far.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> m.machine()
+        Machine('demo', 0 functions, 1 IOMMU units)
+        """
         arm = any(unit.translates_msi for unit in self._units.values())
         controller = self._controller or (ITS if arm else InterruptController("x86-apic"))
         controller = replace(controller, beside=(*controller.beside, *self._beside))
@@ -209,7 +289,13 @@ class MachineBuilder:
         )
 
     def host(self, kernel: Kernel | str | None = None) -> Host:
-        """Boot a kernel on the machine; the newest by default."""
+        """Boot a kernel on the machine; the newest by default.
+
+        >>> m = MachineBuilder("demo")
+        >>> unit = m.unit("dmar0", kind="intel-vtd")
+        >>> m.host("6.12")
+        Host('demo', kernel 6.12, 0 groups)
+        """
         return self.machine().host(kernel)
 
     def __repr__(self) -> str:

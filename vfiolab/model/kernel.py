@@ -94,7 +94,11 @@ class Kernel:
         object.__setattr__(self, "_gaps", tuple(name for name, state in landed.items() if state is None))
 
     def has(self, switch: str) -> bool:
-        """Say whether this kernel behaves in the newer way that the switch names; KeyError if there is no such switch."""
+        """Say whether this kernel behaves in the newer way that the switch names; KeyError if there is no such switch.
+
+        >>> Kernel("4.4").has("valid_iova"), Kernel("6.12").has("valid_iova")
+        (False, True)
+        """
         if switch in self._on:
             return True
         SWITCHES[switch]
@@ -124,11 +128,19 @@ class Kernel:
         )
 
     def in_gap(self, switch: str) -> bool:
-        """Say whether the change landed somewhere around this version: nobody looked closely enough to tell."""
+        """Say whether the change landed somewhere around this version: nobody looked closely enough to tell.
+
+        >>> Kernel("5.0").in_gap("bus_reset_takes_lock"), Kernel("6.12").in_gap("valid_iova")
+        (False, False)
+        """
         return switch in self._gaps
 
     def doubt(self, switch: str) -> str:
-        """Say in a sentence what is uncertain about a switch in whose gap this version lies."""
+        """Say in a sentence what is uncertain about a switch in whose gap this version lies.
+
+        >>> Kernel("5.0").doubt("wrap_eoverflow")
+        'kernel 5.0: a range that wraps past 2^64 is EOVERFLOW, and MAP tests it before the alignment (in 6.18): taken as before'
+        """
         return f"kernel {self}: {SWITCHES[switch].what} ({SWITCHES[switch].landed}): taken as before"
 
     @property
@@ -146,7 +158,13 @@ class Kernel:
         return max((count for version, count in IOMMUFD_IOCTLS if self.version >= version), default=0)
 
     def flipped(self, *switches: str) -> Kernel:
-        """Return this kernel with some switches the other way round: for what-ifs and tests."""
+        """Return this kernel with some switches the other way round: for what-ifs and tests.
+
+        ValueError names those that do not exist.
+
+        >>> Kernel("6.12").flipped("valid_iova").has("valid_iova")
+        False
+        """
         return replace(self, release=self.build, flips=self.flips ^ frozenset(switches))
 
     def diff(self, other: Kernel | str) -> Table:

@@ -220,6 +220,11 @@ class Host:
         """Start a fresh user process, with all capabilities and no descriptors; without a name, it takes the place of the first, which has ended.
 
         ValueError if a living process has that name.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.new_process("guest")
+        Process(0 descriptors, 0 pages locked)
         """
         if name in self.processes:
             raise ValueError(f"process {self.processes[name]} lives: let it exit, or give the new one a name of its own")
@@ -289,7 +294,13 @@ class Host:
             return None
 
     def get_param(self, name: str) -> str:
-        """Read a module parameter, such as `vfio_iommu_type1.dma_entry_limit`; ENOENT if this kernel has none of that name."""
+        """Read a module parameter, such as `vfio_iommu_type1.dma_entry_limit`; ENOENT if this kernel has none of that name.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.get_param("vfio_iommu_type1.dma_entry_limit")
+        '65535'
+        """
         table(PARAMETER_CHECKS, self.kernel).run(_Parameter(self, word("parameter", name)))
         return self.params[name]
 
@@ -297,6 +308,12 @@ class Host:
         """Write a module parameter; ENOENT (no such one), EINVAL (no number, or no boolean).
 
         `vfio_iommu_type1.disable_hugepages` has no effect that can be seen here: mappings are the same, only the pages pinned at a time differ.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.set_param("vfio_iommu_type1.dma_entry_limit", 2)
+        >>> host.get_param("vfio_iommu_type1.dma_entry_limit")
+        '2'
         """
         with self.log.call("param", "", name=name, value=value) as call:
             text = str(value)
@@ -338,7 +355,14 @@ class Host:
         )
 
     def add_removed(self) -> None:
-        """Bring back every device that was taken off its bus, with the group and the driver that it had at boot (a rescan)."""
+        """Bring back every device that was taken off its bus, with the group and the driver that it had at boot (a rescan).
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-39bit")
+        >>> host.add_removed()
+        >>> len(host.groups)
+        31
+        """
         for function in self.topology.values():
             bdf = function.bdf
             if bdf in self.drivers or (function.physfn is not None and not self.drivers.enabled_vfs(function.physfn)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vfiolab._text import plain
@@ -27,11 +28,10 @@ def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> A
     """
     if theme not in THEMES:
         raise ValueError(f"a theme is one of {', '.join(THEMES)}, not {theme!r}")
-    import matplotlib.pyplot as plt
-
     if ax is None:
-        size = (picture.width / PIXELS_PER_INCH, picture.height / PIXELS_PER_INCH)
-        ax = plt.figure(figsize=size, dpi=PIXELS_PER_INCH).add_axes((0, 0, 1, 1))
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure(figsize=_inches(picture), dpi=PIXELS_PER_INCH).add_axes((0, 0, 1, 1))
     ax.set_xlim(0, picture.width)
     ax.set_ylim(picture.height, 0)
     ax.set_aspect("equal", anchor="NW")
@@ -40,6 +40,19 @@ def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> A
     pen.page(picture)
     pen.draw(picture.shapes)
     return ax
+
+
+def save(picture: Picture, path: Path) -> None:
+    """Write a picture to a .png (two pixels for each of its own) or .pdf."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=_inches(picture), dpi=PIXELS_PER_INCH)  # pyplot would keep it, and show it below a cell
+    plot(picture, figure.add_axes((0, 0, 1, 1)))
+    figure.savefig(path, dpi=2 * PIXELS_PER_INCH)
+
+
+def _inches(picture: Picture) -> tuple[float, float]:
+    return picture.width / PIXELS_PER_INCH, picture.height / PIXELS_PER_INCH
 
 
 class _Pen:

@@ -6,6 +6,7 @@ A shape says *what* it is (`role`), never how it looks: `svg.py` and `mpl.py` lo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 
@@ -116,6 +117,39 @@ class Picture:
     def alt(self) -> str:
         """Alternative text: title and description."""
         return f"{self.title}. {self.description}".strip()
+
+    @property
+    def svg(self) -> str:
+        """The picture as an SVG document of its own."""
+        from vfiolab.draw.stage.svg import to_svg
+
+        return to_svg(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture to a file whose name says how: .svg; .txt for 80 columns; .png or .pdf, for which matplotlib draws it.
+
+        ValueError for another ending, before anything is written; OSError as writing any file.
+
+        >>> import vfiolab as vl
+        >>> picture = vl.pages(0x10_0000, 0x4010_0000, 4 << 20, 0x4020_1000)
+        >>> picture.svg[:4]
+        '<svg'
+        >>> picture.save("pages.gif")
+        Traceback (most recent call last):
+            ...
+        ValueError: a picture is saved as .svg, .txt, .png or .pdf, not as 'pages.gif'
+        """
+        from vfiolab.draw.stage.mpl import save
+        from vfiolab.draw.stage.text import to_text
+
+        path = Path(path)
+        kind = path.suffix.lower()
+        if kind in (".png", ".pdf"):
+            save(self, path)
+        elif kind in (".svg", ".txt"):
+            path.write_text(self.svg if kind == ".svg" else f"{to_text(self)}\n", encoding="utf-8")
+        else:
+            raise ValueError(f"a picture is saved as .svg, .txt, .png or .pdf, not as {path.name!r}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.title!r}, {self.width:g} x {self.height:g}, {len(self.table)} rows)"
