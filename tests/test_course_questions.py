@@ -47,14 +47,14 @@ def calls(path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_question_is_asked_in_one_notebook(name):
-    asked = [path.stem for path in notebooks.find() for call in calls(path) if ast.unparse(call) == f"ask({name!r})"]
+    asked = [path.stem for path in notebooks.find() for call in calls(path) if ast.unparse(call) == f"vl.ask({name!r})"]
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("path", notebooks.find(), ids=lambda path: path.stem)
 def test_what_is_asked_is_revealed_and_the_truth_is_the_models_not_the_authors(path):
     reveals = [call for call in calls(path) if isinstance(call.func, ast.Attribute) and call.func.attr == "reveal"]
-    asked = [call for call in calls(path) if isinstance(call.func, ast.Name) and call.func.id in {"ask", "predict"}]
+    asked = [call for call in calls(path) if ast.unparse(call.func) in {"vl.ask", "vl.predict"}]
     assert len(asked) == len(reveals)
     assert [] == [ast.unparse(call) for call in reveals if isinstance(call.args[0], ast.Constant)]
 

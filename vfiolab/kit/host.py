@@ -57,9 +57,7 @@ class Host(ModelHost):
     def address_space(self, kind: int = 3) -> AddressSpace:
         """Open a container: one user I/O address space. kind: 3 type1 v2, 1 type1, 6 nesting.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
-        >>> host.address_space(kind=1)
+        >>> load("intel-vtd-39bit").address_space(kind=1)
         AddressSpace('intel-vtd-39bit', groups [], 0 mappings, 0 domains, no backend yet)
         """
         return AddressSpace(self, kind)
@@ -69,8 +67,7 @@ class Host(ModelHost):
 
         ValueError if calls were cleared from the log.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
+        >>> host = load("intel-vtd-39bit")
         >>> host.bind("01:00.0")
         >>> print(host.trace("one bind"))
         # machine intel-vtd-39bit, kernel 6.12
@@ -112,8 +109,7 @@ class Host(ModelHost):
     def bind(self, device: str, driver: str = "vfio-pci") -> None:
         """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
+        >>> host = load("intel-vtd-39bit")
         >>> host.bind("01:00.0")
         >>> host.mates("01:00.0")
         device        what it is           driver
@@ -126,8 +122,7 @@ class Host(ModelHost):
 
         ENOENT: no such device; ENODEV: it has no driver.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
+        >>> host = load("intel-vtd-39bit")
         >>> host.unbind("01:00.0")
         >>> host.mates("01:00.0")
         device        what it is           driver
@@ -138,9 +133,7 @@ class Host(ModelHost):
     def group_of(self, device: str) -> IommuGroup | None:
         """Return a device's group, None if it has none.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
-        >>> host.group_of("01:00.0")
+        >>> load("intel-vtd-39bit").group_of("01:00.0")
         IommuGroup(17, [0000:01:00.0])
         """
         return super().group_of(device_name(self, device))
@@ -150,9 +143,7 @@ class Host(ModelHost):
 
         ValueError for a kernel older than 4.4, or one that cannot serve the machine.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
-        >>> host.with_kernel("4.4")
+        >>> load("intel-vtd-39bit").with_kernel("4.4")
         Host('intel-vtd-39bit', kernel 4.4, 30 groups)
         """
         return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel), self.options)
@@ -171,9 +162,7 @@ class Host(ModelHost):
 
         ENOENT for a device that the machine does not have.
 
-        >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
-        >>> host.mates("0f:00.0")
+        >>> load("intel-vtd-39bit").mates("0f:00.0")
         device        what it is           driver
         0000:0f:00.0  Ethernet, 8086:10d3  e1000e
         0000:0f:00.1  Ethernet, 8086:10d3  e1000e

@@ -114,8 +114,7 @@ class MachineBuilder:
         ValueError for what is no PCI address or is taken, and for a unit that is not there.
 
         >>> m = MachineBuilder("demo")
-        >>> unit = m.unit("dmar0", kind="intel-vtd")
-        >>> m.root_port("00:01.0", unit=unit)
+        >>> m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"))
         '0000:00:01.0'
         """
         return self._add(bdf, "root-port", None, unit, acs, driver="pcieport", class_code=0x060400)
@@ -124,8 +123,7 @@ class MachineBuilder:
         """Add a switch's upstream port and return its address; errors as `root_port`.
 
         >>> m = MachineBuilder("demo")
-        >>> unit = m.unit("dmar0", kind="intel-vtd")
-        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> port = m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"))
         >>> m.upstream("01:00.0", below=port)
         '0000:01:00.0'
         """
@@ -135,8 +133,7 @@ class MachineBuilder:
         """Add a switch's downstream port and return its address; `acs` and errors as `root_port`.
 
         >>> m = MachineBuilder("demo")
-        >>> unit = m.unit("dmar0", kind="intel-vtd")
-        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> port = m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"))
         >>> m.downstream("02:00.0", below=m.upstream("01:00.0", below=port), acs=False)
         '0000:02:00.0'
         """
@@ -146,8 +143,7 @@ class MachineBuilder:
         """Add a PCIe-to-PCI bridge and return its address; errors as `root_port`.
 
         >>> m = MachineBuilder("demo")
-        >>> unit = m.unit("dmar0", kind="intel-vtd")
-        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> port = m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"))
         >>> m.pci_bridge("01:00.0", below=port)
         '0000:01:00.0'
         """
@@ -175,8 +171,7 @@ class MachineBuilder:
         a bus that is elsewhere, or a unit that is not there.
 
         >>> m = MachineBuilder("demo")
-        >>> unit = m.unit("dmar0", kind="intel-vtd")
-        >>> port = m.root_port("00:01.0", unit=unit)
+        >>> port = m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"))
         >>> m.endpoint("01:00.0", below=port, functions=2)
         >>> m.host().groups
         [IommuGroup(0, [0000:00:01.0]), IommuGroup(1, [0000:01:00.0, 0000:01:00.1])]

@@ -222,8 +222,7 @@ class Host:
         ValueError if a living process has that name.
 
         >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
-        >>> host.new_process("guest")
+        >>> vl.load("intel-vtd-39bit").new_process("guest")
         Process(0 descriptors, 0 pages locked)
         """
         if name in self.processes:
@@ -297,8 +296,7 @@ class Host:
         """Read a module parameter, such as `vfio_iommu_type1.dma_entry_limit`; ENOENT if this kernel has none of that name.
 
         >>> import vfiolab as vl
-        >>> host = vl.load("intel-vtd-39bit")
-        >>> host.get_param("vfio_iommu_type1.dma_entry_limit")
+        >>> vl.load("intel-vtd-39bit").get_param("vfio_iommu_type1.dma_entry_limit")
         '65535'
         """
         table(PARAMETER_CHECKS, self.kernel).run(_Parameter(self, word("parameter", name)))
@@ -359,9 +357,11 @@ class Host:
 
         >>> import vfiolab as vl
         >>> host = vl.load("intel-vtd-39bit")
+        >>> host.process.remove("0000:01:00.0").done, host.group_of("01:00.0")
+        (True, None)
         >>> host.add_removed()
-        >>> len(host.groups)
-        31
+        >>> host.group_of("01:00.0")
+        IommuGroup(17, [0000:01:00.0])
         """
         for function in self.topology.values():
             bdf = function.bdf
