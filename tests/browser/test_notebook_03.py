@@ -26,7 +26,7 @@ def tab_to(page, words, presses=40):
 
 
 def test_the_keyboard_alone_goes_from_the_cell_into_the_widget_and_through_it(page):
-    page.select_source("import vfiolab as vl\nvl.lab.SplitLab()")
+    page.select_source("vl.lab.SplitLab()")
     tab_to(page, FIRST)
     tab_to(page, "SMMUv3, two equal units")
     page.page.keyboard.press("Space")

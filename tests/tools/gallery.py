@@ -35,7 +35,8 @@ INTRODUCTION = """\
 # Gallery
 
 Eleven pictures; all but the first are drawn from live objects of the model. In a notebook each shows itself as the last line of a cell,
-`to_text` gives it in 80 columns, `plot` puts it on matplotlib axes, and every one has a table with the same facts.
+`picture.save("map.svg")` writes it to a file (.svg, .png, .pdf, or .txt in 80 columns), `vl.draw.plot` puts it on matplotlib axes, and
+every one has a table with the same facts.
 """
 
 
@@ -193,7 +194,7 @@ EXHIBITS = (
         "who-is-who",
         "Who is who",
         "A device reaches memory by itself, and only the IOMMU stands in between. It lets through what a program mapped by way of VFIO.",
-        "who_is_who()",
+        "vl.draw.who_is_who()",
         who_is_who,
     ),
     Exhibit(
@@ -201,7 +202,7 @@ EXHIBITS = (
         "One address space, two domains",
         "A container is one I/O address space. The driver ties a domain to one SMMU, so type1 keeps a domain for each and "
         "mirrors every mapping into both. The mappings are the same everywhere; the aperture and the doorbell page are not.",
-        "iova_map(container)",
+        "space.picture()",
         two_domains,
     ),
     Exhibit(
@@ -209,7 +210,7 @@ EXHIBITS = (
         "The attach that splits",
         "The second group sits behind a unit that is narrower and cannot enforce snooping. It gets a domain of its own, the "
         "older mappings are replayed into it, and the user loses every iova beyond its 39 bits.",
-        "before = observe(container)\ngroup.set_container(container)\nchange(before, observe(container), log=host.log)",
+        'before = space.look()\nspace.attach("81:00.0")\nspace.changed(before)',
         splitting,
     ),
     Exhibit(
@@ -217,7 +218,7 @@ EXHIBITS = (
         "One EINVAL, two causes",
         "Both maps fail with EINVAL. One meets the MSI window, which all domains have; the other is outside the aperture of a "
         "single domain, and that one decides for all.",
-        "iova_map(container, log=host.log)",
+        "space.picture()",
         refused,
     ),
     Exhibit(
@@ -225,7 +226,7 @@ EXHIBITS = (
         "A closer look: the doorbell",
         "On Arm a device's interrupt is a write through the SMMU. The kernel maps the doorbell's page into the window at "
         "0x800_0000, in the domain of the device that asked and in no other.",
-        "iova_map(container, window=(0x7f0_0000, 0x820_0000))",
+        "space.picture(window=(0x7f0_0000, 0x820_0000))",
         closer,
     ),
     Exhibit(
@@ -233,7 +234,7 @@ EXHIBITS = (
         "Six thousand mappings",
         "What is thinner than a pixel is merged and shaded by how much of it is mapped; the picture says so and stays small. "
         "Nothing else is merged with it.",
-        "iova_map(container)",
+        "space.picture()",
         crowded,
     ),
     Exhibit(
@@ -241,7 +242,7 @@ EXHIBITS = (
         "From devices to IOMMU units",
         "The links in one row: devices stand in groups, groups join a container, a domain serves groups, a unit translates for "
         "domains. Nothing is ever assigned below the group.",
-        "chain(container)",
+        "space.chain()",
         links,
     ),
     Exhibit(
@@ -249,7 +250,7 @@ EXHIBITS = (
         "What a call really does",
         "SET_CONTAINER allocates a domain, tries it, tries the existing one, is told EINVAL inside, and returns to the first: "
         "none of which the caller sees but for the answer 0.",
-        "timeline(host.log)",
+        "space.timeline()",
         in_order,
     ),
     Exhibit(
@@ -257,7 +258,7 @@ EXHIBITS = (
         "Why 1,032 entries",
         "A large page is used only where iova and physical address are both aligned to it. Shift a mapping by one small page "
         "and its two ends are filled with hundreds of small ones.",
-        "page_table(domain, 0x3fe0_1000)",
+        "vl.page_table(space.domains[0], 0x3fe0_1000)",
         hardware,
     ),
     Exhibit(
@@ -265,7 +266,7 @@ EXHIBITS = (
         "The kernel of the mail, and a recent one",
         "In 4.4 a map over the interrupt window succeeds, and the memory under it is never reached; from 5.4 it is refused. The "
         "same calls, side by side.",
-        'compare(old.log, new.log, names=("4.4", "6.12"))',
+        'vl.compare(old.log, new.log, names=("4.4", "6.12"))',
         then_and_now,
     ),
     Exhibit(
@@ -273,7 +274,7 @@ EXHIBITS = (
         "The groups of a real desktop",
         "A recorded machine. Behind the chipset's switch everything is one group, network cards and disks together; the "
         "graphics card, behind a port with ACS, is not.",
-        "topology(host)",
+        "vl.topology(host)",
         desktop,
     ),
 )
