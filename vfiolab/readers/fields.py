@@ -87,7 +87,7 @@ class Field:
     >>> units = parse_json('{"units": [\n {"width": 48},\n {"width": "wide"}]}', source="m.json").get("units")
     >>> units.items()[1].get("width").number()
     Traceback (most recent call last):
-    vfiolab.readers.errors.InputError: m.json, line 3: field 'units[1].width' is 'wide'; write a number, or hex as a string such as '0x1000'
+    vfiolab.InputError: m.json, line 3: field 'units[1].width' is 'wide'; write a number, or hex as a string such as '0x1000'
     """
 
     value: Any
