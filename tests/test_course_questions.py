@@ -26,7 +26,7 @@ def test_each_option_can_be_chosen_and_its_reveal_names_it_with_a_reason(name):
         guess = ask(name)
         guess.choose(option)
         words = str(guess.reveal(truth))
-        assert f"you predicted {option}" in words
+        assert f"you predicted {guess.word(option)}" in words
         assert len(words.splitlines()) == (2 if option == truth else 3)
         entry = questions()[name]
         assert plain(entry["because"] if option == truth else entry["why"][str(option)]) in words, (
@@ -37,6 +37,13 @@ def test_each_option_can_be_chosen_and_its_reveal_names_it_with_a_reason(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_reason_is_for_an_option_that_is_there(name):
     assert set(questions()[name]["why"]) <= {str(option) for option in questions()[name]["options"]}
+
+
+def test_options_that_are_bytes_are_shown_as_sizes_with_the_number():
+    assert ["512 MiB (536870912)", "1 GiB (1073741824)", "EINVAL"] == [
+        ask("half-unmap").word(option) for option in ask("half-unmap").options
+    ]
+    assert "( ) 0   ( ) 4 KiB (4096)   ( ) 20 KiB (20480)" in ask("whose-mapping")._text()
 
 
 def calls(path):

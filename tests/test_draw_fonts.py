@@ -58,8 +58,10 @@ def test_the_letters_of_a_picture_are_spaced_as_measured_on_every_screen():
 def test_no_picture_of_the_gallery_has_letters_that_are_cut_small_or_colliding(exhibit):
     picture = exhibit.draw()
 
-    assert [WIDE, NARROW] == [picture.width, picture.narrow.width]
-    assert [] == problems(picture) + problems(picture.narrow)
+    layouts = [layout for layout in (picture, picture.narrow) if layout]
+
+    assert [layout.width for layout in layouts] in ([WIDE, NARROW], [NARROW])  # one that fits everywhere needs no other
+    assert [] == [problem for layout in layouts for problem in problems(layout)]
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

@@ -67,7 +67,7 @@ def test_go_is_the_buttons_in_code(stepper, wanted, step):
 
 def test_at_the_last_step_the_whole_journey_is_drawn(stepper):
     stepper.go(5)
-    assert "✓ delivered" in stepper.picture.value
+    assert "√ delivered" in stepper.picture.value
     assert "not yet" not in stepper.picture.value
 
 

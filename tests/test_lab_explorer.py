@@ -16,7 +16,7 @@ def app():
 
 def offered(app):
     """List the groups' buttons, unit by unit."""
-    return [button for part in app.groups.children if isinstance(part, ipywidgets.Box) for button in part.children]
+    return [button for row in app.groups.children for button in row.children if isinstance(button, ipywidgets.Button)]
 
 
 def buttons(app):
@@ -230,11 +230,10 @@ def test_a_click_on_a_button_of_the_machine_before_does_nothing():
     assert (steps, ()) == (len(view.session.steps), view.space.groups)
 
 
-def test_groups_stand_under_the_iommu_that_they_are_behind(app):
-    heads = [part.value for part in app.groups.children if not isinstance(part, ipywidgets.Box)]
-    assert ["<strong>Behind smmu3.0xc020000 (arm-smmu-v3)</strong>", "<strong>Behind smmu3.0xc000000 (arm-smmu-v3)</strong>"] == heads
-    first, second = (part.children for part in app.groups.children if isinstance(part, ipywidgets.Box))
-    assert [[4, 5, 10, 11], [8, 9]] == [[int(re.search(r"group (\d+)", b.description)[1]) for b in part] for part in (first, second)]
+def test_groups_stand_beside_the_iommu_that_they_are_behind(app):
+    heads, rows = zip(*((row.children[0].value, row.children[1:]) for row in app.groups.children), strict=True)
+    assert ["<strong>Behind smmu3.0xc020000 (arm-smmu-v3)</strong>", "<strong>Behind smmu3.0xc000000 (arm-smmu-v3)</strong>"] == list(heads)
+    assert [[4, 5, 10, 11], [8, 9]] == [[int(re.search(r"group (\d+)", b.description)[1]) for b in row] for row in rows]
 
 
 def test_a_button_names_the_device_beside_its_address():

@@ -45,10 +45,10 @@ def test_it_has_ten_to_twenty_eight_code_cells(cells):
     assert 10 <= len(code(cells)) <= 28
 
 
-def test_most_code_cells_have_at_most_three_lines_nine_of_ten_at_most_four_and_none_more_than_eight(cells):
+def test_most_code_cells_have_at_most_three_lines_nine_of_ten_at_most_five_and_none_more_than_eight(cells):
     sizes = sorted(len(cell.source.splitlines()) for cell in code(cells))
     assert median(sizes) <= 3
-    assert sizes[int(len(sizes) * 0.9)] <= 4
+    assert sizes[int(len(sizes) * 0.9)] <= 5
     assert sizes[-1] <= 8
 
 

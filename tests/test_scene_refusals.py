@@ -163,6 +163,28 @@ def test_the_words_of_a_refused_map_are_never_cut(one, size, width):
 
 
 @pytest.mark.parametrize("width", [320, 420, 700, 900, 1400])
+@pytest.mark.parametrize("start", [0xFEDF_F000, 0xFFFF_FFFF_F000])
+def test_no_guide_line_runs_through_the_words_of_a_refusal(one, start, width):
+    one.map("1G", "1G", "guest RAM").map(start, "1G")
+    scene = iova_map(one, log=one.log, width=width)
+    back = {"start": 0, "middle": 0.5, "end": 1}
+    told = [(t, text_width(t.text, t.size)) for t in words(scene) if t.runs[0].role == "vermilion-text"]
+    lines = [shape for shape in scene.shapes if isinstance(shape, Line) and shape.role == "guide"]
+    assert lines
+    for text, wide in told:
+        left = text.x - back[text.anchor] * wide
+        assert not [o for o in lines if left < o.x < left + wide and o.y < text.y + 2 and text.y - 9 < o.y2]
+
+
+def test_each_arrow_ends_just_above_a_domain_that_refused():
+    scene = iova_map(intel_two_widths(), log=intel_two_widths().log)
+    ends = [shape.points[-1][1] for shape in scene.shapes if isinstance(shape, Poly) and shape.role == "tip"]
+    tops = [scene.lane_tops[lane][0] for mark in scene.layout.marks for lane in mark.blockers if lane]
+    assert ends
+    assert [] == [end for end in ends if not any(top - 25 < end < top for top in tops)]
+
+
+@pytest.mark.parametrize("width", [320, 420, 700, 900, 1400])
 def test_no_guide_line_or_tip_runs_through_a_title(width):
     scene = iova_map(intel_two_widths(), log=intel_two_widths().log, width=width)
     lowest = {top - 5 for top, _ in scene.lane_tops[1:]}

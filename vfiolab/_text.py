@@ -47,9 +47,18 @@ def page_text(text: str) -> str:
     return _no_formula(markup(text), "span")
 
 
+_IN_EVERY_FONT = str.maketrans({"✓": "√", "✗": "×", "₂": "2", **{chr(0x2460 + n): f"{n + 1}." for n in range(9)}})
+
+
 def drawn_text(text: str) -> str:
-    """Return the text for an SVG text element; `page_text` for pictures that stand in a page."""
-    return _no_formula(markup(text), "tspan")
+    """Return the text for an SVG text element; `page_text` for pictures that stand in a page.
+
+    Signs that Liberation Sans, Arial and Helvetica have not are drawn as signs that they have, none of them wider.
+
+    >>> drawn_text("① attach group 8 ✓"), drawn_text("✗ EINVAL")
+    ('1. attach group 8 √', '× EINVAL')
+    """
+    return _no_formula(markup(text).translate(_IN_EVERY_FONT), "tspan")
 
 
 def _no_formula(written: str, element: str) -> str:

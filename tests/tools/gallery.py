@@ -194,8 +194,8 @@ EXHIBITS = (
         "who-is-who",
         "Who is who",
         "A device reaches memory by itself, and only the IOMMU stands in between. It lets through what a program mapped by way of VFIO.",
-        "vl.draw.who_is_who()",
-        who_is_who,
+        "vl.draw.who_is_who(width=440)",
+        lambda: who_is_who(width=440),  # stands in a text cell, which shrinks what is wider
     ),
     Exhibit(
         "two-domains",

@@ -24,9 +24,9 @@ class PredictionView:
     def __init__(self, prediction: Prediction) -> None:
         self.prediction = prediction
         self.buttons = toggles(
-            [(str(option), option) for option in prediction.options],
+            [(prediction.word(option), option) for option in prediction.options],
             prediction.answer,
-            [f"Predict {option}: {plain(prediction.question)}" for option in prediction.options],
+            [f"Predict {prediction.word(option)}: {plain(prediction.question)}" for option in prediction.options],
         )
         self.status = ipywidgets.HTML()
         question = ipywidgets.HTML(f"<p><strong>Predict.</strong> {html(prediction.question)}</p>")
@@ -46,5 +46,5 @@ class PredictionView:
         if answer is None:
             words = "You have not chosen yet."
         else:
-            words = f"Your prediction: {escape(str(answer))}" + (" (revealed)" if self.prediction.revealed else "")
+            words = f"Your prediction: {escape(self.prediction.word(answer))}" + (" (revealed)" if self.prediction.revealed else "")
         self.status.value = f'<span role="status">{words}</span>'

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from vfiolab._paths import data_dir
+from vfiolab.draw.calls import event_words
 from vfiolab.draw.transcript import Transcript
 from vfiolab.kit import Table
 from vfiolab.model.address import Span, hexa
@@ -45,7 +46,7 @@ def recorded_calls(name: str, scenario: str, *verbs: str) -> Transcript:
     lines = []
     for operation, answer in zip(one.operations, one.answers, strict=True):
         if answer is not None and (not verbs or operation.verb in verbs):
-            lines += [f"{operation.text} -> {answer.result}", *(f"    {event}" for event in answer.events)]
+            lines += [f"{operation.text} -> {answer.result}", *(f"    {event_words(event)}" for event in answer.events)]
     return Transcript("\n".join(lines))
 
 

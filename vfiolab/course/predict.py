@@ -23,7 +23,14 @@ class Prediction:
     In JupyterLab it shows a row of buttons; without a live kernel, or on paper, the question with its options.
     """
 
-    def __init__(self, question: str, options: tuple[Option, ...], why: Mapping[Option, str] | None = None, because: str = "") -> None:
+    def __init__(
+        self,
+        question: str,
+        options: tuple[Option, ...],
+        why: Mapping[Option, str] | None = None,
+        because: str = "",
+        shown: Mapping[Option, str] | None = None,
+    ) -> None:
         if len(options) < 2:
             raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
         if len({str(option) for option in options}) != len(options):
@@ -32,12 +39,17 @@ class Prediction:
         self.options = options
         self.why: Mapping[Option, str] = why or {}
         self.because = because
+        self.shown: Mapping[Option, str] = shown or {}
         self.answer: Option | None = None
         self.revealed = False
         self._view: Any = None
 
     def __repr__(self) -> str:
         return f"Prediction({self.question!r}, {self.options!r}, answer={self.answer!r})"
+
+    def word(self, option: Option) -> str:
+        """Return an option as a learner reads it."""
+        return self.shown.get(option, str(option))
 
     def choose(self, option: Option) -> None:
         """Commit `option` as the answer: what a click on its button does.
@@ -79,7 +91,7 @@ class Prediction:
             self.revealed = True
             self._sync()
         reasons = tuple((option, why[option]) for option in wrong)
-        return Reveal(self.question, truth, self.answer, because, reasons)
+        return Reveal(self.question, truth, self.answer, because, reasons, self.shown)
 
     def _listed(self) -> str:
         return ", ".join(repr(option) for option in self.options)
@@ -97,12 +109,12 @@ class Prediction:
         return self._view.box
 
     def _text(self) -> str:
-        marks = "   ".join(f"({'x' if option == self.answer else ' '}) {option}" for option in self.options)
+        marks = "   ".join(f"({'x' if option == self.answer else ' '}) {self.word(option)}" for option in self.options)
         return f"Predict: {plain(self.question)}\n  {marks}"
 
     def _html(self) -> str:
         items = "".join(
-            f"<li>{html(str(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>" for option in self.options
+            f"<li>{html(self.word(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>" for option in self.options
         )
         return (
             f"<div><p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"
@@ -124,6 +136,7 @@ class Reveal:
     answer: Option | None
     because: str
     reasons: tuple[tuple[Option, str], ...] = field(repr=False)
+    shown: Mapping[Option, str] = field(default_factory=dict, repr=False)
 
     @property
     def verdict(self) -> str:
@@ -132,16 +145,23 @@ class Reveal:
             return "untouched"
         return "right" if self.answer == self.truth else "wrong"
 
+    def _word(self, option: Option | None) -> str:
+        return str(option) if option is None else self.shown.get(option, str(option))
+
     def _told(self) -> list[str]:
         """Say the verdict, then why, to a learner who did choose."""
         if self.verdict == "right":
-            return [f"Right: you predicted {self.truth}.", self.because]
-        said = f"Not quite: you predicted {self.answer}, and it is {self.truth}."
+            return [f"Right: you predicted {self._word(self.truth)}.", self.because]
+        said = f"Not quite: you predicted {self._word(self.answer)}, and it is {self._word(self.truth)}."
         return [said, *(reason for option, reason in self.reasons if option == self.answer), self.because]
 
     def _kept_back(self) -> list[str]:
         """Say what is true, then why, and the reason of every other option, for a learner who did not choose."""
-        return [f"It is {self.truth}.", self.because, *(f"Not {option}: {reason}" for option, reason in self.reasons)]
+        return [
+            f"It is {self._word(self.truth)}.",
+            self.because,
+            *(f"Not {self._word(option)}: {reason}" for option, reason in self.reasons),
+        ]
 
     def __str__(self) -> str:
         if self.verdict == "untouched":

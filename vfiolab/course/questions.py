@@ -8,11 +8,12 @@ from typing import Any
 
 from vfiolab._paths import data_dir
 from vfiolab.course.predict import Option, Prediction
+from vfiolab.model.address import human_size
 
 
 @cache
 def questions() -> dict[str, dict[str, Any]]:
-    """Read `data/course/questions*.toml`: name -> question, options, because, and why each wrong option is wrong."""
+    """Read `data/course/questions*.toml`: name -> question, options (`sizes`: bytes), because, and why each wrong option is wrong."""
     files = sorted((data_dir() / "course").glob("questions*.toml"))
     return {name: entry for path in files for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()}
 
@@ -29,4 +30,5 @@ def ask(name: str) -> Prediction:
     entry = known[name]
     options: tuple[Option, ...] = tuple(entry["options"])
     why: dict[str, str] = entry["why"]
-    return Prediction(entry["question"], options, {o: why[str(o)] for o in options if str(o) in why}, entry["because"])
+    sizes = {o: f"{human_size(int(o))} ({o})" for o in options if entry.get("sizes") and str(o).isdecimal() and int(o)}
+    return Prediction(entry["question"], options, {o: why[str(o)] for o in options if str(o) in why}, entry["because"], sizes)

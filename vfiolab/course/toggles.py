@@ -13,6 +13,7 @@ _CHOSEN = ".vfiolab-choice .widget-toggle-button.mod-active"
 _STYLE = (
     "<style>.vfiolab-app .jupyter-button{white-space:normal;height:auto;min-height:28px;line-height:1.4;max-width:100%}"  # never cut
     ".vfiolab-app .widget-toggle-buttons{display:flex;align-items:baseline}"  # the name stands beside its buttons
+    ".vfiolab-app .widget-toggle-buttons>.widget-label{flex:none}"  # and is never cut
     f"{_CHOSEN}{{background:#0072b2;color:#fff;font-weight:700;opacity:1}}"
     f'{_CHOSEN}::before{{content:"✓\\00a0";content:"✓\\00a0"/""}}</style>'  # the second form keeps the mark out of the button's name
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vfiolab._text import plain
+from vfiolab.draw.calls import EVENT, event_words
 from vfiolab.model.errors import STRERROR
 from vfiolab.model.events import Call, canonical
 from vfiolab.model.irq.msi import INDEX_NAMES
@@ -30,10 +31,10 @@ class Transcript(str):
 
 
 def strace_line(call: Call) -> str:
-    """Return one call as strace prints it, the process in brackets if it is not the first.
+    """Return one call as strace prints it, hex grouped for reading, the process in brackets if it is not the first.
 
-    >>> print(strace_line(Call("map", "fd3", {"iova": 0x1000, "size": 4096, "vaddr": 0x7f00, "flags": 3})))
-    ioctl(3, VFIO_IOMMU_MAP_DMA, {argsz=32, flags=READ|WRITE, vaddr=0x7f00, iova=0x1000, size=0x1000}) = 0
+    >>> print(strace_line(Call("map", "fd3", {"iova": 0x1000, "size": 4096, "vaddr": 0x7f00_0000_0000, "flags": 3})))
+    ioctl(3, VFIO_IOMMU_MAP_DMA, {argsz=32, flags=READ|WRITE, vaddr=0x7f00_0000_0000, iova=0x1000, size=0x1000}) = 0
     """
     writer = _WRITERS.get(call.verb)
     words = writer(call) if writer else f"{call.verb}({', '.join(str(value) for value in call.args.values() if value is not None)})"
@@ -42,12 +43,14 @@ def strace_line(call: Call) -> str:
 
 
 def transcript(calls: Iterable[Call], *, events: bool = True) -> Transcript:
-    """Return calls as strace prints them, each with its events indented below (contiguous runs merged)."""
+    """Return calls as strace prints them, each with its events indented below (contiguous runs merged), and how to read those on top."""
     lines: list[str] = []
     for call in calls:
         lines.append(strace_line(call))
         if events:
-            lines += [f"    {event}" for event in canonical(call.events)]
+            lines += [f"    {event_words(event)}" for event in canonical(call.events)]
+    if any(line.startswith("    ") for line in lines):
+        lines.insert(0, f"    # below a call, what it asked of the IOMMU core: {EVENT}")
     return Transcript("\n".join(lines))
 
 
@@ -69,21 +72,21 @@ def _flags(value: object, names: tuple[str, ...]) -> str:
     number = value if isinstance(value, int) else 0
     known = [name for bit, name in enumerate(names) if number >> bit & 1]
     rest = number >> len(names) << len(names)
-    return "|".join(known + ([f"{rest:#x}"] if rest else [])) or "0"
+    return "|".join(known + ([f"{rest:#_x}"] if rest else [])) or "0"
 
 
 def _map(call: Call) -> str:
     a = call.args
     flags = _flags(a["flags"], ("READ", "WRITE", "VADDR"))
-    where = f"vaddr={a['vaddr']:#x}, iova={a['iova']:#x}, size={a['size']:#x}"
+    where = f"vaddr={a['vaddr']:#_x}, iova={a['iova']:#_x}, size={a['size']:#_x}"
     return f"ioctl({_fd(call)}, VFIO_IOMMU_MAP_DMA, {{argsz=32, flags={flags}, {where}}})"
 
 
 def _unmap(call: Call) -> str:
     a = call.args
     flags = _flags(a.get("flags"), ("GET_DIRTY_BITMAP", "ALL", "VADDR"))
-    done = f" => {call.output['unmapped']:#x}" if "unmapped" in call.output else ""
-    return f"ioctl({_fd(call)}, VFIO_IOMMU_UNMAP_DMA, {{argsz=24, flags={flags}, iova={a['iova']:#x}, size={a['size']:#x}{done}}})"
+    done = f" => {call.output['unmapped']:#_x}" if "unmapped" in call.output else ""
+    return f"ioctl({_fd(call)}, VFIO_IOMMU_UNMAP_DMA, {{argsz=24, flags={flags}, iova={a['iova']:#_x}, size={a['size']:#_x}{done}}})"
 
 
 def _named(request: str, argument: Callable[[Call], str] | None = None) -> Callable[[Call], str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from vfiolab._text import page_text
 from vfiolab.course.toggles import toggles
+from vfiolab.lab.panels import LINES
 
 __all__ = ["choice", "said"]
 
@@ -21,4 +22,4 @@ def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[]
 def said(words: str, *, alert: bool = False) -> str:
     """Return a status line; an alert is read out at once and carries a bar, so that colour is not all there is."""
     bar = ";border-left:4px solid #D55E00;padding-left:8px" if alert else ""
-    return f'<p role="{"alert" if alert else "status"}" style="line-height:1.5;margin:4px 0{bar}"><strong>{page_text(words)}</strong></p>'
+    return f'<p role="{"alert" if alert else "status"}" style="{LINES}{bar}"><strong>{page_text(words)}</strong></p>'

@@ -9,10 +9,8 @@ import ipywidgets
 from vfiolab._text import page_text
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
-from vfiolab.lab.panels import panel
+from vfiolab.lab.panels import LINES, panel
 from vfiolab.lab.problems import OPTIONS, Problem
-
-_LINES = "margin:4px 0;line-height:1.5"
 
 
 class MapDrill:
@@ -38,10 +36,10 @@ class MapDrill:
         self.problem, self.answered = Problem(seed), False
         self.options.value = None
         self.question.value = (
-            f'<p style="{_LINES}"><strong>Problem {seed}.</strong> After these steps, what does '
+            f'<p style="{LINES}"><strong>Problem {seed}.</strong> After these steps, what does '
             f"<code>{page_text(self.problem.call)}</code> answer? (0 is success.)</p>{panel('State', self.problem.code)}"
         )
-        self.verdict.value = f'<p role="status" style="{_LINES}">{self._score()}</p>'
+        self.verdict.value = f'<p role="status" style="{LINES}">{self._score()}</p>'
         self.picture.value, self.checks.value = inline_svg(self.problem.picture), ""
 
     def _score(self) -> str:
@@ -55,7 +53,7 @@ class MapDrill:
             self.answered, self.tried, self.right = True, self.tried + 1, self.right + (chosen == truth)
         first = f"✓ Right: {truth}." if chosen == truth else f"✗ Not {chosen}: the kernel answers {truth}."
         self.verdict.value = (
-            f'<div role="status" style="{_LINES}"><strong>{first}</strong> {page_text(self.problem.reason)}<br>{self._score()}</div>'
+            f'<div role="status" style="{LINES}"><strong>{first}</strong> {page_text(self.problem.reason)}<br>{self._score()}</div>'
         )
         self.picture.value = inline_svg(self.problem.after)
         refused = self.problem.refused

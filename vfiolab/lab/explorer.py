@@ -104,7 +104,7 @@ class Explorer:
         return [bdf for bdf in group.devices if bdf not in functions or functions[bdf].is_for_users]
 
     def _fill_groups(self) -> None:
-        """Make one button for each group that has a device for the user, below the name of the IOMMU that it is behind.
+        """Make one button for each group that has a device for the user, beside the name of the IOMMU that it is behind.
 
         A click that comes after the machine changed does nothing.
         """
@@ -116,12 +116,8 @@ class Explorer:
             self._buttons[group.id] = (group, button)
             behind.setdefault(f"Behind {group.unit.name} ({group.unit.kind})" if group.unit else "Behind no IOMMU", []).append(button)
         self.groups.children = [
-            part
+            ipywidgets.Box([ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>"), *buttons], layout=_WHOLE)
             for unit, buttons in behind.items()
-            for part in (
-                ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>"),
-                ipywidgets.Box(buttons, layout=_WHOLE),
-            )
         ]
         bridges = len(self.host.groups) - len(self._buttons)
         words = f"{bridges} of {len(self.host.groups)} groups hold bridges only: they cannot be attached, so they are not offered."

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab._text import markup, page_text
-from vfiolab.draw.calls import event_words
+from vfiolab.draw.calls import EVENT, event_words
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import Event
 
 _BOX = (
-    "display:flex;flex-direction:column-reverse;max-height:14em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
-    "padding:0 8px;font-size:12px;line-height:1.4"  # ten lines, none of them cut
+    "display:flex;flex-direction:column-reverse;max-height:9.8em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
+    "padding:0 8px;font-size:12px;line-height:1.4"  # seven lines, none of them cut
 )
 _TEXT = (
     "margin:0;flex:none;overflow:visible;white-space:pre-wrap;word-break:normal;"
     "overflow-wrap:anywhere;font-size:inherit;line-height:inherit"
 )
-EVENT = "verb, domain; then group and answer (0 or -errno), or iova, size and rights (1 read, 2 write, 4 cached)"
-_LINES = "margin:4px 0;line-height:1.5"
+LINES = "margin:4px 0;line-height:1.5;overflow-wrap:anywhere"
 
 
 def panel(title: str, text: str, legend: str = "") -> str:
@@ -27,7 +26,7 @@ def panel(title: str, text: str, legend: str = "") -> str:
 
     A `legend` stands beside the title and says how to read a line.
     """
-    key = f'<small style="display:block;line-height:1.4">{page_text(legend)}</small>' if legend else ""
+    key = f'<span style="display:block;font-size:12px;line-height:1.4">{page_text(legend)}</span>' if legend else ""
     return (
         f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>{key}'
         f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{page_text(text) or "—"}</pre></div></section>'
@@ -56,8 +55,8 @@ def status(step: Step, session: Session) -> str:
         domains = session.space.domains
         names = ", ".join(f"D{domain.number}" for domain in domains)
         count = f"{len(domains)} domain{'s' if len(domains) != 1 else ''}" + (f" ({names})" if names else "")
-        return f'<p role="status" style="{_LINES}"><code>{page_text(step.code)}</code> — done; the address space has {count}.</p>'
+        return f'<p role="status" style="{LINES}"><code>{page_text(step.code)}</code> — done; the address space has {count}.</p>'
     rows = [f"<code>{page_text(step.code)}</code> — refused: <strong>{page_text(str(step.refused))}</strong>"]
     if isinstance(step.refused, VfioError):
         rows += [f"{name}: {page_text(text)}" for name, text in (("Source", step.refused.source), ("Try", step.refused.fix)) if text]
-    return f'<div role="alert" style="{_LINES};border-left:4px solid #D55E00;padding-left:8px">{"<br>".join(rows)}</div>'
+    return f'<div role="alert" style="{LINES};border-left:4px solid #D55E00;padding-left:8px">{"<br>".join(rows)}</div>'

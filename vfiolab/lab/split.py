@@ -95,7 +95,9 @@ class SplitLab:
     def _show(self) -> None:
         self.experiment = run = self.run()
         self.status.value = said(run.verdict, alert=run.refused is not None)
-        self.picture.value = inline_svg(run.space.chain()) + inline_svg(run.space.picture())
+        pictures = "".join(map(inline_svg, (run.space.chain(), run.space.picture())))
+        beside = "display:grid;grid-template-columns:repeat(auto-fit,minmax(min(440px,100%),1fr))"
+        self.picture.value = f'<div style="{beside}">{pictures}</div>'
         parts = [
             panel("The same in Python", "\n".join(["import vfiolab as vl", *run.code])),
             events_panel("Events of the second attach", run.events),

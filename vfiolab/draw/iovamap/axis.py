@@ -94,8 +94,12 @@ def _near_the_end(weight: dict[int, int], ruler: Ruler, end: int) -> int | None:
 
 
 def _place(shelves: Sequence[Shelf], x: float, half: float, left: float, right: float) -> tuple[int, float] | None:
-    """Find room for a label under x: centred in the first row that has room, else shifted to one side of its line."""
+    """Find room for a label under x: in the first row, moved aside a little if need be; else in a lower one; else beside its line."""
     reach = next((n for n, shelf in enumerate(shelves) if not shelf.open_at(x)), len(shelves) - 1)
+    for shift in (0, half / 4, -half / 4, half / 2, -half / 2):
+        centre = min(max(x + shift, left + half), right - half)
+        if shelves[0].free(centre - half, centre + half):
+            return 0, centre
     for shift in (0, half - 2, 2 - half):
         centre = min(max(x + shift, left + half), right - half)
         for number, shelf in enumerate(shelves[: reach + 1]):

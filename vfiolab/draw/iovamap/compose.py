@@ -131,15 +131,15 @@ def _beside(words: str, box: Box, ruler: Ruler) -> tuple[list[Shape], int]:
 
 
 def _guides(page: Page, tops: list[tuple[float, float]], tracks: list[float], marks: tuple[Mark, ...]) -> None:
-    """From each refused map down to the lanes that refused it; from what is mapped down to the group that it keeps out."""
+    """From each refused map to the first lane that refused it, a frame on each that did; from what is mapped to the group it keeps out."""
     starts = iter(tracks)
-    titles = _titles(page, tops)
+    titles, words = _titles(page, tops), _told(page)
     for m in marks:
         if m.kind not in {*TRACKS, "conflict"}:
             continue
         y = tops[0][0] + tops[0][1] + 3 if m.kind == "conflict" else next(starts)
         if m.blockers:
-            page.add(*_guide(m, y + 1, tops[max(m.blockers)][0], titles))
+            page.add(*_guide(m, y + 1, tops[min(set(m.blockers) - {0})][0], titles, words))
         for lane in m.blockers:
             role = "conflict" if m.kind == "conflict" else "guide"
             page.add(Box(m.x - 2, tops[lane][0] - 2, m.width + 4, tops[lane][1] + 4, role))
@@ -152,20 +152,31 @@ def _titles(page: Page, tops: list[tuple[float, float]]) -> list[tuple[float, fl
     return [(MARGIN + sum(text_width(r.text, 12, bold=r.bold) for r in t.runs), t.y - 12, t.y + 4) for t in texts]
 
 
-def _guide(m: Mark, y: float, end: float, titles: list[tuple[float, float, float]]) -> list[Shape]:
-    """Draw the line and its tip: right of the titles on its way if the mark reaches so far, else broken where it meets one."""
+def _told(page: Page) -> list[tuple[float, float, float, float]]:
+    """Return where the words about refusals stand: left and right edge, top and bottom of each line."""
+    texts = [shape for shape in page.shapes if isinstance(shape, Text) and shape.halo and shape.runs[0].role == "vermilion-text"]
+    wide = [text_width(t.runs[0].text, 11) for t in texts]
+    back = {"start": 0.0, "end": 1.0}
+    return [(t.x - back[t.anchor] * w, t.x + (1 - back[t.anchor]) * w, t.y - 10, t.y + 3) for t, w in zip(texts, wide, strict=True)]
+
+
+def _guide(
+    m: Mark, y: float, end: float, titles: list[tuple[float, float, float]], words: list[tuple[float, float, float, float]]
+) -> list[Shape]:
+    """Draw the line and its tip: right of the titles on its way if the mark reaches so far, else broken where it meets letters."""
     past = max([right + 10 for right, top, _ in titles if y < top < end], default=0.0)
     x = m.x + m.width / 2
     x = round(past if x < past <= m.x + m.width - 6 else x, 1)
     met = [(top, bottom) for right, top, bottom in titles if y < top < end and x < right + 6]
+    met = sorted(met + [(top, bottom) for left, right, top, bottom in words if y < top < end and left - 4 < x < right + 4])
     out: list[Shape] = []
     for top, bottom in met:
         if bottom + 6 < end:  # a title on the way: go on behind it
-            out.append(Line(x, y, x, top, "guide"))
+            out += [Line(x, y, x, top, "guide")] if top > y + 2 else []
             y = bottom
         else:
             end = top
-    out.append(Line(x, y, x, end - 6, "guide"))
+    out += [Line(x, y, x, end - 6, "guide")] if end - 6 > y else []
     out.append(Poly(((x - 4, end - 8), (x + 4, end - 8), (x, end - 1)), "tip", closed=True))
     return out
 

@@ -92,7 +92,8 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         if m.count > 1:
             return []
         if lane.domain is not None:
-            words = shorten(f"= {m.label}", room - 6, SIZE, least=7) if m.label else ""
+            words = f"= {m.label}" if m.label else ""
+            words = words if text_width(words, SIZE) <= room - 6 else "=" if m.width >= 12 else ""  # the name stands above it
             return [Text.plain(centre, middle + 3.5, words, "muted", size=SIZE, anchor="middle")] if words else []
         return _mapping_label(m, centre, middle, room, keys)
     words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
