@@ -18,7 +18,7 @@ def test_a_scenario_that_is_not_there_is_told_which_are():
 
 def test_recorded_calls_stand_above_their_events():
     text = recorded_calls("messages-its-6.12.trace", "msi", "set_irqs")
-    assert text.startswith("set_irqs D index=1 -> 0\n    prep_msi 0x8090040\n    msi_map D1 0x8000000 0x8090000 0x1000 26\n")
+    assert text.startswith("set_irqs D index=1 -> 0\n    prep_msi 0x809_0040\n    msi_map D1 0x800_0000 0x809_0000 0x1000 26\n")
 
 
 @pytest.mark.parametrize("kernel", ["6.1.0", "6.12", "7.3.4"])
