@@ -184,7 +184,7 @@ def containers(count):
 
 
 def test_a_descriptor_does_not_grow_with_those_that_are_open(beside):
-    beside("open + close, 8,000 containers", containers(8_000), "500 containers", containers(500), within=16**FLAT, rounds=3)
+    beside("open + close, 8,000 containers", containers(8_000), "500 containers", containers(500), within=16**FLAT, rounds=7)
 
 
 def bridges(depth):
