@@ -148,7 +148,7 @@ class Record(Struct):
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._known() == other._known()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment] # a record changes, so it is no key
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._known().items())})"
