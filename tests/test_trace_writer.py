@@ -117,7 +117,11 @@ class Wild(Walk):
             if verb == "raise_msi":
                 delivery.raise_msi(self.host, device, irqs[device] if device in irqs else IrqState(), 0)
             else:
-                getattr(delivery, verb)(self.host, device, self.pick((0x40000000, 0x40002000, 0xFEE00000, 0x8000040)))
+                address = self.pick((0x40000000, 0x40002000, 0xFEE00000, 0x8000040))
+                if verb == "write":  # as a space does: a message of the device's own is told from any other write
+                    delivery.write(self.host, device, address, irqs=irqs.get(device))
+                else:
+                    delivery.read(self.host, device, address)
 
     def do_mmap(self):
         self.host.process.mmap(self.pick((1, 0x1000, 1 << 30)))
