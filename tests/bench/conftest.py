@@ -3,8 +3,9 @@
     def test_import(beside):
         beside("import vfiolab", subject, "import ipywidgets", peer, within=0.25)
 
-Subject and peer take turns, the best time of each counts, and the ratio of the two has to stay within the bar. A table
-is printed at the end of the run. pytest-benchmark runs the rounds: `--benchmark-json` keeps the times, the peer's and the
+Subject and peer take turns, the best time of each counts, and the ratio of the two has to stay within the bar. What else
+runs on the machine only ever adds to a time: where the ratio is over its bar, more rounds are run, up to three times as
+many. A table is printed at the end of the run. pytest-benchmark runs the rounds: `--benchmark-json` keeps the times, the peer's and the
 ratio among them, `--benchmark-compare` sets a run beside an earlier one.
 """
 
@@ -58,6 +59,9 @@ def beside(request, benchmark):
         peer_times: list[float] = []
         benchmark.name = name
         benchmark.pedantic(lambda: times.append(once(subject)), setup=lambda: peer_times.append(once(peer)), rounds=rounds)
+        while min(times) > within * min(peer_times) and len(times) < 3 * rounds:
+            peer_times.append(once(peer))
+            times.append(once(subject))
         measured = Measured(name, min(times), peer_name, min(peer_times), within)
         benchmark.extra_info.update(
             seconds=measured.seconds, peer=peer_name, peer_seconds=measured.peer_seconds, ratio=measured.ratio, bar=within

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, fields
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vfiolab._table import Table
 from vfiolab.kit.names import device_name
@@ -18,6 +18,9 @@ from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.user.descriptors import Container
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -265,7 +268,7 @@ def load(name: str | Path, kernel: Kernel | str | None = None, options: Grouping
 
 def here(kernel: Kernel | str | None = None) -> Host:
     """Load this machine from /sys. InputError if it shows no PCI devices."""
-    return load(Path("/sys"), kernel)
+    return load("/sys", kernel)
 
 
 def assumptions() -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import traceback
-from pathlib import Path
 
 from vfiolab._text import page_text
 from vfiolab.model.errors import VfioError
@@ -11,7 +11,7 @@ from vfiolab.model.errors import VfioError
 __all__ = ["box", "case", "install", "shown"]
 
 _BOX = "margin:0;border-left:4px solid #D55E00;padding:4px 8px;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere"
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - pathlib is a tenth of what importing the kit takes
 
 
 def shown(error: VfioError) -> list[str]:
@@ -32,8 +32,8 @@ def box(error: VfioError) -> str:
 def _own_lines(error: VfioError) -> list[str]:
     """List the frames behind IPython's own and outside this package: a cell's, and those of the user's functions."""
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [number for number, frame in enumerate(frames) if "IPython" in Path(frame.filename).parts]
-    own = [frame for frame in frames[inside[-1] + 1 if inside else 0 :] if not Path(frame.filename).is_relative_to(PACKAGE)]
+    inside = [number for number, frame in enumerate(frames) if f"{os.sep}IPython{os.sep}" in frame.filename]
+    own = [frame for frame in frames[inside[-1] + 1 if inside else 0 :] if not frame.filename.startswith(PACKAGE + os.sep)]
     return [f"line {frame.lineno}{'' if frame.name == '<module>' else f', in {frame.name}'}: {frame.line}" for frame in own]
 
 

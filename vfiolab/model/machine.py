@@ -83,8 +83,7 @@ VALUE_CHECKS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedGroup:
+class RecordedGroup(NamedTuple):
     """A group as a real kernel formed it. `regions` None: its reserved regions were not recorded."""
 
     id: int

@@ -8,7 +8,6 @@ tests it. A commit dates a change; it does not show an answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 Version: TypeAlias = tuple[int, int]
@@ -45,8 +44,7 @@ def taken_by(*releases: str) -> tuple[StableFrom, ...]:
     return tuple(StableFrom((major, minor), number) for major, minor, number in parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(NamedTuple):
     """One behaviour that changed: what the newer kernels do, where, and since when."""
 
     name: str

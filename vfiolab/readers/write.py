@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
@@ -38,7 +37,7 @@ def write_machine(machine: Machine) -> str:
     found = {name: getattr(machine, name) for name in plain_fields} | {
         "notes": list(machine.notes),
         "interrupts": _controller(machine.interrupts) if machine.interrupts else None,
-        "arena": {name: f"{value:#x}" for name, value in asdict(machine.arena).items()},
+        "arena": {name: f"{value:#x}" for name, value in machine.arena._asdict().items()},
         "drivers": sorted(machine.drivers),
         "params": dict(machine.params),
         "emulated": list(machine.emulated),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from vfiolab.model.address import Span
 from vfiolab.model.kernel import Kernel
@@ -53,8 +54,7 @@ class ReservedRegion:
         return f"{self.span} {self.kind}"
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(NamedTuple):
     """What one recorded kernel said of a unit; overrides the derived value for that kernel only."""
 
     aperture: Span | None = None

@@ -7,7 +7,7 @@ and ``pci_dev_specific_acs_enabled`` (drivers/pci/quirks.c). Every verdict says 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.bootparams import AcsOverride
@@ -38,8 +38,7 @@ _SAYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The ACS test's answer for one function.
 
     ``why`` completes a sentence; ``rule`` is short and countable; ``uncertain`` says that the
@@ -140,9 +139,9 @@ class AcsTester:
         if found is not None:
             ids = "/".join(f"{device:04x}" for device in f.candidates[:4])
             known = f"{f.bdf}: its name stands for several devices ({ids}); taken to be one that Linux has a rule for ({rules})"
-            return replace(found, assumption=known)
+            return found._replace(assumption=known)
         unknown = f"{f.bdf}: its device id is not known; taken to be none that Linux has an isolation rule for ({rules})"
-        return replace(verdict, assumption=unknown)
+        return verdict._replace(assumption=unknown)
 
     def _has_landed(self, row: AcsQuirk, f: Function) -> bool:
         landed = self.kernel.landed(row.first_seen, row.absent_in, row.stable) if row.first_seen else True

@@ -7,7 +7,7 @@ Mirrors ``pci_for_each_dma_alias`` (drivers/pci/search.c) and ``pci_devs_are_dma
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.quirks import QUIRKS, UNREADABLE_ALIASES, AliasQuirk, Quirks
@@ -20,8 +20,7 @@ FIRST_VMD_SEGMENT = 0x10000
 _VMD_IDS = frozenset({0x201D, 0x28C0, 0x467F, 0x4C3D, 0xA77F, 0x7D0B, 0xAD0B, 0x9A0B, 0xB60B, 0xB06F})
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(NamedTuple):
     """One id that a function's DMA may carry: the function owning it, and how it comes about.
 
     ``kind``: self, real-dma, quirk, bridge.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import ACS_BITS, Acs, Function, Topology, TopologyError, normal_bdf
@@ -24,8 +25,7 @@ class BootParameterError(ValueError):
     """A boot parameter that Linux would not understand."""
 
 
-@dataclass(frozen=True, slots=True)
-class AcsOverride:
+class AcsOverride(NamedTuple):
     """``pcie_acs_override=``: pretend isolation where there is no ACS capability.
 
     >>> AcsOverride.parse("downstream,id:8086:1c10")

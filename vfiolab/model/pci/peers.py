@@ -7,7 +7,7 @@ PCI Express lets a port do. Only devices whose BARs are known can be hit.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.kernel import Kernel
@@ -18,8 +18,7 @@ REDIRECT = 0x04
 CONVENTIONAL = ("pcie-to-pci", "pci-bridge")
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """Where a request to a peer's BAR may turn round: at `function`, towards `peer`. `redirected`: ACS sends it upstream all the same."""
 
     function: str

@@ -10,8 +10,7 @@ Rules here are data: `Quirks()` without any row is a kernel that trusts nothing 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.switches import StableFrom, taken_by
@@ -55,8 +54,7 @@ def _matches(wanted: Ids, function: Function) -> bool:
     return bool(possible) and all(_has(wanted, device) for device in possible)
 
 
-@dataclass(frozen=True, slots=True)
-class AcsQuirk:
+class AcsQuirk(NamedTuple):
     """One family of devices for which Linux does not rely on the ACS registers alone.
 
     ``devices`` None: any device of the vendor. ``kinds`` None: any kind of function.
@@ -91,8 +89,7 @@ class AcsQuirk:
         return function.express_type is not None and (function.class_code or 0x020000) >> 16 == 0x02
 
 
-@dataclass(frozen=True, slots=True)
-class AliasQuirk:
+class AliasQuirk(NamedTuple):
     """One family of devices whose DMA carries other ids than their own.
 
     ``values``: function number (rule "function") or device-and-function bytes (rule "devfns").

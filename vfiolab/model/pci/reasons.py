@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from vfiolab.model.pci.aliases import short
 
 __all__ = ["Above", "Cause", "Reason", "between", "chain"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """One fact without which a join might not be: a function that does not isolate, or a shared id.
 
     ``owner`` is the alias's owner; empty for kind "acs".
@@ -29,8 +28,7 @@ class Cause:
         return f"{short(self.bdf)} shares an id with {short(self.owner)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Above:
+class Above(NamedTuple):
     """A bridge that does not isolate, and those above it: what is below one bridge shares them, however deep the tree is."""
 
     cause: Cause

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from vfiolab.model.address import Span
 from vfiolab.model.checks import Check
@@ -19,8 +19,7 @@ Part: TypeAlias = tuple[int, int, list[tuple[str, object]]]
 GET_INFO = "vfio_iommu_type1_get_info, drivers/vfio/vfio_iommu_type1.c"
 
 
-@dataclass(frozen=True, slots=True)
-class Capability:
+class Capability(NamedTuple):
     """One entry of the chain at offset `off`: `ranges` (inclusive) of id 1, the migration fields of id 2, `avail` of id 3."""
 
     id: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from vfiolab.model.user.drivers import Drivers
 
 VFIO_PCI = "drivers/vfio/pci/vfio_pci_core.c"
-_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DEAD = "group {r.vfio.id} lost its last VFIO device: this descriptor is dead"
 _REOPEN = "close it, bind the device again, open the group again"
 
@@ -182,7 +181,7 @@ def _bad_option(r: OpenDevice) -> str | None:
         return None
     for number, word in enumerate(r.options.split()):
         name, _, value = word.partition("=")
-        if name != "vf_token" or number or not _UUID.match(value):
+        if name != "vf_token" or number or not re.match(_UUID, value):
             return f"{word!r} is no option of a device"
     return None
 

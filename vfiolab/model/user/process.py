@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vfiolab.model.address import U64, Span, SpanMap
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 FIRST_FD = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A stretch of the process's memory: `prot` holds r and w, `physical` is where its first byte lies.
 
     `fresh`: private memory that nobody has written yet, read as the kernel's one page of zeros. `bar`: the file of the device whose BAR
@@ -29,8 +27,7 @@ class Region:
     bar: DeviceMemory | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arena:
+class Arena(NamedTuple):
     """The client's memory as a machine file gives it: read-write memory at `base`, read-only memory after it."""
 
     base: int = 0x2000_0000_0000
@@ -85,7 +82,7 @@ class Memory:
             if old.start < span.start:
                 self.regions.add(Span(old.start, span.start), region)
             if span.end < old.end:
-                self.regions.add(Span(span.end, old.end), replace(region, physical=region.physical + span.end - old.start))
+                self.regions.add(Span(span.end, old.end), region._replace(physical=region.physical + span.end - old.start))
         room = -(-span.size // 0x20_0000) * 0x20_0000 + 0x20_0000
         if prot != "hole" and span.start == self._next_vaddr:
             self._next_vaddr += room
