@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.signals import HOLD
@@ -71,6 +71,10 @@ class Call:
 
     `process` is the name of the process that made it, "" for the first one, None for what came from outside of every process.
     `args` are those that differ from the verb's defaults, and what the verb is about in any case.
+
+    It runs as a `with` block in its log. One made inside another is not listed, but its events are the outer one's too. Arguments that are
+    no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either. Ctrl-C waits until the call
+    has ended.
     """
 
     verb: str
@@ -82,6 +86,8 @@ class Call:
     events: list[Event] = field(default_factory=list)
     died: str = ""
     process: str | None = None
+    log: EventLog | None = field(default=None, repr=False, compare=False)
+    _held: bool = field(default=False, repr=False, compare=False)
 
     @property
     def result(self) -> str:
@@ -92,50 +98,40 @@ class Call:
         words = [self.verb, self.target, *(f"{key}={_word(key, value)}" for key, value in self.args.items() if value is not None)]
         return f"{self.process}: " * bool(self.process) + " ".join(word for word in words if word) + f" -> {self.result}"
 
-
-class Running:
-    """A call while it runs. A call made inside another one is not listed, but its events are the outer one's too.
-
-    Arguments that are no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either. Ctrl-C
-    waits until the call has ended.
-    """
-
-    __slots__ = ("_held", "_log", "_record")
-
-    def __init__(self, log: EventLog, record: Call) -> None:
-        self._log, self._record = log, record
-
-    def __enter__(self) -> Call:
+    def __enter__(self) -> Self:
         self._held = HOLD.enter()
-        log = self._log
+        log = self.log
+        assert log is not None, "a call runs in a log"
         if not log.running:
-            log.calls.append(self._record)
+            log.calls.append(self)
             if len(log.calls) > log.most:
                 log.trim()
-        log.running.append(self._record)
-        return self._record
+        log.running.append(self)
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        running = self._log.running
-        record = running.pop()
+        log = self.log
+        assert log is not None
+        running = log.running
+        running.pop()
         if error is not None:
-            self._refused(record, error)
+            self._refused(error, log)
         if running:
-            running[-1].events.extend(record.events)
+            running[-1].events.extend(self.events)
         if self._held:
             HOLD.leave()
 
-    def _refused(self, record: Call, error: BaseException) -> None:
+    def _refused(self, error: BaseException, log: EventLog) -> None:
         if isinstance(error, VfioError):
-            record.error, record.value = error, -1
+            self.error, self.value = error, -1
         elif isinstance(error, KernelCrashError):
-            record.died = "crash"
+            self.died = "crash"
         elif isinstance(error, WouldBlockError):
-            record.died = "blocks"
+            self.died = "blocks"
         elif isinstance(error, NotModelledError):
-            record.died = "not modelled"
-        elif isinstance(error, (TypeError, ValueError)) and not self._log.running:
-            del self._log.calls[-1]
+            self.died = "not modelled"
+        elif isinstance(error, (TypeError, ValueError)) and not log.running:
+            del log.calls[-1]
 
 
 LANDMARKS = frozenset(
@@ -238,9 +234,9 @@ class EventLog:
         """Record many events under the call that is running."""
         (self.running[-1] if self.running else self._outside).events.extend(events)
 
-    def call(self, verb: str, target: str = "", **args: object) -> Running:
+    def call(self, verb: str, target: str = "", **args: object) -> Call:
         """Record a call for the length of a `with` block; a refusal that leaves the block is kept with it and goes on to the caller."""
-        return Running(self, Call(verb, target, args, 0, None, NOTHING, []))
+        return Call(verb, target, args, 0, None, NOTHING, [], "", None, self)
 
     @property
     def events(self) -> list[Event]:

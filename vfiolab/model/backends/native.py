@@ -125,28 +125,29 @@ class Native:
             return self._noiommu_offered
         return self.check_extension(kind) > 0
 
-    def _type1(self, call: str) -> Type1:
-        backend = self.backend
-        if isinstance(backend, Type1):
-            return backend
+    def _need_type1(self, call: str) -> Type1:
+        """Return the type1 backend, for a call that is no other's: EINVAL without a backend, ENOTTY for the no-IOMMU one."""
         table(BACKEND_CHECKS, self.kernel).run(_Ioctl(self, call))
-        raise AssertionError("a call without type1 is refused")
+        assert isinstance(self.backend, Type1)
+        return self.backend
 
     def info(self, request: IommuInfo) -> Info:
         """GET_INFO; EINVAL without a backend."""
-        return self._type1("GET_INFO").info(request)
+        return self._need_type1("GET_INFO").info(request)
 
     def map(self, caller: Caller, request: MapDma) -> None:
         """MAP_DMA; EINVAL without a backend."""
-        self._type1("MAP_DMA").map(caller, request)
+        backend = self.backend
+        (backend if isinstance(backend, Type1) else self._need_type1("MAP_DMA")).map(caller, request)
 
     def unmap(self, caller: Caller, request: UnmapDma) -> tuple[int, int | None]:
         """UNMAP_DMA; EINVAL without a backend."""
-        return self._type1("UNMAP_DMA").unmap(caller, request)
+        backend = self.backend
+        return (backend if isinstance(backend, Type1) else self._need_type1("UNMAP_DMA")).unmap(caller, request)
 
     def dirty(self, request: DirtyPages) -> int | None:
         """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
-        backend = self._type1("DIRTY_PAGES")
+        backend = self._need_type1("DIRTY_PAGES")
         if not self.kernel.has("dirty_tracking"):
             self.refuse_unknown(DIRTY_PAGES)
         return backend.dirty(request)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from operator import index
 from typing import Any, ClassVar, Self, SupportsIndex, TypeAlias, dataclass_transform
 
@@ -65,6 +64,7 @@ def pointer(value: object) -> str:
     return str(value)
 
 
+@dataclass_transform(field_specifiers=(dataclasses.field,))
 class Struct:
     """A struct of the user's interface. Its fields are those of type U8, U16, U32, S32 and U64, in C's order and aligned as C aligns them.
 
@@ -77,18 +77,16 @@ class Struct:
     4096
     """
 
-    __slots__ = ()
     NAME: ClassVar[str] = ""
     MINIMUM: ClassVar[int] = 0
     FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     OFFSETS: ClassVar[dict[str, int]] = {}
     FORMAT: ClassVar[struct.Struct] = struct.Struct("<")
     ptr: str
+    __hash__ = None  # type: ignore[assignment] # a record changes, so it is no key
 
     def __init_subclass__(cls) -> None:
         fields = [(name, FORMATS[kind]) for name, kind in cls.__annotations__.items() if kind in FORMATS]
-        if not fields:
-            return  # a base of structs
         sizes = [struct.calcsize(f"<{kind}") for _, kind in fields]
         offsets: list[int] = []
         text, at = "<", 0
@@ -98,17 +96,30 @@ class Struct:
         cls.FIELDS = tuple((name, 8 * size) for (name, _), size in zip(fields, sizes, strict=True))
         cls.OFFSETS = {name: offset for (name, _), offset in zip(fields, offsets, strict=True)}
         cls.FORMAT = struct.Struct(f"{text}{-at % max(sizes)}x")
-        whole = " and ".join(f"s.{name}.__class__ is int" for name, _ in cls.FIELDS)
-        fits = " | ".join(f"s.{name} >> {bits - 1}" for name, bits in cls.FIELDS)
-        text = f"lambda s: None if {whole} and not ({fits}) and s.ptr in POINTERS else s._as_c_holds_it()"
-        cls.__post_init__ = eval(text)  # noqa: S307 - the text is made of the fields above, and saves a walk over them
+        cls._make_init()
 
-    __post_init__: ClassVar[Callable[[Any], None]]
-
-    def _as_c_holds_it(self) -> None:
-        pointer(self.ptr)
-        for name, bits in self.FIELDS:
-            setattr(self, name, field(name, getattr(self, name), bits))
+    @classmethod
+    def _make_init(cls) -> None:
+        """Make the constructor: one expression says whether every field is as C holds it, and only if not each is looked at."""
+        held = {name: getattr(cls, name) for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")}
+        places = [name for name, default in held.items() if not isinstance(default, dataclasses.Field)]
+        widths: dict[int, list[str]] = {}
+        for name, bits in cls.FIELDS:
+            widths.setdefault(bits, []).append(name)
+        whole = " and ".join(f"{name}.__class__ is int" for name, _ in cls.FIELDS)
+        large = " or ".join(f"({' | '.join(names)}) >> {bits - 1}" for bits, names in widths.items())
+        lines = [
+            f"def __init__(self, {', '.join(f'{name}={held[name]!r}' for name in places)}):",
+            f"  if not ({whole} and not ({large}) and ptr in POINTERS):",
+            *(f"    {name} = field({name!r}, {name}, {bits})" for name, bits in cls.FIELDS),
+            "    ptr = pointer(ptr)",
+            *(f"  self.{name} = {name}" for name in places),
+        ]
+        made: dict[str, Any] = {}
+        exec("\n".join(lines), globals(), made)  # noqa: S102 - the text is made of the fields above, and saves a walk over them
+        cls.__init__ = made["__init__"]  # type: ignore[method-assign]
+        for name in held.keys() - set(places):
+            delattr(cls, name)  # not there until the backend fills it in
 
     @classmethod
     def least(cls) -> int:
@@ -127,34 +138,16 @@ class Struct:
         values["ptr"] = "good" if len(raw) >= cls.least() else "bad"
         return cls(**values)
 
-
-@dataclass_transform()
-class Record(Struct):
-    """A struct that is not made so often: its class makes it without code of its own, which importing the package would pay for."""
-
-    __slots__ = ("__dict__",)
-
-    def __init__(self, *values: Any, **named: Any) -> None:
-        names = [name for name, kind in type(self).__annotations__.items() if not kind.startswith("ClassVar")]
-        for name, value in (*zip(names, values, strict=False), *named.items()):
-            if name not in names:
-                raise TypeError(f"struct {self.NAME} has no field {name}")
-            setattr(self, name, value)
-        type(self).__post_init__(self)
-
     def _known(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*self.OFFSETS, "ptr")}
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._known() == other._known()
 
-    __hash__ = None  # type: ignore[assignment] # a record changes, so it is no key
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._known().items())})"
 
 
-@dataclass(slots=True)
 class MapDma(Struct):
     """VFIO_IOMMU_MAP_DMA by the process `caller`, whose memory is mapped and whose account is charged. `name` is a label for pictures.
 
@@ -170,14 +163,13 @@ class MapDma(Struct):
     size: U64 = 0
     ptr: str = "good"
     name: str = ""
-    caller: Any = dataclasses.field(init=False, repr=False, compare=False)
-    backend: Any = dataclasses.field(init=False, repr=False, compare=False)
-    granule: int = dataclasses.field(init=False, repr=False, compare=False)
-    runs: list[tuple[int, int]] | None = dataclasses.field(init=False, repr=False, compare=False)
-    found: Any = dataclasses.field(init=False, repr=False, compare=False)
+    caller: Any = dataclasses.field(init=False)
+    backend: Any = dataclasses.field(init=False)
+    granule: int = dataclasses.field(init=False)
+    runs: list[tuple[int, int]] | None = dataclasses.field(init=False)
+    found: Any = dataclasses.field(init=False)
 
 
-@dataclass(slots=True)
 class UnmapDma(Struct):
     """VFIO_IOMMU_UNMAP_DMA, with the bitmap behind it if flag 1 asks for one. `whole`: the one mapping that the range is, once it was looked for."""
 
@@ -191,9 +183,9 @@ class UnmapDma(Struct):
     bm_size: U64 = 0
     bm_data: U64 = 0
     ptr: str = "good"
-    backend: Any = dataclasses.field(init=False, repr=False, compare=False)
-    granule: int = dataclasses.field(init=False, repr=False, compare=False)
-    whole: Any = dataclasses.field(init=False, repr=False, compare=False)
+    backend: Any = dataclasses.field(init=False)
+    granule: int = dataclasses.field(init=False)
+    whole: Any = dataclasses.field(init=False)
 
     @property
     def end(self) -> int:
@@ -201,7 +193,7 @@ class UnmapDma(Struct):
         return (self.iova + self.size) % ALL_64
 
 
-class DirtyPages(Record):
+class DirtyPages(Struct):
     """VFIO_IOMMU_DIRTY_PAGES, with the range behind it if flag 4 asks for its bitmap."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_dirty_bitmap"
@@ -218,7 +210,7 @@ class DirtyPages(Record):
     granule: int = 1
 
 
-class IommuInfo(Record):
+class IommuInfo(Struct):
     """VFIO_IOMMU_GET_INFO: argsz goes in; what comes back is followed by the chain of capabilities."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info"
@@ -231,7 +223,7 @@ class IommuInfo(Record):
     ptr: str = "good"
 
 
-class GroupStatus(Record):
+class GroupStatus(Struct):
     """VFIO_GROUP_GET_STATUS of the group `vfio`: flags come back, 1 viable, 2 in a container."""
 
     NAME: ClassVar[str] = "vfio_group_status"
@@ -241,7 +233,7 @@ class GroupStatus(Record):
     vfio: Any = None
 
 
-class DeviceInfo(Record):
+class DeviceInfo(Struct):
     """VFIO_DEVICE_GET_INFO: flags (1 the function can be reset, 2 PCI), number of regions and of interrupt types come back.
 
     Headers from 6.6 on have 4 unused bytes more (commit a881b496941f).
@@ -257,7 +249,7 @@ class DeviceInfo(Record):
     ptr: str = "good"
 
 
-class RegionInfo(Record):
+class RegionInfo(Struct):
     """VFIO_DEVICE_GET_REGION_INFO of region `index`: flags (1 read, 2 write, 4 mmap, 8 has capabilities), size in bytes, offset in the descriptor.
 
     `cap_ids`: the capabilities, 3 that the MSI-X table may be mapped.
@@ -274,7 +266,7 @@ class RegionInfo(Record):
     cap_ids: tuple[int, ...] = ()
 
 
-class IrqInfo(Record):
+class IrqInfo(Struct):
     """VFIO_DEVICE_GET_IRQ_INFO of type `index`: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors."""
 
     NAME: ClassVar[str] = "vfio_irq_info"
@@ -285,7 +277,7 @@ class IrqInfo(Record):
     ptr: str = "good"
 
 
-class IrqSet(Record):
+class IrqSet(Struct):
     """VFIO_DEVICE_SET_IRQS: `count` vectors from `start` on; behind it a byte or a descriptor (s32) for each, as flags say."""
 
     NAME: ClassVar[str] = "vfio_irq_set"
@@ -297,7 +289,7 @@ class IrqSet(Record):
     ptr: str = "good"
 
 
-class HotResetInfo(Record):
+class HotResetInfo(Struct):
     """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: how many functions a reset of the bus takes along; behind it one PciDependent for each."""
 
     NAME: ClassVar[str] = "vfio_pci_hot_reset_info"
@@ -307,7 +299,7 @@ class HotResetInfo(Record):
     ptr: str = "good"
 
 
-class PciDependent(Record):
+class PciDependent(Struct):
     """One function of a bus that is reset: its group and its address."""
 
     NAME: ClassVar[str] = "vfio_pci_dependent_device"
@@ -318,7 +310,7 @@ class PciDependent(Record):
     ptr: str = "good"
 
 
-class HotReset(Record):
+class HotReset(Struct):
     """VFIO_DEVICE_PCI_HOT_RESET: behind it the descriptors (s32) of `count` groups."""
 
     NAME: ClassVar[str] = "vfio_pci_hot_reset"
@@ -328,7 +320,7 @@ class HotReset(Record):
     ptr: str = "good"
 
 
-class CapHeader(Record):
+class CapHeader(Struct):
     """The head of a capability: its id and version, and where the next one is from the struct's start (0: there is none)."""
 
     NAME: ClassVar[str] = "vfio_info_cap_header"
@@ -338,7 +330,7 @@ class CapHeader(Record):
     ptr: str = "good"
 
 
-class IovaRangeCap(Record):
+class IovaRangeCap(Struct):
     """Capability 1 of GET_INFO: `nr_iovas` ranges of two u64 (start and last, inclusive) follow."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_iova_range"
@@ -350,7 +342,7 @@ class IovaRangeCap(Record):
     ptr: str = "good"
 
 
-class MigrationCap(Record):
+class MigrationCap(Struct):
     """Capability 2 of GET_INFO: what dirty tracking can do."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_migration"
@@ -363,7 +355,7 @@ class MigrationCap(Record):
     ptr: str = "good"
 
 
-class DmaAvailCap(Record):
+class DmaAvailCap(Struct):
     """Capability 3 of GET_INFO: how many mappings are left."""
 
     NAME: ClassVar[str] = "vfio_iommu_type1_info_dma_avail"

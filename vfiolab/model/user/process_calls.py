@@ -9,7 +9,7 @@ from vfiolab.model.address import Span
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.checks import table
 from vfiolab.model.errors import WouldBlockError
-from vfiolab.model.events import NOTHING, Call, Running
+from vfiolab.model.events import NOTHING, Call
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field, word
 from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, OPEN_GROUP_CHECKS, GivenUp, OpenGroup, Used
@@ -50,9 +50,9 @@ class UserProcess(Process):
         """What is enabled on each open device of the host."""
         return {name: state.irqs for name, state in self.system.drivers.states.items()}
 
-    def call(self, verb: str, target: str = "", **args: object) -> Running:
+    def call(self, verb: str, target: str = "", **args: object) -> Call:
         """Record a call of this process for the length of a `with` block."""
-        return Running(self.log, Call(verb, target, args, 0, None, NOTHING, [], "", self.name))
+        return Call(verb, target, args, 0, None, NOTHING, [], "", self.name, self.log)
 
     def holds(self, fd: int) -> bool:
         """Say whether a descriptor is open; 0 to 2 are ordinary files."""
