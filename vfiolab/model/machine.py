@@ -177,7 +177,7 @@ class Host:
     """
 
     def __init__(
-        self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None, doorbells: type[Doorbells] = Landed
+        self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None, doorbells: Callable[..., Doorbells] = Landed
     ) -> None:
         if machine.vfio == "iommufd-compat" and kernel.version < (6, 2):
             raise ValueError(
@@ -187,7 +187,9 @@ class Host:
         self.log = EventLog()
         self.params = self._params()
         self.interrupts = machine.interrupts
-        self.core = IommuCore(machine.units, doorbells(kernel, machine.page_size, self.log))
+        every = self.interrupts.all if self.interrupts is not None else ()
+        known = [controller.doorbell for controller in every if controller.doorbell is not None]
+        self.core = IommuCore(machine.units, doorbells(kernel, machine.page_size, self.log, known))
         self.options = options or GroupingOptions()
         self.grouping: Grouping | None = None
         #: The PCI functions, as the boot parameters left them: for grouping, delivery, drivers and pictures alike.

@@ -188,10 +188,11 @@ class Type1:
         for existing in self.domains:
             if existing.kind != domain.kind or existing.coherent != domain.coherent:
                 continue
+            if not self.core.doorbells.group_joins(existing, group):
+                continue
             self.core.detach(domain, group)
             if not self.core.attach(existing, group):
                 self.core.free(domain)
-                self.core.doorbells.group_joins(existing, group)
                 return True
             self.core.attach(domain, group)
         return False
@@ -202,7 +203,7 @@ class Type1:
             if place is not None:
                 self.core.probe_superpages(domain, place)
         self._replay(domain)
-        self.core.doorbells.domain_made(domain, group)
+        self.core.doorbells.domain_made(domain, group, self.domains)
         self.domains.insert(0, domain)
 
     def _probe_place(self, iovas: iova_list.IovaList) -> int | None:

@@ -1,13 +1,14 @@
 """Who makes the doorbell of a device's interrupts reachable in a user's address space, and where: a policy.
 
-The core holds one policy. Its hooks are called at five moments: a unit starts (by the host), a domain is made, a group joins a domain, a
-user maps (by type1), an interrupt is asked for (by `irq.msi`, which first asks whether the answer is known). A policy gets units, groups,
-domains and the log, never the core or a container. `Landed` is what Linux does. iommufd's layer calls no hook: what it does with
+The core holds one policy. Its hooks are called at five moments: a unit starts (by the host), a domain is made, a group is about to join a
+domain, a user maps (by type1), an interrupt is asked for (by `irq.msi`). A policy gets units, groups, domains and the log, never the core
+or a container; it may refuse (VfioError) where it is asked. `Landed` is what Linux does. iommufd's layer calls no hook: what it does with
 doorbells was neither recorded nor read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from vfiolab.model.address import Span, hexa
@@ -32,10 +33,13 @@ class Reached(NamedTuple):
 
 
 class Doorbells:
-    """A policy that does nothing: the device writes to the doorbell's physical address, as with 4.4."""
+    """A policy that does nothing: the device writes to the doorbell's physical address, as with 4.4.
 
-    def __init__(self, kernel: Kernel, page_size: int, log: EventLog) -> None:
-        self.kernel, self.page_size, self.log = kernel, page_size, log
+    `known`: the physical addresses of the doorbells that the host knows of when its units start.
+    """
+
+    def __init__(self, kernel: Kernel, page_size: int, log: EventLog, known: Sequence[int] = ()) -> None:
+        self.kernel, self.page_size, self.log, self.known = kernel, page_size, log, tuple(known)
 
     @property
     def watches(self) -> bool:
@@ -46,17 +50,15 @@ class Doorbells:
         """Return the regions that are reserved for every device behind a unit."""
         return unit.reserved(self.kernel)
 
-    def domain_made(self, domain: Domain, group: IommuGroup) -> None:
-        """See a new domain, with its first group in it and the user's mappings replayed."""
+    def domain_made(self, domain: Domain, group: IommuGroup, beside: Sequence[Domain]) -> None:
+        """See a new domain, with its first group in it and the user's mappings replayed; `beside` are the container's others."""
 
-    def group_joins(self, domain: Domain, group: IommuGroup) -> None:
-        """See one more group come into a domain."""
+    def group_joins(self, domain: Domain, group: IommuGroup) -> bool:  # noqa: ARG002 - policies look at it
+        """Say whether one more group may come into a domain; if not, it gets its own."""
+        return True
 
     def user_maps(self, domain: Domain, span: Span) -> str | None:
         """Say why a user may not map a span of iovas in a domain, None if there is no reason."""
-
-    def check_request(self, domain: Domain | None, doorbell: int) -> None:
-        """Stop before anything changes where the answer of this kernel is not known: NotModelledError."""
 
     def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:  # noqa: ARG002 - policies look at it
         """Return where a device of a group will reach a doorbell, an interrupt of which is asked for."""
@@ -76,7 +78,7 @@ class Landed(Doorbells):
     Before, no unit reports a window, so no domain has a cookie, and nothing is done.
     """
 
-    def domain_made(self, domain: Domain, group: IommuGroup) -> None:
+    def domain_made(self, domain: Domain, group: IommuGroup, beside: Sequence[Domain]) -> None:  # noqa: ARG002 - each has its own
         """Give the domain a cookie if the group reports a window: doorbell pages will be mapped from its start upward."""
         window = self.window(group)
         if window is not None:
@@ -91,25 +93,20 @@ class Landed(Doorbells):
             return None
         return windows[0]
 
-    def check_request(self, domain: Domain | None, doorbell: int) -> None:
-        """Stop where a user's mapping covers the place of the doorbell's page: how 5.2 and later fail is not known."""
-        if domain is None or domain.msi_base is None or not self.kernel.has("msi_two_phase"):
-            return
-        iova = self.page_of(domain, doorbell)
-        if domain.overlaps(iova, self.page_size):
-            raise NotModelledError(
-                f"the doorbell's page cannot be mapped at iova {hexa(iova)}, which a user's mapping covers: kernel {self.kernel} fails the allocation of the interrupt, with an errno that was neither recorded nor read"
-            )
-
     def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
         """Map the doorbell's page (of the CPU's size) in the domain, once; it stays until the domain dies.
 
-        The allocator does not test the end of its window. Source: iommu_dma_get_msi_page, drivers/iommu/dma-iommu.c.
+        The allocator does not test the end of its window. Source: iommu_dma_get_msi_page, drivers/iommu/dma-iommu.c. NotModelledError where
+        a user's mapping covers the page's place: how 5.2 and later fail is not known.
         """
         if domain is None or domain.msi_base is None:
             return super().requested(domain, group, doorbell)
-        self.log.add(Event("prep_msi", physical=doorbell))
         page, iova = doorbell & -self.page_size, self.page_of(domain, doorbell)
+        if self.kernel.has("msi_two_phase") and domain.overlaps(iova, self.page_size):
+            raise NotModelledError(
+                f"the doorbell's page cannot be mapped at iova {hexa(iova)}, which a user's mapping covers: kernel {self.kernel} fails the allocation of the interrupt, with an errno that was neither recorded nor read"
+            )
+        self.log.add(Event("prep_msi", physical=doorbell))
         if not any(bell.physical == page for bell in domain.doorbells):
             if domain.overlaps(iova, self.page_size):
                 why = "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from vfiolab.model.address import hexa
 from vfiolab.model.checks import Check, table
-from vfiolab.model.errors import VfioError
+from vfiolab.model.errors import Refusal
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.doorbells import ALL_ONES
 from vfiolab.model.iommu.group import IommuGroup
@@ -339,42 +339,35 @@ def _mask_intx(r: IrqRequest) -> None:
 def _signal(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None, r: IrqRequest) -> None:
     """Give eventfds to a block of vectors, enabling the type if none is. One that fails leaves the block masked, or nothing enabled."""
     messages = r.index in (MSI, MSIX) and controller is not None
-    if messages:
-        _check_request(core, controller, group)
     enabled_here = r.state.index is None
 
     def allocate(vectors: Iterable[int]) -> None:
         for vector in vectors:
-            r.state.vectors.add(vector)
             if messages:
                 assert controller is not None
                 r.state.allocated[vector] = _message(core, controller, group, vector)
+            r.state.vectors.add(vector)
 
-    if enabled_here:
-        r.state.index = r.index
-        allocate(range(r.start + r.count))
     block = range(r.start, r.start + r.count)
     checks = table(VECTOR_CHECKS, core.kernel, before=IRQ_CHECKS + TRIGGER_CHECKS)
-    for vector in block:
-        r.state.signals.discard(vector)
-        one = replace(r, start=vector, count=1)
-        if r.eventfd and r.eventfd.removes:
-            continue
-        try:
-            checks.run(one)
-        except VfioError:
-            r.state.signals.difference_update(block[: vector - r.start + 1])
-            if enabled_here:
-                r.state.disable()
-            raise
-        if vector not in r.state.vectors:
-            allocate([vector])
-        r.state.signals.add(vector)
-
-
-def _check_request(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None) -> None:
-    if controller is not None and controller.doorbell is not None:
-        core.doorbells.check_request(group.domain if group is not None else None, controller.doorbell)
+    vector = r.start
+    try:
+        if enabled_here:
+            r.state.index = r.index
+            allocate(range(r.start + r.count))
+        for vector in block:
+            r.state.signals.discard(vector)
+            if r.eventfd and r.eventfd.removes:
+                continue
+            checks.run(replace(r, start=vector, count=1))
+            if vector not in r.state.vectors:
+                allocate([vector])
+            r.state.signals.add(vector)
+    except Refusal:
+        r.state.signals.difference_update(block[: vector - r.start + 1])
+        if enabled_here:
+            r.state.disable()
+        raise
 
 
 def _message(core: IommuCore, controller: InterruptController, group: IommuGroup | None, vector: int) -> Message:
