@@ -38,6 +38,7 @@ FLOORS = (
     "draw.iovamap",
     "draw",
     "kit",
+    "proposals",
     "explain",
     "course",
     "lab",

@@ -2,6 +2,7 @@
 
 from vfiolab import course as course, draw as draw, lab as lab
 from vfiolab.course import answer as answer, ask as ask, outcomes as outcomes, predict as predict
+from vfiolab.proposals import Proposal as Proposal, ProposalError as ProposalError, debate as debate
 from vfiolab.draw import (
     Picture as Picture,
     chain as chain,
@@ -35,6 +36,7 @@ from vfiolab.model.errors import (
     VfioError as VfioError,
     WouldBlockError as WouldBlockError,
 )
+from vfiolab.model.iommu.doorbells import Reached as Reached
 from vfiolab.model.irq.msi import InterruptController as InterruptController
 from vfiolab.model.kernel import Kernel as Kernel
 from vfiolab.model.pci.grouping import GroupingOptions as GroupingOptions, NotComputableError as NotComputableError

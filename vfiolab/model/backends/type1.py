@@ -202,8 +202,15 @@ class Type1:
             place = self._probe_place(iovas)
             if place is not None:
                 self.core.probe_superpages(domain, place)
-        self._replay(domain)
-        self.core.doorbells.domain_made(domain, group, self.domains)
+        pinned: list[Dma] = []
+        try:
+            self._replay(domain, pinned)
+            self.core.doorbells.domain_made(domain, group, self.domains)
+        except BaseException:
+            for dma in pinned:
+                self._uncharge(dma)
+                dma.pinned = False
+            raise
         self.domains.insert(0, domain)
 
     def _probe_place(self, iovas: iova_list.IovaList) -> int | None:
@@ -213,25 +220,18 @@ class Type1:
         starts = (-(-span.start // pages) * pages for span in iovas)
         return next((start for start, span in zip(starts, iovas, strict=True) if start + pages <= span.end), None)
 
-    def _replay(self, domain: Domain) -> None:
-        """Map every existing mapping into a new domain, in iova order; pin those that never were (vfio_iommu_replay)."""
+    def _replay(self, domain: Domain, pinned: list[Dma]) -> None:
+        """Map every existing mapping into a new domain, in iova order; pin those that never were, and list them (vfio_iommu_replay)."""
         first = self.domains[0] if self.domains else None
         if first is not None and not self._lost and domain.takes_all_of(first):
             domain.map_many(list(first.mappings))
             return
         runs: list[DomainRun] = []
-        pinned: list[Dma] = []
-        try:
-            for dma in self.dmas:
-                if not dma.pinned:
-                    self._pin(dma)
-                    pinned.append(dma)
-                runs += self._runs_for(domain, dma)
-        except BaseException:
-            for dma in pinned:
-                self._uncharge(dma)
-                dma.pinned = False
-            raise
+        for dma in self.dmas:
+            if not dma.pinned:
+                self._pin(dma)
+                pinned.append(dma)
+            runs += self._runs_for(domain, dma)
         domain.map_many(runs)
 
     def _runs_for(self, domain: Domain, dma: Dma) -> list[DomainRun]:
