@@ -28,9 +28,9 @@ CLAIM_CHECKS = (
           lambda g: f"group {g.id} is owned by another user already" if g.owner is not None else None, "release it there first"),
     Check("no member needs a direct region", "EINVAL", f"__iommu_take_dma_ownership, {IC}",
           lambda g: f"group {g.id} has the direct region {next(r.span for r in g.firmware if r.kind == 'direct')}, which must stay mapped 1:1 (RMRR)" if g.has_direct else None,
-          'firmware settings only; the host logs "Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping"', lambda k: k.has("direct_blocks_ownership")),
+          'firmware settings only; the host logs "Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping"', "direct_blocks_ownership"),
     Check("the IOMMU driver lets the group leave its default domain", "EPERM", "device_is_rmrr_locked, drivers/iommu/intel/iommu.c",
-          rmrr_locked, 'firmware settings only; the host logs "Device is ineligible for IOMMU domain attach due to platform RMRR requirement"', lambda k: not k.has("direct_blocks_ownership")),
+          rmrr_locked, 'firmware settings only; the host logs "Device is ineligible for IOMMU domain attach due to platform RMRR requirement"', "not direct_blocks_ownership"),
 )  # fmt: skip
 
 

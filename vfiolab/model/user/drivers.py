@@ -106,16 +106,16 @@ VFIO_PROBE_CHECKS = (
           "leave the bridge to pcieport or without a driver: neither makes its group non-viable"),
     Check("no virtual functions are enabled on it", "EBUSY", f"vfio_pci_core_register_device, {VFIO_CORE}",
           lambda p: f"{p.function.bdf} has {p.drivers.enabled_vfs(p.function.bdf)} virtual functions enabled" if p.drivers.enabled_vfs(p.function.bdf) else None,
-          "write 0 to its sriov_numvfs first, or bind the virtual functions instead", lambda k: k.has("pf_with_vfs_refused")),
+          "write 0 to its sriov_numvfs first, or bind the virtual functions instead", "pf_with_vfs_refused"),
     Check("the device has an IOMMU group", "EINVAL", "vfio_group_find_or_alloc, drivers/vfio/group.c", _no_group,
           "turn the IOMMU on (intel_iommu=on and the firmware's setting), or use no-IOMMU mode"),
-    Check("its IOMMU can do cache-coherent mappings", "EINVAL", "__vfio_register_dev, drivers/vfio/vfio_main.c", _incoherent, "", lambda k: k.has("needs_coherent_iommu")),
+    Check("its IOMMU can do cache-coherent mappings", "EINVAL", "__vfio_register_dev, drivers/vfio/vfio_main.c", _incoherent, "", "needs_coherent_iommu"),
 )  # fmt: skip
 
 NATIVE_PROBE_CHECKS = (
     Check("no user owns the group's DMA", "EBUSY", "iommu_device_use_default_domain, drivers/iommu/iommu.c",
           lambda p: f"group {p.group.id} is owned by a user: {p.name} would use the DMA of {p.function.bdf}" if p.group is not None and p.group.owner is not None else None,
-          "take the group out of its container first", lambda k: k.has("dma_ownership")),
+          "take the group out of its container first", "dma_ownership"),
 )  # fmt: skip
 
 
