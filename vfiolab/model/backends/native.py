@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from vfiolab.model.address import Span
+from vfiolab.model.backends.dmatree import Dma
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1 import NESTING, TYPE1, Type1, TYPE1v2
 from vfiolab.model.checks import Check, table
+from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.uapi.info import Info
 from vfiolab.model.uapi.requests import DIRTY_PAGES, DirtyPages, IommuInfo, MapDma, UnmapDma, switched_on
 
@@ -20,7 +24,15 @@ NOIOMMU_MODE = "vfio.enable_unsafe_noiommu_mode"
 class NoIommu:
     """The no-IOMMU backend (4.5 and later, with vfio.enable_unsafe_noiommu_mode): nothing is translated and nothing is protected."""
 
-    name = "noiommu"
+    name, v2 = "noiommu", False
+    mapped_bytes = 0
+    dmas: tuple[Dma, ...] = ()
+    domains: tuple[Domain, ...] = ()
+    valid_iova: tuple[Span, ...] = ()
+
+    def at(self, _: int) -> Iterator[Dma]:
+        """Yield no mapping."""
+        return iter(())
 
     def __repr__(self) -> str:
         return "NoIommu()"
