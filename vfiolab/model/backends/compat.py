@@ -123,6 +123,10 @@ class Compat:
         """Usable iovas: everything but the apertures and reserved regions of open devices."""
         return self._iovas(self._open)
 
+    def usable(self, iova: int, size: int) -> bool:
+        """Say whether a range lies inside one usable range."""
+        return iova_list.in_one(self.valid_iova, iova, size)
+
     def usable_with(self, group: VfioGroup) -> iova_list.IovaList:
         """Return what would be usable if a device of the group were open too."""
         return self._iovas([*self._open, group])
