@@ -7,7 +7,7 @@ import pytest
 
 import vfiolab as vl
 from vfiolab.course.experiments import carry_out
-from vfiolab.course.hotplug import region_answers
+from vfiolab.course.machines import region_answers
 from vfiolab.lab import HotAddLab, Stepper, WindowLab, hotadd, window
 from vfiolab.lab.hotadd import HotAddRun
 from vfiolab.lab.window import WindowRun

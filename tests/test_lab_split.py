@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 import vfiolab as vl
-from vfiolab.course.benches import FIRST, SECOND, two_units
+from vfiolab.course.machines import FIRST, SECOND, two_units
 from vfiolab.lab import SplitLab
 from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, SplitRun
 

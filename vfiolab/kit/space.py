@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from vfiolab._table import Table
 from vfiolab.kit.journey import Journey
-from vfiolab.kit.names import device_name
 from vfiolab.model.address import Span, hexa, human_size, parse_size
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.errors import Refusal
@@ -19,6 +18,7 @@ from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.model.signals import whole
 from vfiolab.model.uapi.requests import field, word
 from vfiolab.model.user.descriptors import Container, Group
@@ -38,6 +38,17 @@ Size = int | str
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 ACCESS = ("", "r", "w", "rw")
 MOST_NAMED = 20  # mappings that an error lists
+
+
+def device_name(host: Host, device: object) -> Any:
+    """Return a device's name as the host knows it: `21:00.0` is 0000:21:00.0. What the host does not have comes back as it was given."""
+    if not isinstance(device, str) or device in host.drivers:
+        return device
+    try:
+        full = normal_bdf(device)
+    except TopologyError:
+        return device
+    return full if full in host.drivers else device
 
 
 class AddressSpace:

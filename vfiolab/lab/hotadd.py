@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vfiolab.course.hotplug import EMULATED, NARROW, PLAIN
+from vfiolab.course.machines import EMULATED, NARROW, PLAIN
 from vfiolab.lab.choices import ChoiceLab, Run
 from vfiolab.lab.session import Step
 from vfiolab.model.errors import VfioError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from vfiolab.course.benches import FIRST, SECOND
+from vfiolab.course.machines import FIRST, SECOND
 from vfiolab.draw import Picture
 from vfiolab.lab.choices import ChoiceLab, Run
 from vfiolab.lab.session import Step

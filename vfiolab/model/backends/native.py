@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.dmatree import Dma
-from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.group import CORE, SET_CONTAINER, VfioGroup
 from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1 import NESTING, TYPE1, Type1, TYPE1v2
 from vfiolab.model.checks import Check, table
@@ -15,8 +15,6 @@ from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.uapi.info import Info
 from vfiolab.model.uapi.requests import DIRTY_PAGES, DirtyPages, IommuInfo, MapDma, UnmapDma, switched_on
 
-CORE = "drivers/vfio/vfio.c, later container.c and group.c"
-SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"
 DMA_CC, NOIOMMU, UNMAP_ALL_EXT, UPDATE_VADDR = 4, 8, 9, 10
 NOIOMMU_MODE = "vfio.enable_unsafe_noiommu_mode"
 

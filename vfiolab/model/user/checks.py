@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import CORE, SET_CONTAINER
+from vfiolab.model.backends.group import CORE, SET_CONTAINER, VfioGroup
 from vfiolab.model.checks import Check
 from vfiolab.model.pci.topology import Function
 

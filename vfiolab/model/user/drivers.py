@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.protocol import System
 from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import KernelCrashError, VfioError, WouldBlockError
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.group import IommuGroup
-from vfiolab.model.irq.msi import IrqState
+from vfiolab.model.irq.msi import InterruptController, IrqState
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.uapi.requests import word
+
+if TYPE_CHECKING:
+    from vfiolab.model.user.process_calls import UserProcess
 
 VFIO_DRIVERS = frozenset({"vfio-pci", "vfio_mdev"})
 MANAGED_DMA = VFIO_DRIVERS | {"pci-stub", "pcieport"}
@@ -397,3 +402,18 @@ class Drivers:
             assert group.native == {
                 bdf for bdf in group.devices if self._bound.get(bdf) is not None and self._bound[bdf] not in MANAGED_DMA
             }
+
+
+class UserSystem(System, Protocol):
+    """A host, as a process meets it through its descriptors and sysfs."""
+
+    drivers: Drivers
+    processes: dict[str, UserProcess]
+    interrupts: InterruptController | None
+
+    @property
+    def bars(self) -> Mapping[str, tuple[Span, ...]]:
+        """The bus addresses that devices answer at, where they are known."""
+
+    def add_removed(self) -> None:
+        """Bring back every device that was taken off its bus."""
