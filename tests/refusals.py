@@ -88,7 +88,7 @@ calls(
 )  # fmt: skip
 calls("map_dma", "4.4", 3, ({"iova": 1 << 48}, "EFAULT", "reaches past 0xffff_ffff_ffff, the last iova that"))
 calls(
-    "unmap_dma", "6.12", 3,
+    "unmap_dirty", "6.12", 3,
     ({"ptr": "null"}, "EFAULT", "the pointer to the struct is null"),
     ({"argsz": 23}, "EINVAL", "argsz 23 is below 24"),
     ({"flags": 8}, "EINVAL", "flags 0x8 holds 0x8, which kernel 6.12 does not know"),
@@ -104,9 +104,9 @@ calls(
     ({"flags": 2}, "EINVAL", "ALL goes with iova 0 and size 0, not iova 0x10000 size 0x1000"),
     ({"iova": TOP, "size": 2 * PAGE}, "EINVAL", "iova 0xffff_ffff_ffff_f000 + size 0x2000 wraps past 2^64"),
 )  # fmt: skip
-calls("unmap_dma", "7.3", 3, ({"iova": TOP, "size": 2 * PAGE}, "EOVERFLOW", "wraps past 2^64"))
+calls("unmap_dirty", "7.3", 3, ({"iova": TOP, "size": 2 * PAGE}, "EOVERFLOW", "wraps past 2^64"))
 calls(
-    "unmap_dma", "6.12", 3,
+    "unmap_dirty", "6.12", 3,
     ({"iova": 0x2000, "size": PAGE}, "EINVAL", "the range's start 0x2000 would cut the mapping 0x1000-0x3fff in two"),
     ({"iova": 0, "size": 2 * PAGE}, "EINVAL", "the range's end 0x2000 would cut the mapping 0x1000-0x3fff in two"),
     maps=((0x1000, 3 * PAGE),),
@@ -227,7 +227,7 @@ def get_the_dirty_pages_of_a_part() -> Call:
 def unmap_with_a_coarse_bitmap() -> Call:
     host, opened = ready()
     opened.dirty_pages(1)
-    return host, lambda: opened.unmap_dma(0, 2 * PAGE, 1, bm_pgsize=2 * PAGE, bm_size=8)
+    return host, lambda: opened.unmap_dirty(0, 2 * PAGE, 1, bm_pgsize=2 * PAGE, bm_size=8)
 
 
 # attach
@@ -1019,7 +1019,7 @@ layer_calls(
     opened=True, maps=((0x1000, PAGE),),
 )  # fmt: skip
 layer_calls(
-    "unmap_dma",
+    "unmap_dirty",
     ({"ptr": "bad"}, "EFAULT", "the pointer to the struct is bad"),
     ({"argsz": 23}, "EINVAL", "argsz 23 is below 24"),
     ({"flags": 4}, "EINVAL", "flags 0x4: the compatibility layer knows only ALL"),
@@ -1030,7 +1030,7 @@ layer_calls(
     maps=((0x1000, 3 * PAGE),),
 )  # fmt: skip
 layer_calls(
-    "unmap_dma",
+    "unmap_dirty",
     ({"iova": 0x8000}, "ENOENT", "nothing is mapped in 0x8000-0x8fff"),
     maps=((0x1000, PAGE),),
     kernel="6.8",
@@ -1050,7 +1050,7 @@ def iommufd_version_1_with_an_odd_mapping() -> Call:
 
 
 layer_calls(
-    "unmap_dma",
+    "unmap_dirty",
     ({"iova": 0x1800}, "EINVAL", "0x2800 would cut the mapping 0x1000-0x3fff inside a page"),
     maps=((0x1000, 3 * PAGE),),
     kind=1,

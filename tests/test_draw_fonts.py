@@ -8,7 +8,7 @@ from test_scene_properties import scenes
 from tools.gallery import EXHIBITS, arm_server, intel_workstation
 
 import vfiolab as vl
-from vfiolab.course.benches import two_units
+from vfiolab.course.machines import two_units
 from vfiolab.draw import Box, Text, chain, compare, info_reply, pages, timeline, topology, who_is_who
 from vfiolab.draw.stage import svg
 from vfiolab.draw.stage.fonts import ADVANCES

@@ -10,7 +10,7 @@ FIRST, SECOND = "0000:01:00.0", "0000:21:00.0"
 
 @pytest.fixture
 def session():
-    return Session("two-smmu-server")
+    return Session("vl.load", "two-smmu-server")
 
 
 def test_a_step_is_the_verb_as_one_would_type_it(session):
@@ -62,10 +62,3 @@ def test_the_events_are_those_of_the_last_step(session):
     session.do("space.attach", FIRST)
     session.do("space.map", 0x4000_0000, "4K")
     assert ["map"] == [event.kind for event in session.events]
-
-
-def test_a_start_forgets_every_earlier_step(session):
-    session.do("space.attach", FIRST)
-    session.start("intel-vtd-39bit")
-    assert ["import vfiolab as vl", 'host = vl.load("intel-vtd-39bit")', "space = host.address_space()"] == session.code.splitlines()
-    assert () == session.space.groups

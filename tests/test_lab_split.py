@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 import vfiolab as vl
-from vfiolab.course.benches import FIRST, SECOND, two_units
+from vfiolab.course.machines import FIRST, SECOND, two_units
 from vfiolab.lab import SplitLab
-from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, Experiment
+from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, SplitRun
 
 
 def click(buttons, option):
@@ -27,28 +27,28 @@ def click(buttons, option):
     ("SMMUv3, two equal units", "6.1", 2),
 ])  # fmt: skip
 def test_units_and_kernel_decide_how_many_domains_there_are(hardware, kernel, domains):
-    run = Experiment(hardware, kernel, "1 GiB at 0x4000_0000")
+    run = SplitRun(hardware, kernel, "1 GiB at 0x4000_0000")
     assert domains == len(run.space.domains)
     assert run.verdict.startswith(f"{domains} domain")
 
 
 def test_a_mapping_beyond_the_second_units_width_refuses_the_second_group():
-    run = Experiment("VT-d, 48 and 39 bits", "6.12", "1 GiB at 0x100_0000_0000")
+    run = SplitRun("VT-d, 48 and 39 bits", "6.12", "1 GiB at 0x100_0000_0000")
     assert run.refused.name == "EINVAL"
     assert run.verdict.startswith("Refused. EINVAL: the mapping 0x100_0000_0000-0x100_3fff_ffff lies outside the aperture")
     assert len(run.space.groups) == 1
 
 
 def test_what_was_never_recorded_nor_read_is_said_to_be_not_known():
-    assert Experiment("SMMUv3, 48 and 40 bits", "4.4", "1 GiB at 0x100_0000_0000").verdict.startswith("Not known: kernel 4.4")
+    assert SplitRun("SMMUv3, 48 and 40 bits", "4.4", "1 GiB at 0x100_0000_0000").verdict.startswith("Not known: kernel 4.4")
 
 
 @pytest.mark.parametrize("choice", list(itertools.product(HARDWARE, KERNELS, MAPPED)), ids=", ".join)
 def test_the_code_shown_gives_the_same_address_space(choice):
-    run = Experiment(*choice)
+    run = SplitRun(*choice)
     names = {"vl": vl}
-    for line in run.code:
-        if not line.endswith("# refused"):
+    for line in run.code.splitlines():
+        if "# refused" not in line:
             exec(line, names)
     assert repr(run.space) == repr(names["space"])
 
@@ -56,19 +56,19 @@ def test_the_code_shown_gives_the_same_address_space(choice):
 def test_each_click_shows_the_new_verdict_picture_and_code():
     app = SplitLab()
     assert "1 domain." in app.status.value
-    click(app.hardware, "SMMUv3, two equal units")
+    click(app.controls["hardware"], "SMMUv3, two equal units")
     assert "2 domains. The kernel tried the second group in D1, and the driver answered EINVAL." in app.status.value
 
     assert "attach D1 6 -22" in app.panels.value
-    click(app.kernel, "6.1")
+    click(app.controls["kernel"], "6.1")
     assert "the driver answered ENXIO" in app.status.value
     assert "D2: group 6" in app.picture.value
 
 
 def test_a_refusal_is_an_alert_and_the_picture_keeps_one_group_and_shows_the_one_that_was_refused():
     app = SplitLab()
-    click(app.hardware, "VT-d, 48 and 39 bits")
-    click(app.mapped, "1 GiB at 0x100_0000_0000")
+    click(app.controls["hardware"], "VT-d, 48 and 39 bits")
+    click(app.controls["mapped"], "1 GiB at 0x100_0000_0000")
     assert 'role="alert"' in app.status.value
     assert "border-left" in app.status.value
     assert "D1: group 2" in app.picture.value
@@ -91,7 +91,7 @@ def test_two_units_differ_only_in_what_is_given_as_a_pair():
 
 
 def test_a_domain_that_serves_two_units_is_drawn_in_front_of_both():
-    run = Experiment("VT-d, two equal units", "6.12", "nothing")
+    run = SplitRun("VT-d, two equal units", "6.12", "nothing")
     chain = run.space.chain()
     assert chain.title == "2 devices, 2 groups, 1 container, 1 domain, 2 IOMMU units"
     assert (("0000:01:00.0", "2", "D1", "iommu0"), ("0000:81:00.0", "6", "D1", "iommu1")) == chain.table
@@ -99,4 +99,4 @@ def test_a_domain_that_serves_two_units_is_drawn_in_front_of_both():
 
 
 def test_on_4_4_vt_d_reports_48_bits_whatever_the_unit():
-    assert "D1: group 2, iommu0, 48-bit" in Experiment("VT-d, 48 and 39 bits", "4.4", "1 GiB at 0x100_0000_0000").space.picture().alt
+    assert "D1: group 2, iommu0, 48-bit" in SplitRun("VT-d, 48 and 39 bits", "4.4", "1 GiB at 0x100_0000_0000").space.picture().alt

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vfiolab.kit import AddressSpace, Host
-from vfiolab.kit.names import device_name
+from vfiolab.kit.space import device_name
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.backends.type1_checks import map_tables

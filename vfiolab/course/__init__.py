@@ -4,10 +4,19 @@ What may not come in: answers. A truth is run on the model, a question is data.
 """
 
 from vfiolab.course.answer import Answer, answer
-from vfiolab.course.benches import two_below_a_switch, two_units
 from vfiolab.course.captures import capture, real_regions, recorded_calls, recorded_messages
 from vfiolab.course.experiments import carry_out, outcomes, summary
-from vfiolab.course.hotplug import EMULATED, FIRMWARE, NARROW, PLAIN, firmware_host, hotplug_host, region_answers
+from vfiolab.course.machines import (
+    EMULATED,
+    FIRMWARE,
+    NARROW,
+    PLAIN,
+    firmware_host,
+    hotplug_host,
+    region_answers,
+    two_below_a_switch,
+    two_units,
+)
 from vfiolab.course.predict import Prediction, Reveal, predict
 from vfiolab.course.questions import ask
 

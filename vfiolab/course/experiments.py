@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from vfiolab.course.machines import put
 from vfiolab.kit import AddressSpace, Host, MachineBuilder, Table
 from vfiolab.model.backends.type1 import ALLOW_UNSAFE
 from vfiolab.model.errors import NotModelledError, VfioError
@@ -53,8 +54,7 @@ class Kind:
         unit = m.unit("iommu0", self.unit, isolated_msi=safe, hardware_msi=self.hardware_msi, translates_msi=self.translates_msi)
         if self.controller is not None:
             m.interrupts(self.controller)
-        for n, device in enumerate((DEVICE, OTHER), 1):
-            m.endpoint(device, below=m.root_port(f"00:0{n}.0", unit=unit))
+        put(m, unit, DEVICE, OTHER)
         host = m.host(kernel)
         if self.unsafe:
             host.set_param(ALLOW_UNSAFE, "Y")

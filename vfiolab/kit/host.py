@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from vfiolab._table import Table
-from vfiolab.kit.names import device_name
-from vfiolab.kit.space import AddressSpace
+from vfiolab.kit.space import AddressSpace, device_name
 from vfiolab.model.assumptions import ASSUMPTIONS
 from vfiolab.model.builder import MachineBuilder as ModelBuilder
 from vfiolab.model.iommu.group import IommuGroup

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from copy import copy
 from itertools import islice
@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from vfiolab._table import Table
 from vfiolab.kit.journey import Journey
-from vfiolab.kit.names import device_name
 from vfiolab.model.address import Span, hexa, human_size, parse_size
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import NoIommu
-from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.errors import Refusal
 from vfiolab.model.events import EventLog
 from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host
+from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.model.signals import whole
 from vfiolab.model.uapi.requests import field, word
 from vfiolab.model.user.descriptors import Container, Group
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
 
     from vfiolab.draw import Picture, Scene, SpaceFacts
     from vfiolab.draw.transcript import Transcript
-    from vfiolab.model.backends.compat import Compat
     from vfiolab.model.backends.compat_checks import Area
     from vfiolab.model.backends.dmatree import Dma, DmaTree
 
@@ -41,6 +38,17 @@ Size = int | str
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 ACCESS = ("", "r", "w", "rw")
 MOST_NAMED = 20  # mappings that an error lists
+
+
+def device_name(host: Host, device: object) -> Any:
+    """Return a device's name as the host knows it: `21:00.0` is 0000:21:00.0. What the host does not have comes back as it was given."""
+    if not isinstance(device, str) or device in host.drivers:
+        return device
+    try:
+        full = normal_bdf(device)
+    except TopologyError:
+        return device
+    return full if full in host.drivers else device
 
 
 class AddressSpace:
@@ -307,10 +315,9 @@ class AddressSpace:
         """
         start = parse_size(iova, "an iova")
         if size is None:
-            found = self._beginning_at(start)
+            found = next((dma for dma in self._at(start) if dma.iova == start), None)
             if found is None:
-                dmas: Iterable[Dma | Area] = self._dmas()
-                starts = [hexa(dma.iova) for dma in islice(dmas, MOST_NAMED + 1)]
+                starts = [hexa(dma.iova) for dma in islice(self._dmas, MOST_NAMED + 1)]
                 listed = ", ".join(starts[:MOST_NAMED]) + (", and so on" if len(starts) > MOST_NAMED else "")
                 raise ValueError(f"no mapping begins at {hexa(start)}; mappings begin at: {listed or 'none'}. Give a size to unmap a range")
             return self.container.unmap_dma(start, found.size)
@@ -333,46 +340,27 @@ class AddressSpace:
         return self.container.unmap_dma(0, (1 << 64) - self.host.machine.page_size)
 
     @property
-    def _backend(self) -> Type1 | Compat | None:
-        """What holds the mappings: None before SET_IOMMU, and for no-IOMMU, which has none."""
-        backend = self.container.backend
-        return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)
+    def _dmas(self) -> DmaTree | Sequence[Dma | Area]:
+        return self.container.backend.dmas if self.container.backend is not None else ()
 
-    def _dmas(self) -> DmaTree | Sequence[Area]:
-        return self._backend.dmas if self._backend else ()
-
-    def _holding(self, iova: int) -> Dma | Area | None:
-        """Return the mapping that holds an iova: a search, which may miss it in type1's tree where old kernels overlap."""
-        if isinstance(self._backend, Type1):
-            return self._backend.dmas.find(iova, 1)
-        return next(self._backend.areas_in(iova, 1), None) if self._backend else None
-
-    def _beginning_at(self, iova: int) -> Dma | Area | None:
-        met = self._holding(iova)
-        if met is None or met.iova != iova:
-            met = next((dma for dma in self._overlapping() if dma.iova == iova), None)
-        return met
-
-    def _overlapping(self) -> Iterable[Dma | Area]:
-        """Return what a search may miss: nothing, unless a kernel that loses track of ends let mappings overlap; then all mappings."""
-        backend = self._backend
-        return backend.dmas if isinstance(backend, Type1) and backend.dmas.reaches_top else ()
+    def _at(self, iova: int) -> Iterator[Dma | Area]:
+        return self.container.backend.at(iova) if self.container.backend is not None else iter(())
 
     @property
     def mappings(self) -> Table:
         """The user's mappings: first and last byte, size in bytes, rights, name."""
-        rows = [(dma.iova, dma.iova + dma.size - 1, dma.size, ACCESS[dma.prot & 3], dma.name) for dma in self._dmas()]
+        rows = [(dma.iova, dma.iova + dma.size - 1, dma.size, ACCESS[dma.prot & 3], dma.name) for dma in self._dmas]
         return Table(["start", "end", "size", "rights", "name"], rows, {"start": hexa, "end": hexa, "size": human_size})
 
     @property
     def domains(self) -> list[Domain]:
         """The IOMMU domains behind the address space, newest first."""
-        return list(self._backend.domains) if self._backend else []
+        return list(self.container.backend.domains) if self.container.backend is not None else []
 
     @property
     def iova_ranges(self) -> tuple[Span, ...]:
         """What may be mapped, half-open; empty if the kernel does not say (before 5.4, or no hardware group)."""
-        return tuple(self._backend.valid_iova) if self._backend else ()
+        return tuple(self.container.backend.valid_iova) if self.container.backend is not None else ()
 
     # what devices do
 
@@ -381,7 +369,7 @@ class AddressSpace:
 
     def _owner(self, iova: int) -> str:
         """Name the user's memory at an iova: the mapping's label, or where it is mapped, and the offset."""
-        found = self._holding(iova) or next((dma for dma in self._overlapping() if dma.iova <= iova < dma.iova + dma.size), None)
+        found = next(self._at(iova), None)
         if found is None:
             return ""
         return f"{found.name or f'the mapping at {hexa(found.iova)}'} + {hexa(iova - found.iova)}"
@@ -531,8 +519,8 @@ class AddressSpace:
     def __repr__(self) -> str:
         if not self.container.is_open:
             return f"AddressSpace({self.host.machine.name!r}, closed)"
-        name = NoIommu.name if isinstance(self.container.backend, NoIommu) else self._backend.name if self._backend else "no backend yet"
-        held = (len(self._dmas()), "mapping"), (len(self.domains), "domain")
+        name = self.container.backend.name if self.container.backend is not None else "no backend yet"
+        held = (len(self._dmas), "mapping"), (len(self.domains), "domain")
         counts = ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in held)
         return f"AddressSpace({self.host.machine.name!r}, groups {list(self.groups)}, {counts}, {name})"
 

@@ -9,7 +9,21 @@ from vfiolab._text import page_text
 from vfiolab.course.toggles import toggles
 from vfiolab.lab.panels import LINES
 
-__all__ = ["choice", "said"]
+__all__ = ["App", "choice", "said"]
+
+
+class App:
+    """An app: `box` holds its widgets, `still` is what a page without a live front end shows, as text and as HTML."""
+
+    box: Any
+
+    def still(self) -> tuple[str, str]:
+        """Return the app's state as text and as HTML."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        text, html = self.still()
+        return {**(self.box._repr_mimebundle_(**kwargs) or {}), "text/plain": text, "text/html": html}
 
 
 def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[], None]) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipywidgets
 
 from vfiolab._text import page_text
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
+from vfiolab.lab.controls import App
 from vfiolab.lab.panels import LINES, panel
 from vfiolab.lab.problems import OPTIONS, Problem
 
 
-class MapDrill:
+class MapDrill(App):
     """Problems from `seed` on. The first choice counts; `right` and `tried` keep the score."""
 
     def __init__(self, seed: int = 1) -> None:
@@ -62,12 +61,11 @@ class MapDrill:
     def __repr__(self) -> str:
         return f"MapDrill({self.problem!r}, {self.right} of {self.tried} right)"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """Give the controls to a live front end; without one, the problem and its picture."""
+    def still(self) -> tuple[str, str]:
+        """Return the problem and its picture."""
         words = f"Problem {self.problem.seed}. After these steps, what does {self.problem.call} answer?"
         still = (
             f"<p>{page_text(words)}</p><pre>{page_text(self.problem.code)}</pre>{figure_html(self.problem.picture)}"
             "<p><em>Run this cell to answer with buttons.</em></p>"
         )
-        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
-        return {**bundle, "text/plain": f"{words}\n{self.problem.code}\n{to_text(self.problem.picture)}", "text/html": still}
+        return f"{words}\n{self.problem.code}\n{to_text(self.problem.picture)}", still

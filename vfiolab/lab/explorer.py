@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import ipywidgets
 
@@ -12,6 +11,7 @@ from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.draw.topology import what
 from vfiolab.kit import AddressSpace, Host
+from vfiolab.lab.controls import App
 from vfiolab.lab.panels import panels, status
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.iommu.group import IommuGroup
@@ -46,7 +46,7 @@ def brief(function: Function) -> str:
     return (words if len(words) <= MOST_LETTERS else words[: MOST_LETTERS - 1].rstrip() + "…") or what(function)
 
 
-class Explorer:
+class Explorer(App):
     """A machine's groups and one address space, as buttons and a picture.
 
     `machines` are the names to choose from, of those that `vl.machines()` lists; the first is loaded. What the buttons act
@@ -55,7 +55,7 @@ class Explorer:
 
     def __init__(self, *machines: str) -> None:
         names = machines or CHOICE
-        self.session = Session(names[0])
+        self.session = Session("vl.load", names[0])
         self._build(names)
         self._fill_groups()
         self._show(self.session.steps[-1])
@@ -94,7 +94,7 @@ class Explorer:
 
     def load(self, machine: str) -> None:
         """Load a machine anew: what its button does."""
-        self.session.start(machine)
+        self.session = Session("vl.load", machine)
         self._fill_groups()
         self._show(self.session.steps[-1])
 
@@ -178,11 +178,10 @@ class Explorer:
         self.panels.value = panels(self.session)
 
     def __repr__(self) -> str:
-        return f"Explorer({self.session.machine!r}, {len(self.session.steps)} steps)"
+        return f"Explorer({self.host.machine.name!r}, {len(self.session.steps)} steps)"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """Give the controls to a live front end; without one, the picture and the steps."""
+    def still(self) -> tuple[str, str]:
+        """Return the picture and the steps."""
         picture = self.space.picture()
         still = f"{figure_html(picture)}<p><em>Run this cell to attach groups and map memory with buttons.</em></p>"
-        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
-        return {**bundle, "text/plain": to_text(picture), "text/html": still}
+        return to_text(picture), still

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
-import ipywidgets
-
-from vfiolab.course.hotplug import EMULATED, NARROW, PLAIN, hotplug_host
-from vfiolab.course.toggles import column
-from vfiolab.draw import figure_html, inline_svg
-from vfiolab.lab.controls import choice, said
-from vfiolab.lab.panels import panel
-from vfiolab.lab.session import word
-from vfiolab.model.errors import Refusal, VfioError
+from vfiolab.course.machines import EMULATED, NARROW, PLAIN
+from vfiolab.lab.choices import ChoiceLab, Run
+from vfiolab.lab.session import Step
+from vfiolab.model.errors import VfioError
 
 __all__ = ["HotAddLab", "HotAddRun"]
 
@@ -31,24 +26,19 @@ JOINING = {
 }
 
 
-class HotAddRun:
+class HotAddRun(Run):
     """One run: an emulated device is there, the guest's memory is mapped, a real device joins. `refused`: what its attach answered."""
 
     def __init__(self, kernel: str, memory: str, joining: str) -> None:
         kind, device = JOINING[joining]
-        self.code = [f'space = vl.course.hotplug_host("{kernel}", "{kind}").address_space()', f'space.attach("{EMULATED}")']
-        self.space = hotplug_host(kernel, kind).address_space()
-        self.space.attach(EMULATED)
+        super().__init__("vl.course.hotplug_host", kernel, kind)
+        self.carry_out(self._steps(memory, device))
+
+    def _steps(self, memory: str, device: str) -> Iterator[Step]:
+        yield self.do("space.attach", EMULATED)
         for iova, size in MEMORY[memory]:
-            self.code.append(f'space.map({word(iova)}, {word(size)}, "guest RAM")')
-            self.space.map(iova, size, "guest RAM")
-        self.code.append(f'space.attach("{device}")')
-        self.refused: Refusal | None = None
-        try:
-            self.space.attach(device)
-        except Refusal as refusal:
-            self.refused = refusal
-            self.code[-1] += "  # refused"
+            yield self.do("space.map", iova, size, "guest RAM")
+        yield self.do("space.attach", device)
 
     @property
     def outcome(self) -> str:
@@ -66,29 +56,13 @@ class HotAddRun:
         return f"The device joins. Usable iovas now: {ranges}."
 
 
-class HotAddLab:
+class HotAddLab(ChoiceLab):
     """Choose a kernel, what is mapped, and which device is hot-added to a guest that had only an emulated one."""
 
     def __init__(self) -> None:
-        self.kernel = choice("Kernel", KERNELS, "7.3", self._show)
-        self.memory = choice("Memory", tuple(MEMORY), "4 GiB in one piece", self._show)
-        self.joining = choice("Device", tuple(JOINING), next(iter(JOINING)), self._show)
-        self.status, self.picture, self.code = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        self.box = column(self.kernel, self.memory, self.joining, self.status, self.picture, self.code)
-        self._show()
-
-    def _show(self) -> None:
-        self.run = run = HotAddRun(self.kernel.value, self.memory.value, self.joining.value)
-        self.status.value = said(run.verdict, alert=run.refused is not None)
-        self.picture.value = inline_svg(run.space.picture())
-        self.code.value = panel("The same in Python", "\n".join(["import vfiolab as vl", *run.code]))
-
-    def __repr__(self) -> str:
-        return f"HotAddLab(kernel {self.kernel.value}, {self.memory.value!r}, {self.joining.value!r})"
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """Give the controls to a live front end; without one, the verdict and the picture."""
-        run = self.run
-        still = f"{said(run.verdict)}{figure_html(run.space.picture())}<p><em>Run this cell to choose with buttons.</em></p>"
-        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
-        return {**bundle, "text/plain": run.verdict, "text/html": still}
+        super().__init__(
+            HotAddRun,
+            kernel=("Kernel", KERNELS, "7.3"),
+            memory=("Memory", MEMORY, "4 GiB in one piece"),
+            joining=("Device", JOINING, "behind VT-d, 48 bits"),
+        )

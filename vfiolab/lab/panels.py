@@ -21,6 +21,11 @@ _TEXT = (
 LINES = "margin:4px 0;line-height:1.5;overflow-wrap:anywhere"
 
 
+def columns(parts: Iterable[str], width: int) -> str:
+    """Lay parts out side by side where each has `width` pixels, else one below the other."""
+    return f'<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax({width}px,1fr));gap:8px">{"".join(parts)}</div>'
+
+
 def panel(title: str, text: str, legend: str = "") -> str:
     """Return a scrolling box that shows its last lines first and can be reached and scrolled with the keyboard.
 
@@ -45,8 +50,7 @@ def panels(session: Session) -> str:
         panel("System calls", session.space.transcript(events=False)),
         events_panel("Events of the last step", session.events),
     ]
-    columns = "display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:8px"
-    return f'<div style="{columns}">{"".join(parts)}</div>'
+    return columns(parts, 280)
 
 
 def status(step: Step, session: Session) -> str:

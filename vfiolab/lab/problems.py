@@ -119,7 +119,7 @@ class Problem:
     @cached_property
     def _played(self) -> tuple[Session, str, SpaceFacts, Any, Step]:
         rng = random.Random(self.seed)  # noqa: S311 - likewise
-        s = Session(MACHINE)
+        s = Session("vl.load", MACHINE)
         full = self.case.endswith("full")
         if full:
             s.do("host.set_param", ENTRY_LIMIT, 1)

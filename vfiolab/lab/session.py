@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
-from vfiolab.kit import AddressSpace, Host, load
+import vfiolab
+from vfiolab.kit import AddressSpace, Host
 from vfiolab.model.errors import Refusal, VfioError
 from vfiolab.model.events import Event
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of code that was run, and the refusal it met (ValueError: a word that was typed is no number, or does not fit)."""
+    """One line of code that was run, what it returned, and the refusal it met (ValueError: a typed word is no number, or does not fit)."""
 
     code: str
     refused: Refusal | ValueError | None = None
+    answer: Any = None
 
     @property
     def reason(self) -> str:
@@ -35,36 +38,38 @@ def word(value: object) -> str:
     return f"{value:#_x}" if isinstance(value, int) and abs(value) > 0xFFF else repr(value)
 
 
+def call(verb: str, args: tuple[object, ...], named: dict[str, object]) -> str:
+    """Write a call as a learner would type it.
+
+    >>> print(call("space.map", (0x4000_0000, "1G"), {"name": "RAM"}))
+    space.map(0x4000_0000, "1G", name="RAM")
+    """
+    return f"{verb}({', '.join([*map(word, args), *(f'{name}={word(value)}' for name, value in named.items())])})"
+
+
 class Session:
     """A host, one address space on it, and the steps that led here.
 
-    `steps` can be typed into a cell one after the other, and give the same state.
+    The host is what a public verb returns, such as `vl.load`. `steps` can be typed into a cell one after the other, and give the same
+    state.
     """
 
-    def __init__(self, machine: str) -> None:
-        self.start(machine)
-
-    def start(self, machine: str) -> None:
-        """Load the machine and open an address space: every earlier step is gone."""
-        self.machine = machine
-        self.host: Host = load(machine)
+    def __init__(self, verb: str, *args: object, **named: object) -> None:
+        self.host: Host = attrgetter(verb.removeprefix("vl."))(vfiolab)(*args, **named)
         self.space: AddressSpace = self.host.address_space()
-        self.steps = [Step("import vfiolab as vl"), Step(f"host = vl.load({word(machine)})"), Step("space = host.address_space()")]
+        self.steps = [Step("import vfiolab as vl"), Step(f"host = {call(verb, args, named)}"), Step("space = host.address_space()")]
         self.seen = 0
 
     def do(self, verb: str, *args: object, **named: object) -> Step:
         """Call one public verb, such as `space.map` or `host.process.set_memlock`; a refusal is kept in the step, and returned with it."""
-        given = [*map(word, args), *(f"{name}={word(value)}" for name, value in named.items())]
-        code = f"{verb}({', '.join(given)})"
-        owner, _, method = verb.partition(".")
-        act = attrgetter(method)({"space": self.space, "host": self.host}[owner])
+        act = attrgetter(verb)(self)
         self.seen = len(self.space.log.calls)
-        refused: Refusal | ValueError | None = None
+        answer, refused = None, None
         try:
-            act(*args, **named)
-        except (Refusal, ValueError) as answer:
-            refused = answer
-        self.steps.append(Step(code, refused))
+            answer = act(*args, **named)
+        except (Refusal, ValueError) as met:
+            refused = met
+        self.steps.append(Step(call(verb, args, named), refused, answer))
         return self.steps[-1]
 
     @property

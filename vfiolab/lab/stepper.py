@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipywidgets
 
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.kit import Journey
-from vfiolab.lab.controls import said
+from vfiolab.lab.controls import App, said
 from vfiolab.model.irq.delivery import mark
 
 __all__ = ["Stepper"]
 
 
-class Stepper:
+class Stepper(App):
     """Walk along a journey with four buttons; `stepper.step` is where you are, 1 is the first.
 
     `stepper.go(n)` does what the buttons do, and so does `trip.picture(upto=n)` without them.
@@ -52,8 +50,7 @@ class Stepper:
     def __repr__(self) -> str:
         return f"Stepper({self.trip!r}, step {self.step})"
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """Give the buttons to a live front end; without one, the whole journey."""
+    def still(self) -> tuple[str, str]:
+        """Return the whole journey."""
         still = f"{figure_html(self.trip.picture())}<p><em>Run this cell to go step by step with buttons.</em></p>"
-        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
-        return {**bundle, "text/plain": str(self.trip), "text/html": still}
+        return str(self.trip), still

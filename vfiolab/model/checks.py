@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from vfiolab.model.address import U64
 from vfiolab.model.errors import Obstacle, VfioError
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.switches import SWITCHES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,7 +21,8 @@ class Check:
     `text` states what must hold. `broken(request)` returns None when it holds, else one sentence with the offending number and the limit.
     `test` is an expression on the request `r`: where it is false the check holds, and `broken` is not asked; then `broken` may be the
     sentence itself, with `{r.field}` where a number goes, as in `fix`. `errno` is empty where a driver's answer is passed on: it is the
-    request's own. `when(kernel)` says for which kernels the test exists. `met(request)` returns what a refused call ran into.
+    request's own. `when` says for which kernels the test exists, an expression on names of switches. `met(request)` returns what a refused
+    call ran into.
 
     >>> row = Check("the size is not 0", "EINVAL", "here", "size {r.size} maps nothing", test="not r.size")
     """
@@ -30,7 +32,7 @@ class Check:
     source: str
     broken: Callable[[Any], str | None] | str
     fix: str = ""
-    when: Callable[[Kernel], bool] | None = None
+    when: str = ""
     test: str = ""
     met: Callable[[Any], Iterable[Obstacle]] | None = None
 
@@ -85,7 +87,8 @@ def _code(tests: tuple[str, ...]) -> CodeType:
 
 def of_kernel(rows: Iterable[Check], kernel: Kernel) -> tuple[Check, ...]:
     """Return the checks that this kernel makes, in order."""
-    return tuple(row for row in rows if row.when is None or row.when(kernel))
+    switches = {name: kernel.has(name) for name in SWITCHES}
+    return tuple(row for row in rows if not row.when or eval(row.when, {}, switches))  # noqa: S307 - the tables' own expressions
 
 
 def refuse(rows: tuple[Check, ...], position: int, request: Any, why: str) -> NoReturn:

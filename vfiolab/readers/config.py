@@ -33,8 +33,8 @@ class Config:
     intx: int
     msi: int
     msix: int
-    totalvfs: int = 0
-    numvfs: int = 0
+    sriov_totalvfs: int = 0
+    sriov_numvfs: int = 0
     vf_offset: int = 0
     vf_stride: int = 0
 
@@ -78,8 +78,8 @@ def decode(data: bytes) -> Config | None:
         intx=int(data[0x3D] != 0),
         msi=1 << (_word(data, caps[_MSI] + 2) >> 1 & 7) if caps.get(_MSI, len(data)) + 4 <= len(data) else 0,
         msix=(_word(data, caps[_MSIX] + 2) & 0x7FF) + 1 if caps.get(_MSIX, len(data)) + 4 <= len(data) else 0,
-        totalvfs=_word(data, sriov + 0x0E) if has_vfs else 0,
-        numvfs=_word(data, sriov + 0x10) if has_vfs else 0,
+        sriov_totalvfs=_word(data, sriov + 0x0E) if has_vfs else 0,
+        sriov_numvfs=_word(data, sriov + 0x10) if has_vfs else 0,
         vf_offset=_word(data, sriov + 0x14) if has_vfs else 0,
         vf_stride=_word(data, sriov + 0x16) if has_vfs else 0,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import PurePath
 
 from vfiolab.model.machine import Machine
@@ -11,10 +11,11 @@ from vfiolab.model.pci.acs import REQUIRED
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.quirks import QUIRKS
 from vfiolab.model.pci.topology import Acs, Function, Topology, TopologyError, bdf_key
+from vfiolab.readers.config import Config
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["Draft", "PciInput", "Recorded", "is_wide", "settle", "with_acs_on"]
+__all__ = ["Draft", "PciInput", "Recorded", "is_wide", "recorded_in", "settle", "with_acs_on"]
 
 Recorded = tuple[tuple[str, ...], ...]
 
@@ -47,14 +48,14 @@ class PciInput:
 
 @dataclass(slots=True, kw_only=True)
 class Draft:
-    """One function while it is being read. ``line``: where its entry begins; 0 if it has none."""
+    """One function while it is being read, with the fields of `Function` and more. ``line``: where its entry begins; 0 if it has none."""
 
     bdf: str
     line: int = 0
     vendor: int | None = None
     device: int | None = None
     class_code: int | None = None
-    title: str = ""
+    name: str = ""
     kind: str | None = None
     multifunction: bool | None = None
     acs: Acs | None = None
@@ -67,8 +68,8 @@ class Draft:
     msi: int = 0
     msix: int = 0
     physfn: str | None = None
-    totalvfs: int = 0
-    numvfs: int = 0
+    sriov_totalvfs: int = 0
+    sriov_numvfs: int = 0
     vf_offset: int = 0
     vf_stride: int = 0
     real_dma: str | None = None
@@ -78,29 +79,21 @@ class Draft:
 
     def function(self) -> Function:
         """Return the finished value."""
-        return Function(
-            bdf=self.bdf,
-            vendor=self.vendor,
-            device=self.device,
-            class_code=self.class_code,
-            kind=self.kind,
-            name=self.title,
-            multifunction=self.multifunction,
-            acs=self.acs,
-            caps_known=self.caps_known,
-            secondary=self.secondary,
-            subordinate=self.subordinate,
-            parent=self.parent,
-            driver=self.driver,
-            intx=self.intx,
-            msi=self.msi,
-            msix=self.msix,
-            physfn=self.physfn,
-            sriov_totalvfs=self.totalvfs,
-            sriov_numvfs=self.numvfs,
-            real_dma=self.real_dma,
-            candidates=self.candidates,
-        )
+        return Function(**{one.name: getattr(self, one.name) for one in fields(Function) if one.init})
+
+    def take(self, other: Draft | Config, *names: str) -> None:
+        """Set fields to what another one says."""
+        for name in names:
+            setattr(self, name, getattr(other, name))
+
+
+def recorded_in(drafts: Iterable[Draft]) -> Recorded:
+    """Return the groups that functions say they are in, by number."""
+    groups: dict[int, list[str]] = {}
+    for draft in drafts:
+        if draft.group is not None:
+            groups.setdefault(draft.group, []).append(draft.bdf)
+    return tuple(tuple(members) for _, members in sorted(groups.items()))
 
 
 def settle(drafts: Iterable[Draft], warnings: list[str], *, where: str) -> Topology:
@@ -154,14 +147,14 @@ def _mark_virtual_functions(drafts: list[Draft]) -> None:
     for d in drafts:
         segment, bus, slot, function = bdf_key(d.bdf)
         by_id[segment, bus << 8 | slot << 3 | function] = d
-    for pf in [d for d in drafts if d.numvfs and d.vf_offset]:
+    for pf in [d for d in drafts if d.sriov_numvfs and d.vf_offset]:
         owner = Function(bdf=pf.bdf)
-        for n in range(min(pf.numvfs, 256)):
+        for n in range(min(pf.sriov_numvfs, 256)):
             vf = by_id.get((owner.segment, owner.requester_id + pf.vf_offset + n * pf.vf_stride))
             if vf is not None and vf is not pf:
                 vf.kind, vf.physfn, vf.multifunction = "vf", pf.bdf, False
     for draft in drafts:
-        if draft.kind == "endpoint" and draft.physfn is None and "Virtual Function" in draft.title:
+        if draft.kind == "endpoint" and draft.physfn is None and "Virtual Function" in draft.name:
             draft.kind = "vf"
 
 
@@ -170,7 +163,7 @@ def _identify(draft: Draft) -> None:
     if draft.vendor is not None and draft.device is not None:
         return
     ids = pci_ids()
-    name = draft.title.partition(": ")[2]
+    name = draft.name.partition(": ")[2]
     if draft.vendor is None:
         vendor = ids.find_vendor(name)
         if vendor is None:

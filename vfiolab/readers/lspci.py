@@ -13,7 +13,7 @@ from vfiolab.model.pci.topology import Acs, TopologyError, normal_bdf
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import lines_of
-from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
+from vfiolab.readers.listing import Draft, PciInput, recorded_in, settle, with_acs_on
 from vfiolab.readers.lspcilines import ACS_BITS, LABEL, LABELS, STARTS, Entry, loose_line, open_title, read_title
 from vfiolab.readers.pciids import pci_ids
 
@@ -171,11 +171,7 @@ class _Reader:
             for f in topology.values()
             if f.vendor is None and f.name and pci_ids().vendors and (f.kind in _PORTS or topology.is_multifunction(f.bdf))
         ]
-        groups: dict[int, list[str]] = {}
-        for draft in drafts:
-            if draft.group is not None:
-                groups.setdefault(draft.group, []).append(draft.bdf)
-        recorded = tuple(tuple(members) for _, members in sorted(groups.items()))
+        recorded = recorded_in(drafts)
         topology = with_acs_on(topology, recorded, self.warnings)
         return PciInput(source=self.source, form="lspci", topology=topology, warnings=tuple(self.warnings), recorded=recorded)
 
@@ -226,17 +222,10 @@ class _Reader:
         if found is None:
             draft.notes.append("its hex dump holds no configuration header")
             return
-        draft.vendor, draft.device, draft.class_code = found.vendor, found.device, found.class_code
-        draft.multifunction, draft.secondary, draft.subordinate = (
-            found.multifunction,
-            found.secondary,
-            found.subordinate,
-        )
+        draft.take(found, "vendor", "device", "class_code", "multifunction", "secondary", "subordinate")
         draft.kind = found.kind or draft.kind
         if found.caps_known:
-            draft.acs, draft.caps_known = found.acs, True
-            draft.totalvfs, draft.numvfs = found.totalvfs, found.numvfs
-            draft.vf_offset, draft.vf_stride = found.vf_offset, found.vf_stride
+            draft.take(found, "acs", "caps_known", "sriov_totalvfs", "sriov_numvfs", "vf_offset", "vf_stride")
         draft.intx = found.intx or draft.intx
         draft.msi, draft.msix = found.msi or draft.msi, found.msix or draft.msix
 
@@ -307,7 +296,7 @@ class _Reader:
             self.warnings.append(
                 "no ids in the listing, and no pci.ids to look names up in (install pypci-ng): rules for particular devices do not apply"
             )
-        dead = [draft.bdf for draft in drafts if draft.kind is None and draft.class_code is None and not draft.title]
+        dead = [draft.bdf for draft in drafts if draft.kind is None and draft.class_code is None and not draft.name]
         if dead:
             self.warnings.append(f"nothing but an address is known of {', '.join(dead)}")
 

@@ -101,16 +101,14 @@ def read_title(draft: Draft, pieces: list[str]) -> None:
             sure = _sureness(reading) + (not open_title(text))
             if sure > best:
                 best = sure
-                draft.title, draft.class_code, draft.vendor, draft.device = (
-                    reading.title, reading.class_code, reading.vendor, reading.device,
-                )  # fmt: skip
+                draft.take(reading, "name", "class_code", "vendor", "device")
 
 
 def _sureness(draft: Draft) -> int:
     """Count what a title gives: class, vendor, device; its own ids count most."""
     if draft.vendor is not None and draft.device is not None:
         return 8
-    name = draft.title.partition(": ")[2]
+    name = draft.name.partition(": ")[2]
     vendor = pci_ids().find_vendor(name)
     known = 0 if draft.class_code is None else 1
     if vendor is None:
@@ -125,19 +123,15 @@ def _read_title(draft: Draft, text: str) -> None:
         return
     numeric = _NUMERIC.match(text)
     if numeric:
-        draft.class_code, draft.vendor, draft.device = (
-            int(numeric[1], 16) << 8,
-            int(numeric[2], 16),
-            int(numeric[3], 16),
-        )
+        draft.class_code, draft.vendor, draft.device = int(numeric[1], 16) << 8, int(numeric[2], 16), int(numeric[3], 16)
         ids = pci_ids()
-        draft.title = f"{ids.class_name(draft.class_code) or 'Class ' + numeric[1]}: {ids.name(draft.vendor, draft.device)}"
+        draft.name = f"{ids.class_name(draft.class_code) or 'Class ' + numeric[1]}: {ids.name(draft.vendor, draft.device)}"
         return
     for _ in range(4):
         text, gone = _TAIL.subn("", text.rstrip())
         if not gone:
             break
-    draft.title = plain(text)
+    draft.name = plain(text)
     title = _TITLE.match(text)
     if title is None:
         return
@@ -162,7 +156,7 @@ def _machine_readable(draft: Draft, text: str) -> None:
     named = [(match[1], int(match[2], 16)) if (match := _NAME_ID.match(one)) else (one, None) for one in fields]
     named += [("", None)] * (3 - len(named))
     (klass, code), (vendor, vendor_id), (device, device_id) = named
-    draft.title = plain(f"{klass}: {vendor} {device}")
+    draft.name = plain(f"{klass}: {vendor} {device}")
     draft.class_code = _class(klass, None) if code is None else code << 8
     draft.vendor, draft.device = vendor_id, device_id
 
@@ -268,7 +262,7 @@ def _express_register(entry: Entry, _rest: str, _line: str) -> None:
 def _sriov(entry: Entry, _rest: str, line: str) -> None:
     match = _SRIOV.search(line)
     if match:
-        entry.draft.totalvfs, entry.draft.numvfs = min(int(match[1]), 65535), min(int(match[2]), 65535)
+        entry.draft.sriov_totalvfs, entry.draft.sriov_numvfs = min(int(match[1]), 65535), min(int(match[2]), 65535)
 
 
 def _vf_offset(entry: Entry, _rest: str, line: str) -> None:

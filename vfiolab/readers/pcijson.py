@@ -12,12 +12,8 @@ from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
 __all__ = ["device_record", "pci_of", "read_pci_json"]
 
 _NO_ACS = "its ACS registers were not recorded (groups_from: recorded), and without them the groups do not follow from the topology"
-_COUNTS = {
-    "intx": "intx",
-    "msi": "msi",
-    "msix": "msix",
-    "sriov_totalvfs": "totalvfs",
-    "sriov_numvfs": "numvfs",
+#: Fields of a device that are counts, and what they are called here.
+_COUNTS = {name: name for name in ("intx", "msi", "msix", "sriov_totalvfs", "sriov_numvfs")} | {
     "sriov_offset": "vf_offset",
     "sriov_stride": "vf_stride",
 }
@@ -89,7 +85,7 @@ def _device(entry: Field) -> Draft:
             setattr(draft, name, entry.get(name).address())
     for name, where in _COUNTS.items():
         setattr(draft, where, _count(entry.get(name)) or 0)
-    draft.title = str(entry.get("name").value or "")
+    draft.name = str(entry.get("name").value or "")
     draft.driver = driver if isinstance(driver, str) else None
     return draft
 
@@ -130,13 +126,8 @@ def device_record(f: Function) -> dict[str, Any]:
             record["acs"]["wide_ctrl"] = f.acs.wide_ctrl
     if f.secondary is not None:
         record["buses"] = {"primary": f.bus, "secondary": f.secondary, "subordinate": f.subordinate}
-    optional = {
-        "sriov_totalvfs": f.sriov_totalvfs,
-        "sriov_numvfs": f.sriov_numvfs,
-        "physfn": f.physfn,
-        "real_dma": f.real_dma,
-    }
-    record |= {name: value for name, value in optional.items() if value}
+    optional = ("sriov_totalvfs", "sriov_numvfs", "physfn", "real_dma")
+    record |= {name: value for name in optional if (value := getattr(f, name))}
     if not f.caps_known:
         record["caps_known"] = False
     return record

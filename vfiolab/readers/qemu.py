@@ -293,12 +293,14 @@ def _value(word: str) -> int | str:
 #: How the log backend words the arguments of events that are used here; QEMU's hw/vfio/trace-events has had these forms.
 _FORMS = {
     "vfio_listener_region_add_ram": (rf"{_HEX} - {_HEX} \[(?:0x)?([0-9a-fA-F]{{1,32}}|\(nil\))\]", ("start", "end", "vaddr")),
-    "vfio_listener_region_add_skip": (rf"{_HEX} - {_HEX}", ("start", "end")),
-    "vfio_listener_region_skip": (rf"{_HEX} - {_HEX}", ("start", "end")),
-    "vfio_listener_region_del_skip": (rf"{_HEX} - {_HEX}", ("start", "end")),
-    "vfio_listener_region_add_iommu": (rf"{_HEX} - {_HEX}", ("start", "end")),
-    "vfio_listener_region_del": (rf"{_HEX} - {_HEX}", ("start", "end")),
-}
+    **dict.fromkeys(
+        (
+            "vfio_listener_region_add_skip", "vfio_listener_region_skip", "vfio_listener_region_del_skip", "vfio_listener_region_add_iommu",
+            "vfio_listener_region_del",
+        ),
+        (rf"{_HEX} - {_HEX}", ("start", "end")),
+    ),
+}  # fmt: skip
 
 
 def _words(name: str, rest: str) -> dict[str, int | str]:

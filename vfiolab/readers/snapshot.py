@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from vfiolab.model.pci.topology import Function, TopologyError, normal_bdf
+from vfiolab.model.pci.topology import Function
 from vfiolab.readers.lines import number_of
 from vfiolab.readers.listing import PciInput, is_wide
 from vfiolab.readers.pcijson import device_record
-from vfiolab.readers.sysfs import SYS, open_tree, read_sysfs, root_of
+from vfiolab.readers.sysfs import SYS, behind_units, open_tree, read_sysfs, root_of
 from vfiolab.readers.tree import Tree
 
 __all__ = ["snapshot"]
@@ -67,15 +67,9 @@ def _device(f: Function) -> dict[str, Any]:
 
 
 def _units(tree: Tree) -> list[dict[str, Any]]:
-    units, folder = [], f"{root_of(tree)}/class/iommu"
-    for n, name in enumerate(tree.names(folder)):
+    units = []
+    for n, (name, devices) in enumerate(behind_units(tree)):
         kind = next((kind for prefix, kind in _UNIT_KINDS.items() if name.startswith(prefix)), None)
-        devices = []
-        for device in tree.names(f"{folder}/{name}/devices"):
-            try:
-                devices.append(normal_bdf(device))
-            except TopologyError:
-                continue  # platform devices are not PCI functions
         if devices:
             units.append({"name": f"iommu{n}", **({"kind": kind} if kind else {}), "devices": sorted(devices)})
     return units

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from vfiolab._text import plain
@@ -16,11 +18,11 @@ from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.config import decode
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import number_of
-from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
+from vfiolab.readers.listing import Draft, PciInput, recorded_in, settle, with_acs_on
 from vfiolab.readers.pciids import pci_ids
 from vfiolab.readers.tree import DirectoryTree, TarTree, Tree, is_tar
 
-__all__ = ["SYS", "is_tar", "open_tree", "read_sysfs", "root_of"]
+__all__ = ["SYS", "behind_units", "is_tar", "open_tree", "read_sysfs", "root_of"]
 
 SYS = Path("/sys")
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
@@ -71,25 +73,19 @@ def read_sysfs(path: Path = SYS, *, as_found: bool = False) -> PciInput:
         warnings.append(f"configuration space of {len(cut)} functions is cut ({cut[0]} first): {reason}")
     warnings += [f"{draft.bdf}: {note}" for draft in drafts for note in draft.notes]
     topology = settle(drafts, warnings, where=str(path))
-    groups: dict[int, list[str]] = {}
-    for draft in drafts:
-        if draft.group is not None:
-            groups.setdefault(draft.group, []).append(draft.bdf)
-    recorded = tuple(tuple(members) for _, members in sorted(groups.items()))
+    recorded = recorded_in(drafts)
     topology = topology if as_found else with_acs_on(topology, recorded, warnings)
+    participants = frozenset(bdf for _, devices in behind_units(tree) for bdf in devices)
     return PciInput(
         source="this machine" if live else str(path), form="sysfs", topology=topology, warnings=tuple(warnings), recorded=recorded,
-        kernel=os.uname().release if live else None, participants=_behind_units(tree),
+        kernel=os.uname().release if live else None, participants=participants or None,
     )  # fmt: skip
 
 
 def _find_devices(tree: Tree) -> dict[str, str]:
-    for start in (f"{root_of(tree)}/bus/pci/devices",):
-        found = {name: tree.target(f"{start}/{name}") or "" for name in tree.names(start) if _ADDRESS.fullmatch(name)}
-        usable = {name: at for name, at in found.items() if at and tree.bytes(f"{at}/config") is not None}
-        if usable:
-            return usable
-    return _walk(tree)
+    start = f"{root_of(tree)}/bus/pci/devices"
+    found = {name: tree.target(f"{start}/{name}") or "" for name in tree.names(start) if _ADDRESS.fullmatch(name)}
+    return {name: at for name, at in found.items() if at and tree.bytes(f"{at}/config") is not None} or _walk(tree)
 
 
 def _walk(tree: Tree) -> dict[str, str]:
@@ -117,18 +113,9 @@ def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     if config is None:
         draft.notes.append("its configuration space cannot be read, or no device answers")
     else:
-        draft.vendor = config.vendor if draft.vendor is None else draft.vendor
-        draft.device = config.device if draft.device is None else draft.device
-        draft.class_code = config.class_code if draft.class_code is None else draft.class_code
-        draft.kind, draft.multifunction, draft.acs, draft.caps_known = (
-            config.kind,
-            config.multifunction,
-            config.acs,
-            config.caps_known,
-        )
-        draft.secondary, draft.subordinate = config.secondary, config.subordinate
-        draft.intx, draft.msi, draft.msix = config.intx, config.msi, config.msix
-    draft.totalvfs, draft.numvfs = tree.number(f"{at}/sriov_totalvfs") or 0, tree.number(f"{at}/sriov_numvfs") or 0
+        draft.take(config, *(name for name in ("vendor", "device", "class_code") if getattr(draft, name) is None))
+        draft.take(config, "kind", "multifunction", "acs", "caps_known", "secondary", "subordinate", "intx", "msi", "msix")
+    draft.sriov_totalvfs, draft.sriov_numvfs = tree.number(f"{at}/sriov_totalvfs") or 0, tree.number(f"{at}/sriov_numvfs") or 0
     physfn = tree.link_name(f"{at}/physfn")
     if physfn and _ADDRESS.fullmatch(physfn):
         draft.physfn, draft.kind, draft.multifunction = physfn, "vf", False
@@ -137,7 +124,7 @@ def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     draft.group = number_of(tree.link_name(f"{at}/iommu_group") or "")
     _place(draft, at)
     ids = pci_ids()
-    draft.title = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
+    draft.name = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
     return draft
 
 
@@ -154,14 +141,12 @@ def _place(draft: Draft, at: str) -> None:
             draft.real_dma = foreign[-1]
 
 
-def _behind_units(tree: Tree) -> frozenset[str] | None:
-    """Return the PCI functions that some IOMMU under class/iommu lists; None if none does."""
-    found: set[str] = set()
-    for start in (f"{root_of(tree)}/class/iommu",):
-        for unit in tree.names(start):
-            for name in tree.names(f"{start}/{unit}/devices"):
-                try:
-                    found.add(normal_bdf(name))
-                except TopologyError:
-                    continue  # platform and ACPI devices are no PCI functions
-    return frozenset(found) or None
+def behind_units(tree: Tree) -> Iterator[tuple[str, list[str]]]:
+    """Yield each IOMMU under class/iommu, and the PCI functions that it lists; platform and ACPI devices are none."""
+    folder = f"{root_of(tree)}/class/iommu"
+    for unit in tree.names(folder):
+        found = []
+        for name in tree.names(f"{folder}/{unit}/devices"):
+            with suppress(TopologyError):
+                found.append(normal_bdf(name))
+        yield unit, found

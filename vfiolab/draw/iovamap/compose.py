@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from vfiolab.draw.iovamap.axis import address_labels, gap_labels
 from vfiolab.draw.iovamap.facts import SpaceFacts
+from vfiolab.draw.iovamap.kinds import LEGEND
 from vfiolab.draw.iovamap.labels import Keys
 from vfiolab.draw.iovamap.lanes import GAP, TRACKS, draw_lane, tip
 from vfiolab.draw.iovamap.layout import Layout, Mark, Scene, rows_of
 from vfiolab.draw.iovamap.lines import map_lines
 from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.iovamap.words import blame, details, findings, headline
-from vfiolab.draw.stage import palette
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, Page, layered
+from vfiolab.draw.stage.palette import LOOKS
 from vfiolab.draw.stage.shapes import Box, Line, Poly, Shape, Text
 from vfiolab.model.address import hexa, human_size
 
@@ -183,13 +184,13 @@ def _guide(
 
 def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool, ghost: bool) -> None:
     x, page.y = MARGIN, page.y + 4
-    kinds = [k for k in palette.LOOKS if any(k in {m.kind, m.news} for m in marks) and k != "mapping"]
-    entries = [("mirror", palette.WORDS["mirror"])] if any(m.kind == "mapping" and m.lane and not m.news for m in marks) else []
-    entries += [(k, palette.WORDS[k]) for k in kinds]
+    kinds = [k for k in LOOKS if any(k in {m.kind, m.news} for m in marks) and k != "mapping"]
+    entries = [("mirror", LEGEND["mirror"])] if any(m.kind == "mapping" and m.lane and not m.news for m in marks) else []
+    entries += [(k, LEGEND[k]) for k in kinds]
     if ghost:
-        entries.append(("ghost", palette.WORDS["ghost"]))
+        entries.append(("ghost", LEGEND["ghost"]))
     if any(m.count > 1 for m in marks):
-        entries.append(("merged", palette.WORDS["merged"]))
+        entries.append(("merged", LEGEND["merged"]))
     for kind, told in entries:
         words = shorten(told, page.right - MARGIN - 20, 11)
         need = 20 + text_width(words, 11) + 14

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol
 
 from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on
 from vfiolab.model.address import U64, Span, hexa, human_size
-from vfiolab.model.backends.native import NoIommu
+from vfiolab.model.backends.compat import Backend
+from vfiolab.model.backends.compat_checks import Area
+from vfiolab.model.backends.dmatree import Dma
 from vfiolab.model.events import Call, EventLog
 from vfiolab.model.iommu.domain import Domain, Mapping
 from vfiolab.model.iommu.group import IommuGroup
-
-if TYPE_CHECKING:
-    from vfiolab.model.backends.compat import Compat
-    from vfiolab.model.backends.compat_checks import Area
-    from vfiolab.model.backends.dmatree import Dma
-    from vfiolab.model.backends.type1 import Type1
 
 SHOWN_ATTEMPTS = 3
 IOVA, SIZE = itemgetter(Mapping._fields.index("iova")), itemgetter(Mapping._fields.index("size"))  # quicker than attributes
@@ -135,8 +131,8 @@ class Viewed(Protocol):
     """What a picture reads of a container: VFIO's own, or anything with a backend and groups."""
 
     @property
-    def backend(self) -> Any:
-        """Type1, Compat, NoIommu, or None."""
+    def backend(self) -> Backend | None:
+        """The address space; None before there is one."""
 
     @property
     def groups(self) -> Sequence[Any]:
@@ -149,14 +145,13 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
     groups = tuple(sorted(iommu_group(g).id for g in container.groups))
     if backend is None:
         return SpaceFacts("none", groups)
-    mapped = with_mappings(backend)
-    dmas: list[Dma | Area] = sorted(mapped.dmas, key=attrgetter("iova")) if mapped else []  # old kernels let overlaps in, out of order
+    dmas: list[Dma | Area] = sorted(backend.dmas, key=attrgetter("iova"))  # old kernels let overlaps in, out of order
     starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
-    domains = tuple(replace(_domain(d), mapped=_different(d, starts, sizes)) for d in (mapped.domains if mapped else ()))
+    domains = tuple(replace(_domain(d), mapped=_different(d, starts, sizes)) for d in backend.domains)
     ends = [start + size for start, size in zip(starts, sizes, strict=True)]
     before, since = calls_on(getattr(container, "fd", None), log)
     attempts = attempts_of(since)
-    met = [e.iova for c in (*before, *since) for e in c.events if e.kind == "fault" and e.iova is not None]
+    hit = [e.iova for c in (*before, *since) for e in c.events if e.kind == "fault" and e.iova is not None]
     return SpaceFacts(
         backend_word(backend),
         groups,
@@ -165,12 +160,12 @@ def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int
         tuple([d.name for d in dmas]),
         tuple([d.prot for d in dmas]),
         domains,
-        tuple(mapped.valid_iova) if mapped else (),
+        tuple(backend.valid_iova),
         tuple(attempts[-SHOWN_ATTEMPTS:]),
         max(0, len(attempts) - SHOWN_ATTEMPTS),
         len(attempts_of(before)),
-        _newcomer(since),
-        tuple(sorted({*faults, *met})),
+        met[1] if (met := _refused(since)) is not None else None,
+        tuple(sorted({*faults, *hit})),
     )
 
 
@@ -178,43 +173,31 @@ def count_only(container: Viewed) -> SpaceFacts:
     """Copy what a picture without mappings needs: groups, domains, and how much is mapped."""
     backend = container.backend
     groups = tuple(sorted(iommu_group(g).id for g in container.groups))
-    held = with_mappings(backend)
-    if held is None:
-        return SpaceFacts(backend_word(backend), groups)
-    domains = tuple(_domain(d) for d in held.domains)
-    return SpaceFacts(
-        backend_word(backend), groups, domains=domains, valid=tuple(held.valid_iova), counted=(len(held.dmas), held.mapped_bytes)
-    )
+    if backend is None:
+        return SpaceFacts("none", groups)
+    domains, counted = tuple(map(_domain, backend.domains)), (len(backend.dmas), backend.mapped_bytes)
+    return SpaceFacts(backend_word(backend), groups, domains=domains, valid=tuple(backend.valid_iova), counted=counted)
 
 
-def _newcomer(calls: Sequence[Call]) -> Newcomer | None:
+def _refused(calls: Sequence[Call]) -> tuple[IommuGroup, Newcomer] | None:
     """Return the last group that was refused, if a domain was made for it."""
     error = next((c.error for c in reversed(calls) if c.verb == "set_container" and c.error is not None), None)
     if error is None or error.tried is None:
         return None
     group, domain = error.tried
     facts = replace(_domain(domain, [group]), refused=error.name)
-    return Newcomer(facts, error.name, error.why, tuple(sorted(obstacle.span for obstacle in error.obstacles)))
+    return group, Newcomer(facts, error.name, error.why, tuple(sorted(obstacle.span for obstacle in error.obstacles)))
 
 
 def refused_group(container: Viewed, log: EventLog) -> tuple[IommuGroup, DomainFacts] | None:
     """Return the last group that a container refused, with the domain that was tried for it; None if none was."""
-    backend = container.backend
-    met = _newcomer(calls_on(getattr(container, "fd", None), log)[1]) if backend is not None else None
-    group = next((g for number in met.domain.groups if (g := backend.core.groups.get(number))), None) if met is not None else None
-    return (group, met.domain) if met is not None and group is not None else None
+    met = _refused(calls_on(getattr(container, "fd", None), log)[1]) if container.backend is not None else None
+    return None if met is None else (met[0], met[1].domain)
 
 
-def with_mappings(backend: Any) -> Type1 | Compat | None:
-    """Return a backend that holds mappings and domains: neither None nor no-IOMMU does."""
-    return None if backend is None or isinstance(backend, NoIommu) else cast("Type1 | Compat", backend)
-
-
-def backend_word(backend: Any) -> str:
-    """Return what the backend is called: none, type1, type1v2, iommufd-compat or noiommu."""
-    if backend is None:
-        return "none"
-    return "type1v2" if backend.name == "type1" and backend.v2 else str(backend.name)
+def backend_word(backend: Backend) -> str:
+    """Return what the backend is called: type1, type1v2, iommufd-compat or noiommu."""
+    return "type1v2" if backend.name == "type1" and backend.v2 else backend.name
 
 
 def iommu_group(group: Any) -> IommuGroup:

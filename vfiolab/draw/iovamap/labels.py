@@ -7,6 +7,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from vfiolab.draw.iovamap.facts import SpaceFacts
+from vfiolab.draw.iovamap.kinds import KINDS, QUIET
 from vfiolab.draw.iovamap.words import count, differing, groups_word, traits
 from vfiolab.draw.stage.measure import shorten, text_width
 from vfiolab.draw.stage.shapes import Box, Run, Shape, Text
@@ -17,17 +18,6 @@ if TYPE_CHECKING:
 
 SIZE = 11.0
 MOST_NAMES = 12  # letters for mappings; the others are left for what is rarer
-SHORT = {
-    "msi": ("MSI window", "MSI"),
-    "sw-msi": ("software MSI window", "software MSI", "sw MSI"),
-    "doorbell": ("doorbell", "bell"),
-    "direct": ("direct 1:1", "direct"),
-    "direct-relaxable": ("direct-relaxable", "relaxable"),
-    "reserved": ("reserved",),
-    "outside": ("outside the aperture", "outside"),
-    "hole": ("not valid",),
-    "gone": ("gone",),
-}
 
 
 @dataclass
@@ -96,16 +86,12 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
             words = words if text_width(words, SIZE) <= room - 6 else "=" if m.width >= 12 else ""  # the name stands above it
             return [Text.plain(centre, middle + 3.5, words, "muted", size=SIZE, anchor="middle")] if words else []
         return _mapping_label(m, centre, middle, room, keys)
-    words = next((w for w in SHORT.get(m.kind, (m.kind,)) if text_width(w, SIZE) <= room), "")
+    kind, size = KINDS[m.kind], human_size(m.end - m.start)
+    words = next((w for w in kind.inside if text_width(w, SIZE) <= room), "")
     if not words:
-        letter = (
-            keys.take(f"{SHORT[m.kind][0]} at {hexa(m.start)}, {human_size(m.end - m.start)}")
-            if m.width >= 10 and m.kind not in {"hole", "outside", "gone"}
-            else ""
-        )
+        letter = keys.take(f"{kind.inside[0]} at {hexa(m.start)}, {size}") if m.width >= 10 and m.kind not in QUIET else ""
         return _on_paper(centre, middle, [(letter, SIZE)], "ink") if letter else []
-    role = "muted" if m.kind in {"hole", "outside", "gone"} else "ink"
-    second = f"→ {m.label}" if m.kind == "doorbell" else human_size(m.end - m.start) if m.kind not in {"hole", "outside", "gone"} else ""
+    role, second = ("muted", "") if m.kind in QUIET else ("ink", f"→ {m.label}" if m.kind == "doorbell" else size)
     if second and text_width(second, SIZE) <= room and text_width(words, SIZE) <= 0.72 * m.width:
         return _on_paper(centre, middle, [(words, SIZE), (second, SIZE)], role)
     return _on_paper(centre, middle, [(words, SIZE)], role)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.draw.iovamap.labels import Keys, lane_header, mark_label
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark
-from vfiolab.draw.stage import palette
 from vfiolab.draw.stage.measure import shorten
 from vfiolab.draw.stage.page import MARGIN, Page
 from vfiolab.draw.stage.shapes import Box, Line, Poly, Shape, Text
@@ -110,7 +110,7 @@ def _tears(left: float, right: float, top: float, height: float, torn: tuple[boo
 
 def tip(m: Mark) -> str:
     """Return a mark's tooltip."""
-    words = f"{palette.WORDS.get(m.kind, m.kind)}: {m.span}, {human_size(m.end - m.start)}"
+    words = f"{KINDS[m.kind].legend}: {m.span}, {human_size(m.end - m.start)}"
     if m.count > 1:
         return f"{m.count:,} mappings in {m.span}, {m.covered * 100 // (m.end - m.start)} % mapped"
     extra = m.owner if m.owner not in {"", "user"} else ""

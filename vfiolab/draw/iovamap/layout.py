@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts
+from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.stage.shapes import Picture
 from vfiolab.model.address import U64, hexa
-
-ORDER = (
-    "mapping", "gone", "hole", "direct", "direct-relaxable", "reserved", "msi", "sw-msi", "doorbell", "outside", "conflict",
-    "refused", "fault",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +125,8 @@ def rows_of(layout: Layout) -> list[Row]:
     found: dict[tuple[int, int, str, str], list[int]] = {}
     for m in layout.marks:
         found.setdefault((m.start, m.end, m.kind, row_owner(m)), []).append(m.lane if m.kind != "refused" else -1)
-    rank = {kind: i for i, kind in enumerate(ORDER)}
-    keys = sorted(found, key=lambda k: (k[0], -k[1], rank.get(k[2], 99), k[3]))
+    rank = {kind: i for i, kind in enumerate(KINDS)}
+    keys = sorted(found, key=lambda k: (k[0], -k[1], rank[k[2]], k[3]))
     return [Row(s, e - 1, e - s, kind, _lanes_word(layout.lanes, found[s, e, kind, owner]), owner) for s, e, kind, owner in keys]
 
 

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.draw.iovamap.layout import Layout, Mark
 from vfiolab.draw.iovamap.words import findings, groups_word, headline, traits
 from vfiolab.draw.stage.text import WIDTH, fold
 from vfiolab.model.address import hexa, human_size
 
 MOST_LINES = 60
-SIGNS = {
-    "mapping": "====", "msi": "////", "sw-msi": "::::", "doorbell": "bell", "direct": "xxxx", "direct-relaxable": "x-x-",
-    "reserved": "####",
-    "outside": "    ", "hole": "no  ", "gone": "gone", "refused": "✗   ", "conflict": "✗✗✗✗", "fault": "!   ",
-}  # fmt: skip
-MEANING = {
-    "mapping": "mapped", "msi": "MSI window", "sw-msi": "software MSI window", "doorbell": "doorbell page", "direct": "direct",
-    "direct-relaxable": "direct-relaxable", "reserved": "reserved", "outside": "outside the aperture", "hole": "not in the valid-iova list",
-    "gone": "disappeared", "refused": "refused", "conflict": "in the way", "fault": "DMA fault",
-}  # fmt: skip
 
 
 def map_lines(layout: Layout) -> list[str]:
@@ -52,7 +43,7 @@ def map_lines(layout: Layout) -> list[str]:
         elif m.kind == "fault":
             lines += fold(f"! DMA fault at {m.label}")
     if used:
-        lines += fold("  ".join(f"{SIGNS[kind].strip() or 'blank'} {MEANING[kind]}" for kind in used if kind in SIGNS))
+        lines += fold("  ".join(f"{KINDS[kind].sign or 'blank'} {KINDS[kind].text}" for kind in used))
     return [line.rstrip() for line in lines]
 
 
@@ -70,11 +61,11 @@ def _words(found: list[Mark], room: int, used: dict[str, None]) -> str:
     if top.kind == "mapping" and top.lane == 0:
         if top.count > 1:
             return f"{top.count:,}x {top.covered * 100 // (top.end - top.start)}%"
-        return top.label or SIGNS["mapping"]
+        return top.label or KINDS["mapping"].sign
     if top.kind == "refused":
         return f"✗ {top.label}"
-    word = MEANING[top.kind]
-    return word if len(word) <= room and top.kind != "mapping" else SIGNS[top.kind]
+    kind = KINDS[top.kind]
+    return kind.text if len(kind.text) <= room and top.kind != "mapping" else kind.sign
 
 
 def _cell(words: str, room: int) -> str:

@@ -6,17 +6,9 @@ from collections.abc import Sequence
 from itertools import islice
 
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, page_words, width_words
+from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.draw.iovamap.refusals import Attempt
 from vfiolab.model.address import hexa, human_size
-
-KIND_WORDS = {
-    "msi": "MSI window",
-    "sw-msi": "software MSI window",
-    "direct": "direct region",
-    "direct-relaxable": "direct-relaxable region",
-    "reserved": "reserved region",
-    "outside": "aperture",
-}
 
 
 def count(number: int, noun: str) -> str:
@@ -53,9 +45,9 @@ def differing(domains: Sequence[DomainFacts]) -> list[str]:
     each = [traits(d) for d in domains]
     names = dict.fromkeys(name for one in each for name in one)
     found = [name for name in names if len({one.get(name, "") for one in each}) > 1]
-    for kind, word in KIND_WORDS.items():
-        if len({tuple(r.span for r in d.reserved if r.kind == kind) for d in domains}) > 1:
-            found.append(word)
+    for name, kind in KINDS.items():
+        if len({tuple(r.span for r in d.reserved if r.kind == name) for d in domains}) > 1:
+            found.append(kind.noun)
     if len({tuple(d.span for d in domain.doorbells) for domain in domains}) > 1:
         found.append("doorbell pages")
     return found
@@ -132,7 +124,7 @@ def blame(attempt: Attempt, domains: Sequence[DomainFacts]) -> str:
     parts: dict[str, list[str]] = {}
     for domain in domains:
         if domain.number in kinds:
-            parts.setdefault(KIND_WORDS[kinds[domain.number]], []).append(domain.name)
+            parts.setdefault(KINDS[kinds[domain.number]].noun, []).append(domain.name)
     return "; ".join(f"{'outside the' if what == 'aperture' else 'meets the'} {what} of {listed(names)}" for what, names in parts.items())
 
 
@@ -159,6 +151,6 @@ def details(facts: SpaceFacts) -> list[str]:
 
 def _domain_sentence(domain: DomainFacts) -> str:
     words = [groups_word(domain.groups), *traits(domain).values()]
-    words += [f"{KIND_WORDS[region.kind]} {region.span}" for region in domain.reserved]
+    words += [f"{KINDS[region.kind].noun} {region.span}" for region in domain.reserved]
     words += [f"doorbell page {hexa(bell.physical)} at {bell.span}" for bell in domain.doorbells]
     return f"{domain.name[0].upper()}{domain.name[1:]}: {', '.join(words)}."

@@ -128,26 +128,6 @@ SHADES = {n: round(0.12 + 0.76 * n / LEVELS, 3) for n in range(1, LEVELS + 1)}
 
 TEXT_ROLES = ("ink", "muted", "vermilion-text", "blue", "green", "purple")
 
-WORDS = {
-    "mapping": "mapping",
-    "mirror": "the user's mapping, mirrored",
-    "msi": "MSI window of the hardware: writes here are interrupts",
-    "sw-msi": "software MSI window: the kernel places doorbells here",
-    "doorbell": "doorbell page",
-    "direct": "direct region: must stay mapped 1:1",
-    "direct-relaxable": "direct, relaxable: ignored for assignment",
-    "reserved": "reserved region",
-    "outside": "outside the domain's aperture",
-    "hole": "not in the valid-iova list",
-    "refused": "refused attempt",
-    "ghost": "refused group: the domain tried for it, freed again",
-    "conflict": "mapped, and in the way of the refused group",
-    "fault": "DMA fault",
-    "merged": "mappings thinner than a pixel, shaded by coverage",
-    "appeared": "appeared",
-    "gone": "disappeared",
-}
-
 
 def contrast_ratio(first: str, second: str) -> float:
     """Return the WCAG contrast of two `#rrggbb` colours, from 1 to 21.

@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import attrgetter
+from typing import TypeAlias
 
 from vfiolab.model.address import U64, Span
 from vfiolab.model.backends import iova as iova_list
@@ -30,9 +31,9 @@ from vfiolab.model.backends.compat_checks import (
     Asked,
 )
 from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import DMA_CC, NOIOMMU, UNMAP_ALL_EXT
+from vfiolab.model.backends.native import DMA_CC, NOIOMMU, UNMAP_ALL_EXT, NoIommu
 from vfiolab.model.backends.protocol import Caller, System
-from vfiolab.model.backends.type1 import TYPE1, TYPE1v2
+from vfiolab.model.backends.type1 import TYPE1, Type1, TYPE1v2
 from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import NAMES, NotModelledError
 from vfiolab.model.iommu.domain import Domain
@@ -44,7 +45,7 @@ _start = attrgetter("iova")
 
 
 class Compat:
-    """One descriptor's address space (iommufd's IOAS). Views read `dmas`, `domains` and `valid_iova` as they do of type1."""
+    """One descriptor's address space (iommufd's IOAS)."""
 
     name = "iommufd-compat"
     pins_group = False
@@ -122,6 +123,10 @@ class Compat:
         """Usable iovas: everything but the apertures and reserved regions of open devices."""
         return self._iovas(self._open)
 
+    def usable(self, iova: int, size: int) -> bool:
+        """Say whether a range lies inside one usable range."""
+        return iova_list.in_one(self.valid_iova, iova, size)
+
     def usable_with(self, group: VfioGroup) -> iova_list.IovaList:
         """Return what would be usable if a device of the group were open too."""
         return self._iovas([*self._open, group])
@@ -138,6 +143,10 @@ class Compat:
         first = max(bisect_right(self.areas, iova, key=_start) - 1, 0)
         found = self.areas[first : bisect_left(self.areas, iova + size, key=_start)]
         return (area for area in found if iova < area.end)
+
+    def at(self, iova: int) -> Iterator[Area]:
+        """Yield the area that holds an iova."""
+        return self.areas_in(iova, 1)
 
     # groups and devices
 
@@ -324,7 +333,7 @@ class Compat:
         return self._remove(inside), None
 
     def _cut(self, at: int) -> None:
-        area = next(self.areas_in(at, 1), None)
+        area = next(self.at(at), None)
         if area is None or area.iova == at:
             return
         self._ask(CUT_CHECKS, Asked(self, area=area, at=at), UNMAP_CHECKS)
@@ -382,3 +391,7 @@ class Compat:
         assert bool(self._domains) == bool(self._open)
         for domain in self._domains:
             domain._check()
+
+
+#: The address space behind a container. Views read the name, `dmas`, `at`, `mapped_bytes`, `domains` and `valid_iova` of each.
+Backend: TypeAlias = Type1 | Compat | NoIommu

@@ -8,9 +8,12 @@ Linux uses, keyed by iova (vfio_link_dma, vfio_find_dma, vfio_find_dma_first_nod
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from vfiolab.model.address import U64, Span, hexa
-from vfiolab.model.backends.protocol import Caller
+
+if TYPE_CHECKING:
+    from vfiolab.model.backends.protocol import Caller
 
 _MASK = U64 - 1
 NO_GAP: tuple[int, int, Dma | None] = (0, 0, None)  # no mapping has size 0

@@ -9,6 +9,9 @@ from vfiolab.model.iommu.group import IommuGroup
 if TYPE_CHECKING:
     from vfiolab.model.backends.protocol import Server
 
+CORE = "drivers/vfio/vfio.c, later container.c and group.c"
+SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"
+
 
 class VfioGroup:
     """The kernel's VFIO object of one IOMMU group: the node /dev/vfio/`id`, while it exists.

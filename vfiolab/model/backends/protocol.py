@@ -12,6 +12,7 @@ from vfiolab.model.uapi.info import Info
 from vfiolab.model.uapi.requests import DirtyPages, IommuInfo, MapDma, UnmapDma
 
 if TYPE_CHECKING:
+    from vfiolab.model.backends.compat import Backend
     from vfiolab.model.backends.group import VfioGroup
 
 
@@ -76,7 +77,7 @@ class Server(Protocol):
     attaches_at_open: bool
 
     @property
-    def backend(self) -> object | None:
+    def backend(self) -> Backend | None:
         """The address space, None before there is one."""
 
     @property

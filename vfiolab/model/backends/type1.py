@@ -92,6 +92,14 @@ class Type1:
         """Every attached group, emulated ones last."""
         return [group for domain in self.domains for group in domain.groups] + self.emulated
 
+    def at(self, iova: int) -> Iterator[Dma]:
+        """Yield the mappings that hold an iova; several, where a kernel that loses track of ends let them overlap."""
+        met = self.dmas.find(iova, 1)
+        if met is not None:
+            yield met
+        if self.dmas.reaches_top:
+            yield from (dma for dma in self.dmas if dma is not met and dma.iova <= iova < dma.iova + dma.size)
+
     def allow_unsafe_interrupts(self) -> bool:
         """Say whether the module parameter lets groups in whose interrupts are not isolated."""
         return switched_on(self.params, ALLOW_UNSAFE)

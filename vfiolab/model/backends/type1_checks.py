@@ -75,31 +75,16 @@ class AttachRequest(NamedTuple):
     iovas: iova_list.IovaList
 
 
-def _new(kernel: Kernel) -> bool:
-    return kernel.has("wrap_eoverflow")
+BAD_POINTER = "the pointer to the struct is {r.ptr}: it cannot be read"
 
 
-def _old(kernel: Kernel) -> bool:
-    return not kernel.has("wrap_eoverflow")
+def wraps(r: MapDma | UnmapDma | DirtyPages) -> str:
+    """Say that a range of iovas ends past the last one."""
+    return f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64"
 
 
-def bad_pointer(r: MapDma | UnmapDma | DirtyPages) -> str:
-    """Say that the user's struct cannot be read."""
-    return f"the pointer to the struct is {r.ptr}: it cannot be read"
-
-
-def _zero(_: MapDma) -> str:
-    return "size 0 maps nothing"
-
-
-def _wraps(name: str, start: int, size: int) -> str | None:
-    if size and start + size > U64:
-        return f"{name} {hexa(start)} + size {size:#x} wraps past 2^64"
-    return None
-
-
-def _map_wrap(r: MapDma) -> str | None:
-    return _wraps("iova", r.iova, r.size) or _wraps("vaddr", r.vaddr, r.size)
+def _map_wrap(r: MapDma) -> str:
+    return wraps(r) if r.iova + r.size > U64 else f"vaddr {hexa(r.vaddr)} + size {r.size:#x} wraps past 2^64"
 
 
 def misaligned(granule: int, **numbers: int) -> str | None:
@@ -166,29 +151,29 @@ _MAP_WRAP_FIX = "keep iova + size and vaddr + size within 2^64"
 _MAP_WRAP = "r.iova + r.size > U64 or r.vaddr + r.size > U64"
 
 MAP_CHECKS = (
-    Check("the struct can be read", "EFAULT", IOCTL, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dma_map", test="r.ptr != 'good'"),
-    Check("argsz holds the whole struct (32 bytes)", "EINVAL", IOCTL, lambda r: f"argsz {r.argsz} is below 32, the size of the struct", "set argsz = 32",
+    Check("the struct can be read", "EFAULT", IOCTL, BAD_POINTER, "pass a pointer to a struct vfio_iommu_type1_dma_map", test="r.ptr != 'good'"),
+    Check("argsz holds the whole struct (32 bytes)", "EINVAL", IOCTL, "argsz {r.argsz} is below 32, the size of the struct", "set argsz = 32",
           test="r.argsz < 32"),
     Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.map_flags), "READ is 1, WRITE is 2, VADDR (5.12 and later) is 4",
           test="r.flags & ~r.backend.map_flags"),
-    Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _new, "not r.size"),
-    Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _new, _MAP_WRAP),
-    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#x} asks for neither READ (1) nor WRITE (2)",
+    Check("the size is not 0", "EINVAL", DO_MAP, "size 0 maps nothing", "give a size of at least one page", "wrap_eoverflow", "not r.size"),
+    Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, "wrap_eoverflow", _MAP_WRAP),
+    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, "flags {r.flags:#x} asks for neither READ (1) nor WRITE (2)",
           "READ (1) lets the device read, WRITE (2) lets it write", test="not r.flags"),
-    Check("VADDR comes alone", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
-    Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _old, "not r.size"),
+    Check("VADDR comes alone", "EINVAL", DO_MAP, "flags {r.flags:#x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
+    Check("the size is not 0", "EINVAL", DO_MAP, "size 0 maps nothing", "give a size of at least one page", "not wrap_eoverflow", "not r.size"),
     Check("iova, size and vaddr are multiples of the smallest page", "EINVAL", DO_MAP, lambda r: misaligned(r.granule, iova=r.iova, size=r.size, vaddr=r.vaddr), SMALLEST,
           test="(r.iova | r.size | r.vaddr) & r.granule - 1"),
-    Check("neither iova nor vaddr wraps past 2^64", "EINVAL", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _old, _MAP_WRAP),
+    Check("neither iova nor vaddr wraps past 2^64", "EINVAL", DO_MAP, _map_wrap, _MAP_WRAP_FIX, "not wrap_eoverflow", _MAP_WRAP),
 )  # fmt: skip
 
 NEW_MAPPING_CHECKS = (
     Check("no existing mapping overlaps", "EEXIST", f"vfio_find_dma in {DO_MAP}", _overlap, "unmap it first, or choose another iova",
           test="r.backend.dmas.find(r.iova, r.size) is not None", met=lambda r: [Obstacle("mapping", r.backend.dmas.find(r.iova, r.size).span)]),
     Check("the container has a mapping to spare", "ENOSPC", DO_MAP, _budget, "use fewer, larger mappings, or raise vfio_iommu_type1.dma_entry_limit before SET_IOMMU",
-          lambda k: k.has("dma_entry_limit"), "not r.backend.dma_avail"),
+          "dma_entry_limit", "not r.backend.dma_avail"),
     Check("the range lies inside one usable iova range", "EINVAL", f"vfio_iommu_iova_dma_valid, {T1}", _outside,
-          "map within the usable ranges: GET_INFO capability 1 lists them", lambda k: k.has("valid_iova"), "not r.backend.in_one(r.backend.valid_iova, r.iova, r.size)", in_the_way),
+          "map within the usable ranges: GET_INFO capability 1 lists them", "valid_iova", "not r.backend.in_one(r.backend.valid_iova, r.iova, r.size)", in_the_way),
 )  # fmt: skip
 
 
@@ -239,7 +224,7 @@ PIN_CHECKS = (
 
 TRANSLATION_CHECKS = (
     Check("the range is within the width of every IOMMU", "EFAULT", "intel_iommu_map, drivers/iommu/intel-iommu.c",
-          _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova", lambda k: not (k.has("valid_iova") and k.has("intel_aperture_by_width")), met=in_the_way),
+          _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova", "not (valid_iova and intel_aperture_by_width)", met=in_the_way),
     Check("no doorbell page is in the way", "EEXIST", "arm_lpae_map, drivers/iommu/io-pgtable-arm.c",
           _hardware("EEXIST", "{range} covers the MSI doorbell page that the kernel has mapped in {domain}"), "keep out of the software MSI window, 0x800_0000-0x80f_ffff (and of what follows it, if there are more doorbells than it holds)",
           test="any([domain.doorbells for domain in r.backend.domains])"),
@@ -269,10 +254,6 @@ def _unmap_bitmap(r: UnmapDma) -> str | None:
     if r.argsz < 48:
         return f"argsz {r.argsz} does not hold the dirty bitmap (48 bytes)"
     return _bitmap_size(r.size, r.bm_pgsize, r.bm_size)
-
-
-def _unmap_wrap(r: UnmapDma) -> str:
-    return f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64"
 
 
 def _unmap_size(r: UnmapDma) -> str | None:
@@ -325,30 +306,26 @@ INVALIDATE_CHECKS = (
 )  # fmt: skip
 
 
-def _has_dirty(kernel: Kernel) -> bool:
-    return kernel.has("dirty_tracking")
-
-
 _UNMAP_WRAP = "not r.flags & 2 and r.iova + r.size > r.backend.unmap_top"
 
 UNMAP_CHECKS = (
-    Check("the struct can be read", "EFAULT", IOCTL, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dma_unmap", test="r.ptr != 'good'"),
-    Check("argsz holds the whole struct (24 bytes)", "EINVAL", IOCTL, lambda r: f"argsz {r.argsz} is below 24, the size of the struct", "set argsz = 24",
+    Check("the struct can be read", "EFAULT", IOCTL, BAD_POINTER, "pass a pointer to a struct vfio_iommu_type1_dma_unmap", test="r.ptr != 'good'"),
+    Check("argsz holds the whole struct (24 bytes)", "EINVAL", IOCTL, "argsz {r.argsz} is below 24, the size of the struct", "set argsz = 24",
           test="r.argsz < 24"),
     Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.unmap_flags), "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)",
           test="r.flags & ~r.backend.unmap_flags"),
-    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, lambda r: f"flags {r.flags:#x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", _has_dirty,
+    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, "flags {r.flags:#x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", "dirty_tracking",
           "r.flags & 1 and r.flags & 6"),
-    Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", _has_dirty, "r.flags & 1"),
-    Check("no emulated group uses vaddrs", "EBUSY", DO_UNMAP, lambda _: "VADDR cannot be invalidated while an emulated (mdev) group is in the container",
-          "take the mdev out of the container", lambda k: k.has("update_vaddr_needs_backend"), "r.flags & 4 and r.backend.emulated"),
+    Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", "dirty_tracking", "r.flags & 1"),
+    Check("no emulated group uses vaddrs", "EBUSY", DO_UNMAP, "VADDR cannot be invalidated while an emulated (mdev) group is in the container",
+          "take the mdev out of the container", "update_vaddr_needs_backend", "r.flags & 4 and r.backend.emulated"),
     Check("iova is a multiple of the smallest page", "EINVAL", DO_UNMAP, lambda r: misaligned(r.granule, iova=r.iova), SMALLEST, test="r.iova & r.granule - 1"),
     Check("the size is one of whole pages (0 with ALL)", "EINVAL", DO_UNMAP, _unmap_size, "give whole pages; ALL takes iova = size = 0",
           test="r.flags & 2 or not r.size or r.size & r.granule - 1"),
-    Check("the range does not wrap past 2^64", "EOVERFLOW", DO_UNMAP, _unmap_wrap, "keep iova + size within 2^64", _new, _UNMAP_WRAP),
-    Check("the range does not wrap past 2^64", "EINVAL", DO_UNMAP, _unmap_wrap, "keep iova + size within 2^64",
-          lambda k: k.has("unmap_wrap_check") and not k.has("wrap_eoverflow"), _UNMAP_WRAP),
-    Check("dirty tracking is on if its bitmap is asked for", "EINVAL", DO_UNMAP, _not_tracking, "start tracking first (DIRTY_PAGES with flag START)", _has_dirty, "r.flags & 1"),
+    Check("the range does not wrap past 2^64", "EOVERFLOW", DO_UNMAP, wraps, "keep iova + size within 2^64", "wrap_eoverflow", _UNMAP_WRAP),
+    Check("the range does not wrap past 2^64", "EINVAL", DO_UNMAP, wraps, "keep iova + size within 2^64",
+          "unmap_wrap_check and not wrap_eoverflow", _UNMAP_WRAP),
+    Check("dirty tracking is on if its bitmap is asked for", "EINVAL", DO_UNMAP, _not_tracking, "start tracking first (DIRTY_PAGES with flag START)", "dirty_tracking", "r.flags & 1"),
     Check("no mapping is cut in two (v2)", "EINVAL", DO_UNMAP, _bisects, "unmap whole mappings: type1 v2 never splits one",
           test="r.backend.v2 and not r.flags & 2 and r.backend.whole(r) is None"),
 )  # fmt: skip
@@ -367,20 +344,19 @@ def _dirty_range(r: DirtyPages) -> str | None:
 
 
 DIRTY_CHECKS = (
-    Check("the container is type1 v2", "EACCES", DIRTY, lambda r: "dirty tracking needs type1 v2, this container is v1" if not r.backend.v2 else None, "SET_IOMMU with type 3"),
-    Check("the struct can be read", "EFAULT", DIRTY, bad_pointer, "pass a pointer to a struct vfio_iommu_type1_dirty_bitmap", test="r.ptr != 'good'"),
-    Check("argsz holds the struct (8 bytes)", "EINVAL", DIRTY, lambda r: f"argsz {r.argsz} is below 8" if r.argsz < 8 else None, "set argsz"),
+    Check("the container is type1 v2", "EACCES", DIRTY, "dirty tracking needs type1 v2, this container is v1", "SET_IOMMU with type 3", test="not r.backend.v2"),
+    Check("the struct can be read", "EFAULT", DIRTY, BAD_POINTER, "pass a pointer to a struct vfio_iommu_type1_dirty_bitmap", test="r.ptr != 'good'"),
+    Check("argsz holds the struct (8 bytes)", "EINVAL", DIRTY, "argsz {r.argsz} is below 8", "set argsz", test="r.argsz < 8"),
     Check("exactly one known flag is set", "EINVAL", DIRTY, _dirty_flags, "START is 1, STOP is 2, GET_BITMAP is 4"),
 )  # fmt: skip
 
 DIRTY_GET_CHECKS = (
-    Check("argsz holds the range (48 bytes)", "EINVAL", DIRTY, lambda r: f"argsz {r.argsz} does not hold the range and its bitmap (48 bytes)" if r.argsz < 48 else None, "set argsz = 48"),
-    Check("the range does not wrap past 2^64", "EOVERFLOW", DIRTY, lambda r: _wraps("iova", r.iova, r.size), "keep iova + size within 2^64", _new),
-    Check("the range does not wrap past 2^64", "EINVAL", DIRTY, lambda r: f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64" if r.iova + r.size >= U64 else None,
-          "keep iova + size below 2^64", _old),
+    Check("argsz holds the range (48 bytes)", "EINVAL", DIRTY, "argsz {r.argsz} does not hold the range and its bitmap (48 bytes)", "set argsz = 48", test="r.argsz < 48"),
+    Check("the range does not wrap past 2^64", "EOVERFLOW", DIRTY, wraps, "keep iova + size within 2^64", "wrap_eoverflow", "r.size and r.iova + r.size > U64"),
+    Check("the range does not wrap past 2^64", "EINVAL", DIRTY, wraps, "keep iova + size below 2^64", "not wrap_eoverflow", "r.iova + r.size >= U64"),
     Check("the bitmap fits the range", "EINVAL", f"verify_bitmap_size, {T1}", lambda r: _bitmap_size(r.size, r.bm_pgsize, r.bm_size), "give 8 bytes for each 64 pages"),
     Check("the range is in whole smallest pages", "EINVAL", DIRTY, _dirty_range, SMALLEST),
-    Check("dirty tracking is on", "EINVAL", DIRTY, lambda r: "dirty tracking was not started" if not r.backend.dirty_tracking else None, "start it first (flag START)"),
+    Check("dirty tracking is on", "EINVAL", DIRTY, "dirty tracking was not started", "start it first (flag START)", test="not r.backend.dirty_tracking"),
     Check("no mapping is cut in two", "EINVAL", f"vfio_iova_dirty_bitmap, {T1}", _bisects, "ask for whole mappings"),
 )  # fmt: skip
 
@@ -421,30 +397,26 @@ def _unsafe_interrupts(r: AttachRequest) -> str | None:
     return f"group {r.group.id} is behind {unit.name}, where any device can raise any interrupt vector: no interrupt remapping"
 
 
-def _valid_iova(kernel: Kernel) -> bool:
-    return kernel.has("valid_iova")
-
-
 ENTRY_CHECKS = (
-    Check("no vaddr is invalidated", "EBUSY", ATTACH, lambda r: "a mapping's vaddr is invalidated and not yet updated" if r.backend.invalid_vaddrs else None,
-          "give each mapping its new vaddr (MAP with flag VADDR)", lambda k: k.has("attach_needs_valid_vaddr")),
+    Check("no vaddr is invalidated", "EBUSY", ATTACH, "a mapping's vaddr is invalidated and not yet updated",
+          "give each mapping its new vaddr (MAP with flag VADDR)", "attach_needs_valid_vaddr", "r.backend.invalid_vaddrs"),
     Check("the group is not in this container's domains", "EINVAL", ATTACH,
-          lambda r: f"group {r.group.id} is attached already" if r.group.domain in r.backend.domains or r.group in r.backend.emulated else None, "attach a group once"),
+          "group {r.group.id} is attached already", "attach a group once", test="r.group.domain in r.backend.domains or r.group in r.backend.emulated"),
 )  # fmt: skip
 
 ATTACH_CHECKS = (
     Check("no mapping lies outside the new domain's aperture", "EINVAL", f"vfio_iommu_aper_conflict, {T1}", _aperture_conflict,
-          "unmap what lies above it, then attach", _valid_iova, met=conflicts),
+          "unmap what lies above it, then attach", "valid_iova", met=conflicts),
     Check("no mapping overlaps a reserved region of the group", "EINVAL", f"vfio_iommu_resv_conflict, {T1}", _reserved_conflict,
-          "unmap it, attach, and map around the region", _valid_iova, met=conflicts),
+          "unmap it, attach, and map around the region", "valid_iova", met=conflicts),
     Check("some iova is left", "EINVAL", f"vfio_iommu_resv_exclude, {T1}",
-          lambda r: "no usable iova would be left in the container" if not r.iovas else None, "use a second container", _valid_iova, met=conflicts),
+          "no usable iova would be left in the container", "use a second container", "valid_iova", "not r.iovas", conflicts),
     Check("interrupts are isolated, or unsafe ones are allowed", "EPERM", ATTACH, _unsafe_interrupts,
           "turn interrupt remapping on; or accept the risk: vfio_iommu_type1.allow_unsafe_interrupts=1"),
 )  # fmt: skip
 
 REPLAY_CHECKS = (
-    Check("every mapping is within the width of the new unit", "", f"vfio_iommu_replay, {T1}", lambda r: f"the mapping {r.dma.span} does not fit {r.domain.unit}",
+    Check("every mapping is within the width of the new unit", "", f"vfio_iommu_replay, {T1}", "the mapping {r.dma.span} does not fit {r.domain.unit}",
           "unmap it, then attach", test="r.errno", met=lambda r: mapped_in(r.backend, [Span(r.domain.reach, U64)])),
 )  # fmt: skip
 

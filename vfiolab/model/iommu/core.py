@@ -15,22 +15,20 @@ from vfiolab.model.iommu.unit import IommuUnit
 IC = "drivers/iommu/iommu.c"
 
 
-def _native(group: IommuGroup) -> str | None:
-    if not group.native:
-        return None
+def _native(group: IommuGroup) -> str:
     return f"group {group.id} is not viable: {', '.join(sorted(group.native))} {'is' if len(group.native) == 1 else 'are'} bound to a native driver, which uses the group's DMA"
 
 
 CLAIM_CHECKS = (
     Check("no native driver uses a device of the group", "EPERM", f"iommu_group_claim_dma_owner, {IC}", _native,
-          "unbind those devices, or bind them to vfio-pci or pci-stub"),
+          "unbind those devices, or bind them to vfio-pci or pci-stub", test="r.native"),
     Check("nobody else owns the group's DMA", "EPERM", f"iommu_group_claim_dma_owner, {IC}",
-          lambda g: f"group {g.id} is owned by another user already" if g.owner is not None else None, "release it there first"),
+          "group {r.id} is owned by another user already", "release it there first", test="r.owner is not None"),
     Check("no member needs a direct region", "EINVAL", f"__iommu_take_dma_ownership, {IC}",
-          lambda g: f"group {g.id} has the direct region {next(r.span for r in g.firmware if r.kind == 'direct')}, which must stay mapped 1:1 (RMRR)" if g.has_direct else None,
-          'firmware settings only; the host logs "Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping"', lambda k: k.has("direct_blocks_ownership")),
+          lambda g: f"group {g.id} has the direct region {next(r.span for r in g.firmware if r.kind == 'direct')}, which must stay mapped 1:1 (RMRR)",
+          'firmware settings only; the host logs "Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping"', "direct_blocks_ownership", "r.has_direct"),
     Check("the IOMMU driver lets the group leave its default domain", "EPERM", "device_is_rmrr_locked, drivers/iommu/intel/iommu.c",
-          rmrr_locked, 'firmware settings only; the host logs "Device is ineligible for IOMMU domain attach due to platform RMRR requirement"', lambda k: not k.has("direct_blocks_ownership")),
+          rmrr_locked, 'firmware settings only; the host logs "Device is ineligible for IOMMU domain attach due to platform RMRR requirement"', "not direct_blocks_ownership"),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ the kernel's source or documentation, or `inference` about hardware that no kern
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import fill
 from typing import Protocol
 
@@ -129,19 +129,12 @@ def write(
     """
     own = next((m for m in (irqs.messages.values() if irqs else ()) if (m.address, m.data) == (address, data)), None)
     trip = _Trip(system, device, "write", address, size, data, None, own, owner)
-    with system.log.call("dma_write", device, iova=address, size=size, data=data) as call:
-        journey = trip.run()
-        call.output = {"outcome": journey.outcome}
-        return journey
+    return trip.run("dma_write", iova=address, size=size, data=data)
 
 
 def read(system: Fabric, device: str, address: int, size: int = 4, *, owner: Owner | None = None) -> Journey:
     """Let a device read `size` bytes at a bus address; errors as `write`."""
-    trip = _Trip(system, device, "read", address, size, 0, None, None, owner)
-    with system.log.call("dma_read", device, iova=address, size=size) as call:
-        journey = trip.run()
-        call.output = {"outcome": journey.outcome}
-        return journey
+    return _Trip(system, device, "read", address, size, 0, None, None, owner).run("dma_read", iova=address, size=size)
 
 
 def raise_msi(system: Fabric, device: str, irqs: IrqState, vector: int = 0, *, owner: Owner | None = None) -> Journey:
@@ -150,50 +143,50 @@ def raise_msi(system: Fabric, device: str, irqs: IrqState, vector: int = 0, *, o
         enabled = ", ".join(map(str, irqs.messages)) or "none"
         raise ValueError(f"vector {vector} of {device} has no message; vectors enabled by SET_IRQS: {enabled}")
     message = irqs.messages[vector]
-    trip = _Trip(system, device, "message", message.address, 4, message.data, vector, message, owner)
-    with system.log.call("raise_msi", device, vector=vector) as call:
-        journey = trip.run()
-        call.output = {"outcome": journey.outcome}
-        return journey
+    return _Trip(system, device, "message", message.address, 4, message.data, vector, message, owner).run("raise_msi", vector=vector)
 
 
+@dataclass(slots=True)
 class _Trip:
     """One request under way: the steps so far."""
 
-    def __init__(
-        self,
-        system: Fabric,
-        device: str,
-        what: str,
-        address: int,
-        size: int,
-        data: int,
-        vector: int | None,
-        message: Message | None,
-        owner: Owner | None,
-    ) -> None:
+    system: Fabric
+    device: str
+    what: str
+    address: int
+    size: int
+    data: int
+    vector: int | None
+    message: Message | None
+    owner: Owner | None
+    steps: list[Event] = field(default_factory=list)
+    physical: int | None = None
+    logged: str = ""
+
+    def __post_init__(self) -> None:
+        address, size = self.address, self.size
         if not 0 < size <= 4096:
             raise ValueError(f"one request carries 1 to 4096 bytes, not {size!r}")
         if not 0 <= address < U64:
             raise ValueError(f"a bus address is 0 to 2^64 - 1, not {address!r}")
         if address + size > U64 and (address, size) != (ALL_ONES, 4):  # the message of all ones goes to the last byte
             raise ValueError(f"{size} bytes at {hexa(address)} run past the last bus address, 2^64 - 1")
-        group = system.core.group_of(device)
-        if device not in system.topology or (group is not None and group.emulated):
-            raise ValueError(f"{device} is no PCI function of this host that does DMA of its own")
-        self.system, self.device, self.what, self.address, self.size, self.data = system, device, what, address, size, data
-        self.vector, self.message, self.owner = vector, message, owner or (lambda _: "")
-        self.group: IommuGroup | None = group
-        self.steps: list[Event] = []
-        self.physical: int | None = None
-        self.logged = ""
+        if self.device not in self.system.topology or (self.group is not None and self.group.emulated):
+            raise ValueError(f"{self.device} is no PCI function of this host that does DMA of its own")
 
-    def run(self) -> Journey:
-        """Carry the request as far as it gets."""
-        outcome = self._leave_device()
-        self.system.log.extend(self.steps)
-        fields = (self.device, self.what, self.address, self.size, self.data, self.vector)
-        return Journey(*fields, outcome, tuple(self.steps), self.physical, str(self.system.kernel), self.logged)
+    @property
+    def group(self) -> IommuGroup | None:
+        """The device's group."""
+        return self.system.core.group_of(self.device)
+
+    def run(self, verb: str, **args: int) -> Journey:
+        """Carry the request as far as it gets, as a call of the log."""
+        with self.system.log.call(verb, self.device, **args) as call:
+            outcome = self._leave_device()
+            self.system.log.extend(self.steps)
+            call.output = {"outcome": outcome}
+            fields = (self.device, self.what, self.address, self.size, self.data, self.vector)
+            return Journey(*fields, outcome, tuple(self.steps), self.physical, str(self.system.kernel), self.logged)
 
     def _add(self, kind: str, place: str, why: str, rests: str = "", **numbers: int | None) -> None:
         self.steps.append(Event(kind, why=why, place=place, rests=rests, **numbers))
@@ -283,7 +276,7 @@ class _Trip:
         return "an interrupt is raised" + ("" if self.message is not None else " that was never given to this device")
 
     def _lose_ram(self) -> str:
-        name = self.owner(self.address)
+        name = self.owner(self.address) if self.owner is not None else ""
         what = f"the memory mapped there{f' ({name})' if name else ''}"
         return self._lose(f"{what} is not written: it is unreachable for the device", "inference")
 
@@ -347,7 +340,7 @@ class _Trip:
         every = self.system.interrupts.all if self.system.interrupts is not None else ()
         if any(one.doorbell is not None and one.doorbell & mask == physical & mask for one in every):
             return self._lose(f"{hexa(physical)} is another register beside the doorbell", "inference")
-        name = self.owner(self.address)
+        name = self.owner(self.address) if self.owner is not None else ""
         where = f"{hexa(physical)}{f' ({name})' if name else ''}"
         if self.message is None:
             verb = "comes from" if self.what == "read" else "arrives in"

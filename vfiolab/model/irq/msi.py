@@ -143,6 +143,16 @@ class IrqRequest:
     ptr: str = "good"
 
     @property
+    def last(self) -> int:
+        """The last vector that is named; the first, if none is."""
+        return self.start + max(self.count, 1) - 1
+
+    @property
+    def whole_size(self) -> int:
+        """Bytes of the struct with its data."""
+        return HEADER + self.count * DATA_SIZES[self.data]
+
+    @property
     def available(self) -> int:
         """Number of vectors that the device has of this type."""
         return vectors_of(self.function, self.index)
@@ -183,73 +193,8 @@ def is_dynamic(kernel: Kernel, controller: InterruptController | None, function:
     return switch is not None and kernel.has(switch)
 
 
-def _range(r: IrqRequest) -> str | None:
-    if r.start >= r.available or r.start + r.count > r.available:
-        return f"vectors {r.start}..{r.start + max(r.count, 1) - 1} of {r.available} {INDEX_NAMES[r.index]} vectors of {r.function.bdf}"
-    return None
-
-
-def _data_size(r: IrqRequest) -> str | None:
-    need = HEADER + r.count * DATA_SIZES[r.data]
-    return f"argsz {r.argsz} does not hold the data of {r.count} vectors: {need} bytes do" if r.argsz < need else None
-
-
-def _action(r: IrqRequest) -> str | None:
-    if r.action in ((MASK, UNMASK, TRIGGER) if r.index == INTX else (TRIGGER,)):
-        return None
-    return f"flags {r.flags:#x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have"
-
-
-def _not_intx(r: IrqRequest) -> str | None:
-    if r.state.index == INTX and r.start == 0 and r.count == 1:
-        return None
-    return f"INTx of {r.function.bdf} is not enabled, or start {r.start} and count {r.count} are not 0 and 1"
-
-
-def _bad_eventfd(r: IrqRequest) -> str | None:
-    fd = r.eventfd
-    return f"descriptor {fd.number} is not open" if r.data == DATA_EVENTFD and fd and not fd.removes and not fd.is_open else None
-
-
-def _no_eventfd(r: IrqRequest) -> str | None:
-    fd = r.eventfd
-    return f"descriptor {fd.number} is no eventfd" if r.data == DATA_EVENTFD and fd and not fd.removes else None
-
-
-def _unmask_busy(r: IrqRequest) -> str | None:
-    taken = r.action == UNMASK and r.data == DATA_EVENTFD and r.eventfd is None and r.state.unmask_fd
-    return f"INTx of {r.function.bdf} has an eventfd that unmasks it already" if taken else None
-
-
-def _other_type(r: IrqRequest) -> str | None:
-    if r.state.index in (None, r.index):
-        return None
-    return f"{INDEX_NAMES[r.state.index or 0]} is enabled on {r.function.bdf}: {r.name} cannot be used beside it"
-
-
-def _not_enabled(r: IrqRequest) -> str | None:
-    return f"{r.name} is not enabled on {r.function.bdf}" if r.data != DATA_EVENTFD and r.state.index != r.index else None
-
-
-def _not_one_vector(r: IrqRequest) -> str | None:
-    return f"INTx has one vector, 0; start {r.start} and count {r.count} are not 0 and 1" if r.index == INTX and r.count != 1 else None
-
-
-def _not_allocated(r: IrqRequest) -> str | None:
-    if r.state.index != r.index or r.index == INTX:
-        return None
-    enabled = len(r.state.vectors)
-    if r.start + r.count > enabled or (r.data == DATA_EVENTFD and r.start >= enabled):
-        return f"{enabled} {r.name} vectors were allocated when it was enabled, vector {r.start + max(r.count, 1) - 1} is not among them"
-    return None
-
-
-def _no_vector(r: IrqRequest) -> str | None:
-    return (
-        f"{r.name} cannot be enabled with no vector at all"
-        if r.state.index is None and r.index in (MSI, MSIX) and not r.start + r.count
-        else None
-    )
+def _not_allocated(r: IrqRequest) -> str:
+    return f"{len(r.state.vectors)} {r.name} vectors were allocated when it was enabled, vector {r.last} is not among them"
 
 
 def _no_single(r: IrqRequest) -> str | None:
@@ -259,48 +204,58 @@ def _no_single(r: IrqRequest) -> str | None:
 
 
 _VALIDATE = "vfio_set_irqs_validate_and_prepare, drivers/vfio/vfio_main.c"
+_GIVES_FD = f"r.data == {DATA_EVENTFD} and r.eventfd is not None and not r.eventfd.removes"
 _EVENTFD_CHECKS = (
-    Check("the descriptor is open", "EBADF", "eventfd_ctx_fdget, fs/eventfd.c", _bad_eventfd, "pass an eventfd, or -1 to take one away"),
-    Check(
-        "the descriptor is an eventfd", "EINVAL", "eventfd_ctx_fdget, fs/eventfd.c", _no_eventfd, "pass an eventfd, or -1 to take one away"
-    ),
-)
+    Check("the descriptor is open", "EBADF", "eventfd_ctx_fdget, fs/eventfd.c", "descriptor {r.eventfd.number} is not open", "pass an eventfd, or -1 to take one away",
+          test=f"{_GIVES_FD} and not r.eventfd.is_open"),
+    Check("the descriptor is an eventfd", "EINVAL", "eventfd_ctx_fdget, fs/eventfd.c", "descriptor {r.eventfd.number} is no eventfd", "pass an eventfd, or -1 to take one away", test=_GIVES_FD),
+)  # fmt: skip
 IRQ_CHECKS = (
-    Check("the struct can be read", "EFAULT", "vfio_pci_ioctl_set_irqs, drivers/vfio/pci/vfio_pci_core.c",
-          lambda r: f"the pointer to the struct is {r.ptr}" if r.ptr != "good" else None, "pass a pointer to a struct vfio_irq_set"),
-    Check("argsz holds the struct (20 bytes)", "EINVAL", _VALIDATE, lambda r: f"argsz {r.argsz} is below 20" if r.argsz < HEADER else None, "set argsz = 20 and the size of the data"),
-    Check("the interrupt index exists", "EINVAL", _VALIDATE,
-          lambda r: f"index {r.index} is none of {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}" if r.index > REQ else None, "MSI is 1, MSI-X is 2"),
-    Check("only known flags are set", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#x} holds {r.flags & ~0x3F:#x}, which no kernel knows" if r.flags & ~0x3F else None, "eventfd + trigger is 0x24"),
-    Check("the vectors exist on the device", "EINVAL", _VALIDATE, _range, "ask DEVICE_GET_IRQ_INFO for the count"),
-    Check("the data is of one type", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#x} is not one data type (1 none, 2 bools, 4 eventfds)" if r.data not in DATA_SIZES else None, "eventfd + trigger is 0x24"),
-    Check("argsz holds the data", "EINVAL", _VALIDATE, _data_size, "argsz is 20, and 1 byte a bool or 4 an eventfd"),
-    Check("the type has this action", "ENOTTY", f"vfio_pci_set_irqs_ioctl, {INTRS}", _action, "only INTx can be masked and unmasked"),
+    Check("the struct can be read", "EFAULT", "vfio_pci_ioctl_set_irqs, drivers/vfio/pci/vfio_pci_core.c", "the pointer to the struct is {r.ptr}", "pass a pointer to a struct vfio_irq_set",
+          test="r.ptr != 'good'"),
+    Check("argsz holds the struct (20 bytes)", "EINVAL", _VALIDATE, "argsz {r.argsz} is below 20", "set argsz = 20 and the size of the data", test="r.argsz < 20"),
+    Check("the interrupt index exists", "EINVAL", _VALIDATE, f"index {{r.index}} is none of {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}", "MSI is 1, MSI-X is 2",
+          test=f"r.index > {REQ}"),
+    Check("only known flags are set", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#x} holds {r.flags & ~0x3F:#x}, which no kernel knows", "eventfd + trigger is 0x24", test="r.flags & ~0x3F"),
+    Check("the vectors exist on the device", "EINVAL", _VALIDATE, "vectors {r.start}..{r.last} of {r.available} {r.name} vectors of {r.function.bdf}", "ask DEVICE_GET_IRQ_INFO for the count",
+          test="r.start >= r.available or r.start + r.count > r.available"),
+    Check("the data is of one type", "EINVAL", _VALIDATE, "flags {r.flags:#x} is not one data type (1 none, 2 bools, 4 eventfds)", "eventfd + trigger is 0x24",
+          test=f"r.data not in {tuple(DATA_SIZES)}"),
+    Check("argsz holds the data", "EINVAL", _VALIDATE, "argsz {r.argsz} does not hold the data of {r.count} vectors: {r.whole_size} bytes do", "argsz is 20, and 1 byte a bool or 4 an eventfd",
+          test="r.argsz < r.whole_size"),
+    Check("the type has this action", "ENOTTY", f"vfio_pci_set_irqs_ioctl, {INTRS}", "flags {r.flags:#x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have",
+          "only INTx can be masked and unmasked", test=f"r.action not in ({MASK}, {UNMASK}, {TRIGGER}) or (r.action != {TRIGGER} and r.index != {INTX})"),
 )  # fmt: skip
 INTX_MASK_CHECKS = (
-    Check("INTx is enabled, and it is its one vector", "EINVAL", f"vfio_pci_set_intx_mask, vfio_pci_set_intx_unmask, {INTRS}", _not_intx, "enable INTx first; start 0, count 1"),
-    Check("masking is not asked of an eventfd", "ENOTTY", f"vfio_pci_set_intx_mask, {INTRS}",
-          lambda r: "an eventfd that masks INTx is not implemented in Linux" if r.action == MASK and r.data == DATA_EVENTFD else None, "mask with data NONE or BOOL"),
+    Check("INTx is enabled, and it is its one vector", "EINVAL", f"vfio_pci_set_intx_mask, vfio_pci_set_intx_unmask, {INTRS}",
+          "INTx of {r.function.bdf} is not enabled, or start {r.start} and count {r.count} are not 0 and 1", "enable INTx first; start 0, count 1",
+          test=f"(r.state.index, r.start, r.count) != ({INTX}, 0, 1)"),
+    Check("masking is not asked of an eventfd", "ENOTTY", f"vfio_pci_set_intx_mask, {INTRS}", "an eventfd that masks INTx is not implemented in Linux", "mask with data NONE or BOOL",
+          test=f"r.action == {MASK} and r.data == {DATA_EVENTFD}"),
     *_EVENTFD_CHECKS,
-    Check("no eventfd unmasks it yet", "EBUSY", "vfio_virqfd_enable, drivers/vfio/virqfd.c", _unmask_busy, "take the present one away first (-1)"),
+    Check("no eventfd unmasks it yet", "EBUSY", "vfio_virqfd_enable, drivers/vfio/virqfd.c", "INTx of {r.function.bdf} has an eventfd that unmasks it already", "take the present one away first (-1)",
+          test=f"r.action == {UNMASK} and r.data == {DATA_EVENTFD} and r.eventfd is None and r.state.unmask_fd"),
 )  # fmt: skip
 TRIGGER_CHECKS = (
-    Check("no other interrupt type is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", _other_type, "disable that one first (count = 0)"),
-    Check("INTx has one vector", "EINVAL", f"vfio_pci_set_intx_trigger, {INTRS}", _not_one_vector, "start 0, count 1"),
-    Check("what is to be disabled or signalled is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", _not_enabled, "enable it first"),
+    Check("no other interrupt type is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", lambda r: f"{INDEX_NAMES[r.state.index]} is enabled on {r.function.bdf}: {r.name} cannot be used beside it",
+          "disable that one first (count = 0)", test="r.state.index not in (None, r.index)"),
+    Check("INTx has one vector", "EINVAL", f"vfio_pci_set_intx_trigger, {INTRS}", "INTx has one vector, 0; start {r.start} and count {r.count} are not 0 and 1", "start 0, count 1",
+          test=f"r.index == {INTX} and r.count != 1"),
+    Check("what is to be disabled or signalled is enabled", "EINVAL", f"vfio_pci_set_msi_trigger, {INTRS}", "{r.name} is not enabled on {r.function.bdf}", "enable it first",
+          test=f"r.data != {DATA_EVENTFD} and r.state.index != r.index"),
     Check("the vectors were allocated at enabling", "EINVAL", f"vfio_msi_set_block, {INTRS}", _not_allocated, "disable, then enable with all vectors at once",
-          lambda k: not k.has("refused_block_masks")),
-    Check("there is a vector to enable", "ENOSPC", "pci_alloc_irq_vectors_affinity, drivers/pci/msi.c", _no_vector, "enable at least one", lambda k: k.has("no_vectors_enospc") and not k.has("no_vectors_erange")),
-    Check("there is a vector to enable", "ERANGE", "pci_alloc_irq_vectors_affinity, drivers/pci/msi.c", _no_vector, "enable at least one", lambda k: not k.has("no_vectors_enospc") or k.has("no_vectors_erange")),
+          "not refused_block_masks", f"r.state.index == r.index != {INTX} and (r.start + r.count > len(r.state.vectors) or (r.data == {DATA_EVENTFD} and r.start >= len(r.state.vectors)))"),
+    *(Check("there is a vector to enable", errno, "pci_alloc_irq_vectors_affinity, drivers/pci/msi.c", "{r.name} cannot be enabled with no vector at all", "enable at least one", when,
+            f"r.state.index is None and r.index in ({MSI}, {MSIX}) and not r.start + r.count")
+      for errno, when in (("ENOSPC", "no_vectors_enospc and not no_vectors_erange"), ("ERANGE", "not no_vectors_enospc or no_vectors_erange"))),
 )  # fmt: skip
 SINGLE_CHECKS = (
     Check("there is an eventfd, or one comes", "EINVAL", f"vfio_pci_set_ctx_trigger_single, {INTRS}", _no_single, "give it an eventfd first"),
     *_EVENTFD_CHECKS,
 )  # fmt: skip
 VECTOR_CHECKS = (
-    Check("the vector was allocated at enabling", "EINVAL", f"vfio_msi_alloc_irq, {INTRS}",
-          lambda r: f"{len(r.state.vectors)} {r.name} vectors were allocated when it was enabled, vector {r.start} is not among them" if r.start not in r.state.vectors and not r.dynamic else None,
-          "disable, then enable with all vectors at once"),
+    Check("the vector was allocated at enabling", "EINVAL", f"vfio_msi_alloc_irq, {INTRS}", _not_allocated, "disable, then enable with all vectors at once",
+          test="r.start not in r.state.vectors and not r.dynamic"),
     *_EVENTFD_CHECKS,
 )  # fmt: skip
 
@@ -314,7 +269,10 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
     table(IRQ_CHECKS, kernel).run(r)
     if r.action != TRIGGER:
         table(INTX_MASK_CHECKS, kernel, before=IRQ_CHECKS).run(r)
-        _mask_intx(r)
+        if r.data == DATA_EVENTFD:
+            r.state.unmask_fd = r.eventfd is None
+        elif r.data == DATA_NONE or r.value:
+            r.state.masked = r.action == MASK
     elif r.index > MSIX:
         table(SINGLE_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         if (r.data == DATA_NONE and not r.count) or (r.data == DATA_EVENTFD and r.eventfd):
@@ -327,13 +285,6 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
         table(TRIGGER_CHECKS, kernel, before=IRQ_CHECKS).run(r)
         if r.data == DATA_EVENTFD:
             _signal(core, controller, group, r)
-
-
-def _mask_intx(r: IrqRequest) -> None:
-    if r.data == DATA_EVENTFD:
-        r.state.unmask_fd = r.eventfd is None
-    elif r.data == DATA_NONE or r.value:
-        r.state.masked = r.action == MASK
 
 
 def _signal(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None, r: IrqRequest) -> None:

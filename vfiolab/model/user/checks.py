@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from vfiolab.model.backends.group import VfioGroup
-from vfiolab.model.backends.native import CORE, SET_CONTAINER
+from vfiolab.model.backends.group import CORE, SET_CONTAINER, VfioGroup
 from vfiolab.model.checks import Check
-from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function
 
 if TYPE_CHECKING:
@@ -19,14 +16,6 @@ VFIO_PCI = "drivers/vfio/pci/vfio_pci_core.c"
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DEAD = "group {r.vfio.id} lost its last VFIO device: this descriptor is dead"
 _REOPEN = "close it, bind the device again, open the group again"
-
-
-def _owned(kernel: Kernel) -> bool:
-    return kernel.has("dma_ownership")
-
-
-def _not_owned(kernel: Kernel) -> bool:
-    return not kernel.has("dma_ownership")
 
 
 # descriptors
@@ -58,7 +47,7 @@ IOCTL_CHECKS = (
     Check("the descriptor has the ioctl", "ENOTTY", f"ioctl of a descriptor, {CORE}", "ioctl {r.cmd:#x} is none of a {r.kind}'s", "see the {r.kind}'s ioctls", test="not r.what"),
 )  # fmt: skip
 INFO_BACK_CHECKS = (
-    Check("the struct can be written back", "EFAULT", f"vfio_iommu_type1_ioctl, {CORE}", "the struct cannot be written back", "pass writable memory", lambda k: k.has("copy_back_efault"), "not r"),
+    Check("the struct can be written back", "EFAULT", f"vfio_iommu_type1_ioctl, {CORE}", "the struct cannot be written back", "pass writable memory", "copy_back_efault", "not r"),
 )  # fmt: skip
 
 
@@ -86,7 +75,7 @@ class OpenGroup(NamedTuple):
 OPEN_GROUP_CHECKS = (
     Check("the node exists", "ENOENT", "open of /dev/vfio/N", "{r.missing}", "{r.fix}", test="r.vfio is None"),
     Check("the process may use no-IOMMU groups", "EPERM", f"vfio_group_fops_open, {CORE}", "a no-IOMMU group needs CAP_SYS_RAWIO", "run as root",
-          lambda k: k.has("noiommu"), "r.vfio.noiommu and not r.rawio"),
+          "noiommu", "r.vfio.noiommu and not r.rawio"),
     Check("the group is not open", "EBUSY", f"vfio_group_fops_open, {CORE}", "/dev/vfio/{r.vfio.id} is open already: a group has one user", "close it there first", test="r.vfio.opened"),
     Check("the group is in no container", "EBUSY", f"vfio_group_fops_open, {CORE}", "group {r.vfio.id} is still in a container from an earlier open", "close its device descriptors first",
           test="r.vfio.container is not None"),
@@ -113,27 +102,19 @@ class SetContainer(NamedTuple):
     noiommu_denied: bool
 
 
-def _first_fd(kernel: Kernel) -> bool:
-    return kernel.has("negative_fd_ebadf")
-
-
-def _fd_later(kernel: Kernel) -> bool:
-    return not kernel.has("negative_fd_ebadf")
-
-
 _OPEN = "pass an open descriptor of /dev/vfio/vfio"
 _NOT_OPEN, _WRONG_KIND = "descriptor {r.fd} is not open", "descriptor {r.fd} is no container"
 
 SET_CONTAINER_CHECKS = (
-    Check("the descriptor is not negative", "EINVAL", SET_CONTAINER, "the container's descriptor is {r.fd}", _OPEN, _fd_later, "r.fd < 0"),
-    Check("the descriptor is open", "EBADF", SET_CONTAINER, _NOT_OPEN, _OPEN, _first_fd, "not r.is_open"),
+    Check("the descriptor is not negative", "EINVAL", SET_CONTAINER, "the container's descriptor is {r.fd}", _OPEN, "not negative_fd_ebadf", "r.fd < 0"),
+    Check("the descriptor is open", "EBADF", SET_CONTAINER, _NOT_OPEN, _OPEN, "negative_fd_ebadf", "not r.is_open"),
     Check("the group is in no container", "EINVAL", SET_CONTAINER, "group {r.vfio.id} is in a container already", "GROUP_UNSET_CONTAINER first: a group is in one container at a time",
           test="r.vfio.container is not None"),
-    Check("the group still has a device on a VFIO driver", "ENODEV", SET_CONTAINER, _DEAD, _REOPEN, lambda k: k.has("group_can_die"), "r.vfio.dead"),
-    Check("the process may use no-IOMMU groups", "EPERM", SET_CONTAINER, "a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", lambda k: k.has("noiommu"), "r.noiommu_denied"),
-    Check("the descriptor is open", "EBADF", SET_CONTAINER, _NOT_OPEN, _OPEN, _fd_later, "not r.is_open"),
-    Check("the descriptor is a container", "EINVAL", SET_CONTAINER, _WRONG_KIND, _OPEN, lambda k: not k.has("wrong_fd_ebadfd"), "not r.is_container"),
-    Check("the descriptor is a container or an iommufd", "EBADFD", SET_CONTAINER, _WRONG_KIND, _OPEN, lambda k: k.has("wrong_fd_ebadfd"), "not r.is_container"),
+    Check("the group still has a device on a VFIO driver", "ENODEV", SET_CONTAINER, _DEAD, _REOPEN, "group_can_die", "r.vfio.dead"),
+    Check("the process may use no-IOMMU groups", "EPERM", SET_CONTAINER, "a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", "noiommu", "r.noiommu_denied"),
+    Check("the descriptor is open", "EBADF", SET_CONTAINER, _NOT_OPEN, _OPEN, "not negative_fd_ebadf", "not r.is_open"),
+    Check("the descriptor is a container", "EINVAL", SET_CONTAINER, _WRONG_KIND, _OPEN, "not wrong_fd_ebadfd", "not r.is_container"),
+    Check("the descriptor is a container or an iommufd", "EBADFD", SET_CONTAINER, _WRONG_KIND, _OPEN, "wrong_fd_ebadfd", "not r.is_container"),
 )  # fmt: skip
 
 
@@ -203,7 +184,7 @@ GET_DEVICE = f"vfio_group_get_device_fd, {CORE}"
 _TO_BACKEND = "GROUP_SET_CONTAINER and SET_IOMMU first"
 
 
-def _match(when: Callable[[Kernel], bool]) -> tuple[Check, ...]:
+def _match(when: str) -> tuple[Check, ...]:
     """Return how the name finds its device: a VF whose PF is on vfio-pci would need the token (EACCES), but cannot be made in this model."""
     return (
         Check("the device is on a VFIO driver in this group", "ENODEV", GET_DEVICE, _unknown, "name a device of this group that is on vfio-pci", when, "r.device is None"),
@@ -214,13 +195,13 @@ def _match(when: Callable[[Kernel], bool]) -> tuple[Check, ...]:
 
 
 OPEN_DEVICE_CHECKS = (
-    *_match(_owned),
+    *_match("dma_ownership"),
     Check("the group is in a container", "EINVAL", GET_DEVICE, "group {r.vfio.id} is in no container", _TO_BACKEND, test="r.vfio.container is None"),
     Check("the container has a backend", "EINVAL", GET_DEVICE, "the container of group {r.vfio.id} has no backend", _TO_BACKEND,
           test="not r.vfio.container.attaches_at_open and r.vfio.container.backend is None"),
-    Check("the group is viable", "EINVAL", GET_DEVICE, _not_viable, "unbind those devices, or bind them to vfio-pci or pci-stub", _not_owned),
+    Check("the group is viable", "EINVAL", GET_DEVICE, _not_viable, "unbind those devices, or bind them to vfio-pci or pci-stub", "not dma_ownership"),
     Check("the process may use no-IOMMU groups", "EPERM", GET_DEVICE, "a device of a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", test="r.vfio.noiommu and not r.rawio"),
-    *_match(_not_owned),
+    *_match("not dma_ownership"),
 )  # fmt: skip
 
 

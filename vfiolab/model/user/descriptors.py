@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from vfiolab.model.address import Span
+from vfiolab.model.backends.compat import Backend
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
@@ -42,7 +43,7 @@ class Container(Descriptor):
         return self.file.server
 
     @property
-    def backend(self) -> object | None:
+    def backend(self) -> Backend | None:
         """The address space behind the container: Type1, NoIommu, Compat, or None before SET_IOMMU."""
         return self.server.backend
 
@@ -128,21 +129,9 @@ class Container(Descriptor):
             )
         return self.process.memory.next_place(size)
 
-    def unmap_dma(
-        self,
-        iova: int = 0,
-        size: int = 0,
-        flags: int = 0,
-        *,
-        argsz: int | None = None,
-        bm_pgsize: int = 0,
-        bm_size: int = 0,
-        ptr: str = "good",
-    ) -> int:
-        """IOMMU_UNMAP_DMA: return the bytes unmapped. flags: 1 get the dirty bitmap, 2 all (iova = size = 0), 4 invalidate the vaddr."""
-        self._need_open()
-        argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
-        return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))[0]
+    def unmap_dma(self, iova: int = 0, size: int = 0, flags: int = 0) -> int:
+        """IOMMU_UNMAP_DMA without a bitmap: return the bytes unmapped. flags: 2 all (iova = size = 0), 4 invalidate the vaddr."""
+        return self.unmap_dirty(iova, size, flags)[0]
 
     def unmap_dirty(
         self,
@@ -155,7 +144,10 @@ class Container(Descriptor):
         bm_size: int = 0,
         ptr: str = "good",
     ) -> tuple[int, int | None]:
-        """IOMMU_UNMAP_DMA: return (bytes unmapped, the dirty bitmap of flag 1 as a number whose bit 0 is the page at `iova`)."""
+        """IOMMU_UNMAP_DMA with the bitmap of flag 1: return (bytes unmapped, the bitmap as a number whose bit 0 is the page at `iova`).
+
+        Without flag 1 the bitmap is None.
+        """
         self._need_open()
         argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
         return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))

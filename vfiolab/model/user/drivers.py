@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.protocol import System
 from vfiolab.model.checks import Check, table
 from vfiolab.model.errors import KernelCrashError, VfioError, WouldBlockError
 from vfiolab.model.iommu.core import IommuCore
 from vfiolab.model.iommu.group import IommuGroup
-from vfiolab.model.irq.msi import IrqState
+from vfiolab.model.irq.msi import InterruptController, IrqState
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.uapi.requests import word
+
+if TYPE_CHECKING:
+    from vfiolab.model.user.process_calls import UserProcess
 
 VFIO_DRIVERS = frozenset({"vfio-pci", "vfio_mdev"})
 MANAGED_DMA = VFIO_DRIVERS | {"pci-stub", "pcieport"}
@@ -81,41 +86,27 @@ DRIVER_CHECKS = (
 class _Probe:
     """A driver about to be bound to a device: what its probe looks at."""
 
-    __slots__ = ("drivers", "function", "group", "name")
+    __slots__ = ("drivers", "enabled_vfs", "function", "group", "name")
 
     def __init__(self, drivers: Drivers, function: Function, name: str) -> None:
         self.drivers, self.function, self.name = drivers, function, name
-        self.group = drivers.core.group_of(function.bdf)
-
-
-def _no_group(p: _Probe) -> str | None:
-    if p.group is not None or p.drivers.noiommu_mode:
-        return None
-    return f"{p.function.bdf} is in no IOMMU group: no IOMMU claims it"
-
-
-def _incoherent(p: _Probe) -> str | None:
-    if p.group is None or p.group.unit is None or p.group.unit.coherent:
-        return None
-    return f"{p.group.unit.name} cannot do cache-coherent mappings for {p.function.bdf}"
+        self.group, self.enabled_vfs = drivers.core.group_of(function.bdf), drivers.enabled_vfs(function.bdf)
 
 
 VFIO_PROBE_CHECKS = (
-    Check("the device is no bridge", "EINVAL", f"vfio_pci_core_init_dev, {VFIO_CORE}",
-          lambda p: f"{p.function.bdf} is a bridge (header type 1): vfio-pci takes ordinary functions only" if p.function.is_bridge else None,
-          "leave the bridge to pcieport or without a driver: neither makes its group non-viable"),
-    Check("no virtual functions are enabled on it", "EBUSY", f"vfio_pci_core_register_device, {VFIO_CORE}",
-          lambda p: f"{p.function.bdf} has {p.drivers.enabled_vfs(p.function.bdf)} virtual functions enabled" if p.drivers.enabled_vfs(p.function.bdf) else None,
-          "write 0 to its sriov_numvfs first, or bind the virtual functions instead", lambda k: k.has("pf_with_vfs_refused")),
-    Check("the device has an IOMMU group", "EINVAL", "vfio_group_find_or_alloc, drivers/vfio/group.c", _no_group,
-          "turn the IOMMU on (intel_iommu=on and the firmware's setting), or use no-IOMMU mode"),
-    Check("its IOMMU can do cache-coherent mappings", "EINVAL", "__vfio_register_dev, drivers/vfio/vfio_main.c", _incoherent, "", lambda k: k.has("needs_coherent_iommu")),
+    Check("the device is no bridge", "EINVAL", f"vfio_pci_core_init_dev, {VFIO_CORE}", "{r.function.bdf} is a bridge (header type 1): vfio-pci takes ordinary functions only",
+          "leave the bridge to pcieport or without a driver: neither makes its group non-viable", test="r.function.is_bridge"),
+    Check("no virtual functions are enabled on it", "EBUSY", f"vfio_pci_core_register_device, {VFIO_CORE}", "{r.function.bdf} has {r.enabled_vfs} virtual functions enabled",
+          "write 0 to its sriov_numvfs first, or bind the virtual functions instead", "pf_with_vfs_refused", "r.enabled_vfs"),
+    Check("the device has an IOMMU group", "EINVAL", "vfio_group_find_or_alloc, drivers/vfio/group.c", "{r.function.bdf} is in no IOMMU group: no IOMMU claims it",
+          "turn the IOMMU on (intel_iommu=on and the firmware's setting), or use no-IOMMU mode", test="r.group is None and not r.drivers.noiommu_mode"),
+    Check("its IOMMU can do cache-coherent mappings", "EINVAL", "__vfio_register_dev, drivers/vfio/vfio_main.c", "{r.group.unit.name} cannot do cache-coherent mappings for {r.function.bdf}", "",
+          "needs_coherent_iommu", "r.group is not None and r.group.unit is not None and not r.group.unit.coherent"),
 )  # fmt: skip
 
 NATIVE_PROBE_CHECKS = (
-    Check("no user owns the group's DMA", "EBUSY", "iommu_device_use_default_domain, drivers/iommu/iommu.c",
-          lambda p: f"group {p.group.id} is owned by a user: {p.name} would use the DMA of {p.function.bdf}" if p.group is not None and p.group.owner is not None else None,
-          "take the group out of its container first", lambda k: k.has("dma_ownership")),
+    Check("no user owns the group's DMA", "EBUSY", "iommu_device_use_default_domain, drivers/iommu/iommu.c", "group {r.group.id} is owned by a user: {r.name} would use the DMA of {r.function.bdf}",
+          "take the group out of its container first", "dma_ownership", "r.group is not None and r.group.owner is not None"),
 )  # fmt: skip
 
 
@@ -411,3 +402,18 @@ class Drivers:
             assert group.native == {
                 bdf for bdf in group.devices if self._bound.get(bdf) is not None and self._bound[bdf] not in MANAGED_DMA
             }
+
+
+class UserSystem(System, Protocol):
+    """A host, as a process meets it through its descriptors and sysfs."""
+
+    drivers: Drivers
+    processes: dict[str, UserProcess]
+    interrupts: InterruptController | None
+
+    @property
+    def bars(self) -> Mapping[str, tuple[Span, ...]]:
+        """The bus addresses that devices answer at, where they are known."""
+
+    def add_removed(self) -> None:
+        """Bring back every device that was taken off its bus."""

@@ -14,10 +14,9 @@ from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field, word
 from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, OPEN_GROUP_CHECKS, GivenUp, OpenGroup, Used
 from vfiolab.model.user.descriptors import Container, Group
-from vfiolab.model.user.drivers import Waiting
+from vfiolab.model.user.drivers import UserSystem, Waiting
 from vfiolab.model.user.files import ContainerFile, Descriptor, GroupFile
 from vfiolab.model.user.process import FIRST_FD, Memory, Process
-from vfiolab.model.user.system import UserSystem
 
 
 class UserProcess(Process):

@@ -19,7 +19,7 @@ from vfiolab.model.pci.bars import ASSUMED_BAR
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.uapi.requests import DeviceInfo, IrqInfo, RegionInfo
 from vfiolab.model.user.checks import VFIO_PCI
-from vfiolab.model.user.system import UserSystem
+from vfiolab.model.user.drivers import UserSystem
 
 BARS, ROM, CONFIG, VGA, REGIONS = 6, 6, 7, 8, 9
 READ, WRITE, MMAP, CAPS = 1, 2, 4, 8

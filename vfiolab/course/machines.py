@@ -1,13 +1,16 @@
-"""The machines of the hotplug notebook: devices that want different things of the iova space, and firmware that does."""
+"""Machines for experiments: units that differ in what you choose alone, devices that want different things of the iova space."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from vfiolab.course.answer import answer
 from vfiolab.kit import Host, MachineBuilder, Table
 from vfiolab.model.iommu.unit import AMD_HYPERTRANSPORT
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.topology import bdf_key
 
-__all__ = ["EMULATED", "FIRMWARE", "NARROW", "PLAIN", "firmware_host", "hotplug_host", "region_answers"]
-
+FIRST, SECOND = "0000:01:00.0", "0000:81:00.0"
 EMULATED = "mdev0"
 PLAIN, NARROW = "0000:01:00.0", "0000:81:00.0"
 FIRMWARE = "0000:02:00.0"
@@ -22,6 +25,46 @@ KINDS = (
 )
 
 
+def put(m: MachineBuilder, unit: str, *devices: str) -> None:
+    """Put devices behind a unit, each below a root port of its own: 81:00.0 below 80:01.0."""
+    for device in devices:
+        bus = bdf_key(device)[1]
+        m.endpoint(device, below=m.root_port(f"{bus & 0x80:02x}:{bus & 0x7F:02x}.0", unit=unit))
+
+
+def two_units(kind: str, kernel: Kernel | str | None = None, **facts: Any) -> Host:
+    """Build a machine with two IOMMU units of one kind, and boot a kernel on it (the newest by default).
+
+    `facts` are hardware facts of a unit, as `MachineBuilder.unit` takes them: one value for both units, or a pair. Behind
+    the first unit, `iommu0`, are 0000:01:00.0 and 0000:02:00.0; behind `iommu1` 0000:81:00.0 and 0000:82:00.0, each a group of its own.
+
+    >>> host = two_units("intel-vtd", width=(48, 39))
+    >>> [str(unit) for unit in host.units]
+    ['iommu0 (intel-vtd, 48-bit)', 'iommu1 (intel-vtd, 39-bit)']
+    """
+    m = MachineBuilder(f"two {kind} units")
+    for number, bus in enumerate((0x00, 0x80)):
+        chosen = {name: value[number] if isinstance(value, tuple) else value for name, value in facts.items()}
+        put(m, m.unit(f"iommu{number}", kind=kind, **chosen), f"{bus + 1:02x}:00.0", f"{bus + 2:02x}:00.0")
+    return m.host(kernel)
+
+
+def two_below_a_switch(*, acs: bool, kernel: Kernel | str | None = None) -> Host:
+    """Build a machine with two devices below a VT-d unit's switch, whose ports redirect requests upstream if `acs`.
+
+    0000:05:00.0 answers at the bus addresses 0xf000_0000-0xf000_ffff, its registers; 0000:04:00.0 is its neighbour.
+
+    >>> [len(group.devices) for group in two_below_a_switch(acs=False).groups][-2:]
+    [2, 2]
+    """
+    m = MachineBuilder(f"switch {'with' if acs else 'without'} ACS")
+    switch = m.upstream("02:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    for slot in (0, 1):
+        m.endpoint(f"{slot + 4:02x}:00.0", below=m.downstream(f"03:{slot:02x}.0", below=switch, acs=acs))
+    m.bar("05:00.0", 0xF000_0000, 0xF000_FFFF)
+    return m.host(kernel)
+
+
 def hotplug_host(kernel: str = "7.3", kind: str = "intel-vtd") -> Host:
     """Boot a host with an emulated device and a plain one; with `intel-vtd` two units, of 48 and 39 bits, and a device behind each.
 
@@ -34,9 +77,9 @@ def hotplug_host(kernel: str = "7.3", kind: str = "intel-vtd") -> Host:
     ['0xfee0_0000-0xfeef_ffff msi', '0xfd_0000_0000-0xff_ffff_ffff reserved']
     """
     m = MachineBuilder(f"hotplug, {kind}")
-    m.endpoint(PLAIN, below=m.root_port("00:01.0", unit=m.unit("ivhd0" if kind == "amd-vi" else "dmar0", kind=kind)))
+    put(m, m.unit("ivhd0" if kind == "amd-vi" else "dmar0", kind=kind), PLAIN)
     if kind == "intel-vtd":
-        m.endpoint(NARROW, below=m.root_port("80:01.0", unit=m.unit("dmar1", kind=kind, width=39)))
+        put(m, m.unit("dmar1", kind=kind, width=39), NARROW)
     m.mdev(EMULATED)
     return m.host(kernel)
 
@@ -53,9 +96,7 @@ def firmware_host(kind: str, kernel: str, word: str = "direct") -> Host:
     Span(0x0, 0xe_8000)
     """
     m = MachineBuilder(f"{kind} with a {word} region")
-    unit = m.unit("iommu0", kind=kind)
-    m.endpoint(PLAIN, below=m.root_port("00:01.0", unit=unit))
-    m.endpoint(FIRMWARE, below=m.root_port("00:02.0", unit=unit))
+    put(m, m.unit("iommu0", kind=kind), PLAIN, FIRMWARE)
     if word != "reserved":
         m.region(FIRMWARE, *REGION, word)
     return m.host(kernel)

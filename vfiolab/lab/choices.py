@@ -1,0 +1,61 @@
+"""A lab of choices: each click runs the same verbs anew with what is chosen, and shows what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import ipywidgets
+
+from vfiolab.course.toggles import column
+from vfiolab.draw import Picture, figure_html, inline_svg, to_text
+from vfiolab.lab.controls import App, choice, said
+from vfiolab.lab.panels import columns, events_panel, panel
+from vfiolab.lab.session import Session, Step
+
+
+class Run(Session):
+    """One run: a fresh host, and calls until one is refused. `refused` is what ended it early."""
+
+    def carry_out(self, steps: Iterable[Step]) -> None:
+        """Take steps up to the first that is refused."""
+        self.refused = next((step.refused for step in steps if step.refused), None)
+
+    @property
+    def verdict(self) -> str:
+        """Say what came of it."""
+        raise NotImplementedError
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """What came of it, drawn; the first is shown without a front end too."""
+        return (self.space.picture(),)
+
+
+class ChoiceLab(App):
+    """Choose what a run is made of; `controls` holds the buttons by the run's parameters, and `run` is the run that is shown."""
+
+    def __init__(self, kind: type[Run], **choices: tuple[str, Iterable[str], str]) -> None:
+        """Make the buttons. `choices`: for each parameter of the run the words before its buttons, the buttons, the one pressed first."""
+        self.kind = kind
+        self.controls: dict[str, Any] = {
+            name: choice(words, tuple(options), first, self._show) for name, (words, options, first) in choices.items()
+        }
+        self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+        self.box = column(*self.controls.values(), self.status, self.picture, self.panels)
+        self._show()
+
+    def _show(self) -> None:
+        self.run = run = self.kind(*(buttons.value for buttons in self.controls.values()))
+        self.status.value = said(run.verdict, alert=run.refused is not None)
+        self.picture.value = columns(map(inline_svg, run.pictures), 440)
+        self.panels.value = columns([panel("The same in Python", run.code), events_panel("Events of the last step", run.events)], 380)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={buttons.value!r}' for name, buttons in self.controls.items())})"
+
+    def still(self) -> tuple[str, str]:
+        """Return the verdict and the picture."""
+        picture = self.run.pictures[0]
+        hint = "<p><em>Run this cell to choose with buttons.</em></p>"
+        return f"{self.run.verdict}\n{to_text(picture)}", f"{said(self.run.verdict)}{figure_html(picture)}{hint}"
