@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 
-from vfiolab.draw.calls import QUIET, Step, call_words, event_words, names_of, steps
+from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
 from vfiolab.draw.iovamap.words import count, listed
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
@@ -83,12 +83,12 @@ class _Grid:
         below = bool(here) and here[0].event.domain is None  # what is not a domain's stands under the call
         answer = f"✗ {call.result}" if wrong else f"→ {call.result}"
         room = self.left - MARGIN - 18
-        asked_lines = wrap(asked, room, 11, lines=4)
+        asked_lines = wrap(asked, room, 11)
         beside = text_width(f"{asked_lines[-1]}  ", 11) + text_width(answer, 11, bold=True) <= room
         runs: list[tuple[Run, ...]] = [(Run(line),) for line in asked_lines]
         shown = Run(answer, "vermilion-text" if wrong else "muted", bold=wrong)
         runs = [*runs[:-1], (Run(f"{asked_lines[-1]}  "), shown)] if beside else [*runs, (shown,)]
-        why = wrap(call.error.why, page.right - self.left - 20, 11, lines=3) if call.error is not None and not here else []
+        why = wrap(call.error.why, page.right - self.left - 20, 11) if call.error is not None and not here else []
         first = len(runs) if below else 0
         lines = max(len(runs), len(why), first + sum(map(len, told)))
         height = LINE * lines + 6
@@ -134,7 +134,7 @@ class _Grid:
 
 def _first_other(a: Call, b: Call, one: Call) -> str:
     """Return the first event of `one` that the other call does not have at this place."""
-    pairs = zip_longest(map(event_words, a.events), map(event_words, b.events), fillvalue="nothing")
+    pairs = zip_longest(map(str, a.events), map(str, b.events), fillvalue="nothing")
     return next(((x if one is a else y) for x, y in pairs if x != y), "")
 
 
@@ -157,8 +157,8 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
         page.add(Text.plain(round(x, 1), page.y + 10, shorten(words, half - 8, 12, bold=True), bold=True, size=12))
     page.y += 18
     for (a, b), loud, below in zip(calls, different, inner, strict=True):
-        asked = wrap(call_words(a, known), x1 - MARGIN - 30, 11, bold=loud, lines=3)
-        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 11, lines=5) if loud else [] for one in (a, b)]
+        asked = wrap(call_words(a, known), x1 - MARGIN - 30, 11, bold=loud)
+        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 11) if loud else [] for one in (a, b)]
         if below:
             whys = [wrap(_first_other(a, b, one), half - 8, 11) for one in (a, b)]
         height = 20 + 13 * max(len(asked) - 1, *map(len, whys)) + (4 if loud else 0)

@@ -94,7 +94,7 @@ def _zero(_: MapDma) -> str:
 
 def _wraps(name: str, start: int, size: int) -> str | None:
     if size and start + size > U64:
-        return f"{name} {hexa(start)} + size {size:#x} wraps past 2^64"
+        return f"{name} {hexa(start)} + size {size:#_x} wraps past 2^64"
     return None
 
 
@@ -106,7 +106,7 @@ def misaligned(granule: int, **numbers: int) -> str | None:
     """Name the first number that is no multiple of the granule."""
     for name, number in numbers.items():
         if number & granule - 1:
-            return f"{name} {number:#x} is not a multiple of {granule:#x}, the smallest page ({human_size(granule)})"
+            return f"{name} {number:#_x} is not a multiple of {granule:#_x}, the smallest page ({human_size(granule)})"
     return None
 
 
@@ -116,7 +116,7 @@ def known_map_flags(kernel: Kernel) -> int:
 
 
 def _unknown_flags(r: MapDma | UnmapDma, known: int) -> str:
-    return f"flags {r.flags:#x} holds {r.flags & ~known:#x}, which kernel {r.backend.kernel} does not know"
+    return f"flags {r.flags:#_x} holds {r.flags & ~known:#_x}, which kernel {r.backend.kernel} does not know"
 
 
 def _overlap(r: MapDma) -> str:
@@ -173,9 +173,9 @@ MAP_CHECKS = (
           test="r.flags & ~r.backend.map_flags"),
     Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _new, "not r.size"),
     Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, _new, _MAP_WRAP),
-    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#x} asks for neither READ (1) nor WRITE (2)",
+    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#_x} asks for neither READ (1) nor WRITE (2)",
           "READ (1) lets the device read, WRITE (2) lets it write", test="not r.flags"),
-    Check("VADDR comes alone", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
+    Check("VADDR comes alone", "EINVAL", DO_MAP, lambda r: f"flags {r.flags:#_x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
     Check("the size is not 0", "EINVAL", DO_MAP, _zero, "give a size of at least one page", _old, "not r.size"),
     Check("iova, size and vaddr are multiples of the smallest page", "EINVAL", DO_MAP, lambda r: misaligned(r.granule, iova=r.iova, size=r.size, vaddr=r.vaddr), SMALLEST,
           test="(r.iova | r.size | r.vaddr) & r.granule - 1"),
@@ -215,7 +215,7 @@ def _too_much_locked(r: MapDma) -> str | None:
     if pages <= room or r.backend.untranslatable_page(r) < max(room, 0):
         return None
     limit = process.memlock
-    return f"{pages} more pages on top of {process.locked_pages} locked ones exceed RLIMIT_MEMLOCK, {limit:#x} bytes = {process.limit_pages} pages"
+    return f"{pages} more pages on top of {process.locked_pages} locked ones exceed RLIMIT_MEMLOCK, {limit:#_x} bytes = {process.limit_pages} pages"
 
 
 def _hardware(errno: str, text: str) -> Callable[[MapDma], str | None]:
@@ -260,7 +260,7 @@ def _bitmap_size(size: int, pgsize: int, have: int) -> str | None:
         return "the bitmap's page size is 0"
     pages = size >> (pgsize & -pgsize).bit_length() - 1
     if not pages or not have or have > MAX_BITMAP:
-        return f"a bitmap of {have} bytes for {pages} pages is outside 1..{MAX_BITMAP:#x} bytes"
+        return f"a bitmap of {have} bytes for {pages} pages is outside 1..{MAX_BITMAP:#_x} bytes"
     need = bitmap_bytes(pages)
     return f"the bitmap has {have} bytes, {pages} pages need {need}" if have < need else None
 
@@ -272,12 +272,12 @@ def _unmap_bitmap(r: UnmapDma) -> str | None:
 
 
 def _unmap_wrap(r: UnmapDma) -> str:
-    return f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64"
+    return f"iova {hexa(r.iova)} + size {r.size:#_x} wraps past 2^64"
 
 
 def _unmap_size(r: UnmapDma) -> str | None:
     if r.flags & UNMAP_ALL:
-        return f"ALL goes with iova 0 and size 0, not iova {r.iova:#x} size {r.size:#x}" if r.iova or r.size else None
+        return f"ALL goes with iova 0 and size 0, not iova {r.iova:#_x} size {r.size:#_x}" if r.iova or r.size else None
     if not r.size:
         return "size 0 unmaps nothing"
     return misaligned(r.granule, size=r.size)
@@ -297,7 +297,7 @@ def _bisects(r: UnmapDma | DirtyPages) -> str | None:
 def _not_tracking(r: UnmapDma) -> str | None:
     if not r.backend.dirty_tracking:
         return "a dirty bitmap is asked for, but dirty tracking was not started"
-    return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page" if r.bm_pgsize != r.granule else None
+    return f"the bitmap's page size {r.bm_pgsize:#_x} is not {r.granule:#_x}, the smallest page" if r.bm_pgsize != r.granule else None
 
 
 class NewOwner(NamedTuple):
@@ -316,7 +316,7 @@ VADDR_CHECKS = (
 )  # fmt: skip
 OWNER_CHECKS = (
     Check("the locked memory stays within the new owner's RLIMIT_MEMLOCK", "ENOMEM", f"vfio_change_dma_owner, {T1}",
-          "{r.dma.charged} pages of {r.dma.span} on top of {r.caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {r.caller}, {r.caller.memlock:#x} bytes",
+          "{r.dma.charged} pages of {r.dma.span} on top of {r.caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {r.caller}, {r.caller.memlock:#_x} bytes",
           "raise the limit of the process that updates the vaddr", test="r.caller.room() is not None and r.dma.charged > r.caller.room()"),
 )  # fmt: skip
 INVALIDATE_CHECKS = (
@@ -337,7 +337,7 @@ UNMAP_CHECKS = (
           test="r.argsz < 24"),
     Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.unmap_flags), "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)",
           test="r.flags & ~r.backend.unmap_flags"),
-    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, lambda r: f"flags {r.flags:#x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", _has_dirty,
+    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, lambda r: f"flags {r.flags:#_x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", _has_dirty,
           "r.flags & 1 and r.flags & 6"),
     Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", _has_dirty, "r.flags & 1"),
     Check("no emulated group uses vaddrs", "EBUSY", DO_UNMAP, lambda _: "VADDR cannot be invalidated while an emulated (mdev) group is in the container",
@@ -356,13 +356,13 @@ UNMAP_CHECKS = (
 
 def _dirty_flags(r: DirtyPages) -> str | None:
     if r.flags & ~7 or not r.flags:
-        return f"flags {r.flags:#x} is none of START (1), STOP (2), GET_BITMAP (4)"
-    return f"flags {r.flags:#x} holds more than one of START, STOP, GET_BITMAP" if r.flags & r.flags - 1 else None
+        return f"flags {r.flags:#_x} is none of START (1), STOP (2), GET_BITMAP (4)"
+    return f"flags {r.flags:#_x} holds more than one of START, STOP, GET_BITMAP" if r.flags & r.flags - 1 else None
 
 
 def _dirty_range(r: DirtyPages) -> str | None:
     if r.bm_pgsize != r.granule:
-        return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page"
+        return f"the bitmap's page size {r.bm_pgsize:#_x} is not {r.granule:#_x}, the smallest page"
     return "size 0 asks for no page" if not r.size else misaligned(r.granule, iova=r.iova, size=r.size)
 
 
@@ -376,7 +376,7 @@ DIRTY_CHECKS = (
 DIRTY_GET_CHECKS = (
     Check("argsz holds the range (48 bytes)", "EINVAL", DIRTY, lambda r: f"argsz {r.argsz} does not hold the range and its bitmap (48 bytes)" if r.argsz < 48 else None, "set argsz = 48"),
     Check("the range does not wrap past 2^64", "EOVERFLOW", DIRTY, lambda r: _wraps("iova", r.iova, r.size), "keep iova + size within 2^64", _new),
-    Check("the range does not wrap past 2^64", "EINVAL", DIRTY, lambda r: f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64" if r.iova + r.size >= U64 else None,
+    Check("the range does not wrap past 2^64", "EINVAL", DIRTY, lambda r: f"iova {hexa(r.iova)} + size {r.size:#_x} wraps past 2^64" if r.iova + r.size >= U64 else None,
           "keep iova + size below 2^64", _old),
     Check("the bitmap fits the range", "EINVAL", f"verify_bitmap_size, {T1}", lambda r: _bitmap_size(r.size, r.bm_pgsize, r.bm_size), "give 8 bytes for each 64 pages"),
     Check("the range is in whole smallest pages", "EINVAL", DIRTY, _dirty_range, SMALLEST),

@@ -197,7 +197,7 @@ def _data_size(r: IrqRequest) -> str | None:
 def _action(r: IrqRequest) -> str | None:
     if r.action in ((MASK, UNMASK, TRIGGER) if r.index == INTX else (TRIGGER,)):
         return None
-    return f"flags {r.flags:#x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have"
+    return f"flags {r.flags:#_x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have"
 
 
 def _not_intx(r: IrqRequest) -> str | None:
@@ -271,9 +271,9 @@ IRQ_CHECKS = (
     Check("argsz holds the struct (20 bytes)", "EINVAL", _VALIDATE, lambda r: f"argsz {r.argsz} is below 20" if r.argsz < HEADER else None, "set argsz = 20 and the size of the data"),
     Check("the interrupt index exists", "EINVAL", _VALIDATE,
           lambda r: f"index {r.index} is none of {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}" if r.index > REQ else None, "MSI is 1, MSI-X is 2"),
-    Check("only known flags are set", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#x} holds {r.flags & ~0x3F:#x}, which no kernel knows" if r.flags & ~0x3F else None, "eventfd + trigger is 0x24"),
+    Check("only known flags are set", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#_x} holds {r.flags & ~0x3F:#_x}, which no kernel knows" if r.flags & ~0x3F else None, "eventfd + trigger is 0x24"),
     Check("the vectors exist on the device", "EINVAL", _VALIDATE, _range, "ask DEVICE_GET_IRQ_INFO for the count"),
-    Check("the data is of one type", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#x} is not one data type (1 none, 2 bools, 4 eventfds)" if r.data not in DATA_SIZES else None, "eventfd + trigger is 0x24"),
+    Check("the data is of one type", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#_x} is not one data type (1 none, 2 bools, 4 eventfds)" if r.data not in DATA_SIZES else None, "eventfd + trigger is 0x24"),
     Check("argsz holds the data", "EINVAL", _VALIDATE, _data_size, "argsz is 20, and 1 byte a bool or 4 an eventfd"),
     Check("the type has this action", "ENOTTY", f"vfio_pci_set_irqs_ioctl, {INTRS}", _action, "only INTx can be masked and unmasked"),
 )  # fmt: skip
@@ -388,4 +388,4 @@ def _x86_message(unit: IommuUnit | None, number: int) -> Message:
         handle = number & 0x7FFF
         return Message(X86_MSI.start | 0x18 | handle << 5, 0, f"remapped format: the address names entry {handle} of the remapping table")
     vector = FIRST_VECTOR + number % VECTORS
-    return Message(X86_MSI.start | 0x1004, vector, f"compatibility format: the data names the CPU's vector {vector:#x}")
+    return Message(X86_MSI.start | 0x1004, vector, f"compatibility format: the data names the CPU's vector {vector:#_x}")
