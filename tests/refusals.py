@@ -95,13 +95,13 @@ calls(
     ({"flags": 3, "bm_pgsize": PAGE, "bm_size": 8}, "EINVAL", "flags 0x3 joins GET_DIRTY_BITMAP"),
     ({"flags": 1, "argsz": 24}, "EINVAL", "argsz 24 does not hold the dirty bitmap"),
     ({"flags": 1, "argsz": 48}, "EINVAL", "the bitmap's page size is 0"),
-    ({"flags": 1, "bm_pgsize": PAGE, "bm_size": 0}, "EINVAL", "a bitmap of 0 bytes for 1 pages is outside 1..0x10000000 bytes"),
+    ({"flags": 1, "bm_pgsize": PAGE, "bm_size": 0}, "EINVAL", "a bitmap of 0 bytes for 1 pages is outside 1..0x1000_0000 bytes"),
     ({"flags": 1, "size": 65 * PAGE, "bm_pgsize": PAGE, "bm_size": 8}, "EINVAL", "the bitmap has 8 bytes, 65 pages need 16"),
     ({"flags": 1, "bm_pgsize": PAGE, "bm_size": 8}, "EINVAL", "but dirty tracking was not started"),
     ({"iova": 0x800}, "EINVAL", "iova 0x800 is not a multiple"),
     ({"size": 0}, "EINVAL", "size 0 unmaps nothing"),
     ({"size": 0x1800}, "EINVAL", "size 0x1800 is not a multiple"),
-    ({"flags": 2}, "EINVAL", "ALL goes with iova 0 and size 0, not iova 0x10000 size 0x1000"),
+    ({"flags": 2}, "EINVAL", "ALL goes with iova 0 and size 0, not iova 0x1_0000 size 0x1000"),
     ({"iova": TOP, "size": 2 * PAGE}, "EINVAL", "iova 0xffff_ffff_ffff_f000 + size 0x2000 wraps past 2^64"),
 )  # fmt: skip
 calls("unmap_dirty", "7.3", 3, ({"iova": TOP, "size": 2 * PAGE}, "EOVERFLOW", "wraps past 2^64"))
@@ -843,7 +843,7 @@ def the_info_of_an_unknown_region() -> Call:
     return host, lambda: opened_device.get_region_info(9)
 
 
-@case("EINVAL", f"region 0 of {A} has 0x20000 bytes to map, not 0x1000 from 0x20000")
+@case("EINVAL", f"region 0 of {A} has 0x2_0000 bytes to map, not 0x1000 from 0x2_0000")
 def past_the_end_of_a_bar() -> Call:
     host, _, opened_device = open_device()
     return host, lambda: opened_device.mmap(0, PAGE, 0x10_0000, 0x2_0000)
@@ -1007,12 +1007,12 @@ layer_calls(
     ({"argsz": 31}, "EINVAL", "argsz 31 is below 32"),
     ({"flags": 4}, "EINVAL", "flags 0x4 holds 0x4, which the compatibility layer does not know"),
     ({"size": 0}, "EINVAL", "size 0 maps nothing"),
-    ({"size": (1 << 64) - 1}, "EINVAL", "size 0xffffffffffffffff is within a page of 2^64"),
+    ({"size": (1 << 64) - 1}, "EINVAL", "size 0xffff_ffff_ffff_ffff is within a page of 2^64"),
     ({"vaddr": TOP}, "EOVERFLOW", "vaddr 0xffff_ffff_ffff_f000 + size 0x1000 wraps past 2^64"),
     ({"iova": TOP, "size": 2 * PAGE}, "EOVERFLOW", "iova 0xffff_ffff_ffff_f000 + size 0x2000 wraps past 2^64"),
     ({"iova": 0x1000}, "EEXIST", "0x1000-0x1fff overlaps the mapping 0x1000-0x1fff"),
     ({"iova": 0xFEE00000}, "EINVAL", "0xfee0_0000-0xfee0_0fff is not inside one usable range"),
-    ({"iova": 0x10800}, "EINVAL", "iova 0x10800 is not a multiple of 0x1000"),
+    ({"iova": 0x10800}, "EINVAL", "iova 0x1_0800 is not a multiple of 0x1000"),
     ({"vaddr": 0x800}, "EINVAL", "vaddr 0x800 is not a multiple of 0x1000"),
     ({"vaddr": 0x1000}, "EFAULT", "the page at vaddr 0x1000 of 0x1_0000-0x1_0fff cannot be pinned"),
     ({"flags": 0}, "EINVAL", "the mapping 0x1_0000-0x1_0fff may be neither read nor written"),
@@ -1023,7 +1023,7 @@ layer_calls(
     ({"ptr": "bad"}, "EFAULT", "the pointer to the struct is bad"),
     ({"argsz": 23}, "EINVAL", "argsz 23 is below 24"),
     ({"flags": 4}, "EINVAL", "flags 0x4: the compatibility layer knows only ALL"),
-    ({"flags": 2}, "EINVAL", "ALL goes with iova 0 and size 0, not iova 0x10000 size 0x1000"),
+    ({"flags": 2}, "EINVAL", "ALL goes with iova 0 and size 0, not iova 0x1_0000 size 0x1000"),
     ({"size": 0}, "EINVAL", "size 0 unmaps nothing"),
     ({"iova": TOP, "size": 2 * PAGE}, "EOVERFLOW", "iova 0xffff_ffff_ffff_f000 + size 0x2000 wraps past 2^64"),
     ({"iova": 0x2000}, "ENOENT", "the mapping 0x1000-0x3fff sticks out of 0x2000-0x2fff"),
@@ -1077,7 +1077,8 @@ def iommufd_nesting() -> Call:
 
 @case(
     "EFAULT",
-    "0x80_0000_0000-0x80_0000_0fff reaches past 0x7fffffffff, the last iova of D1: it keeps the width of the narrowest unit it ever served",
+    "0x80_0000_0000-0x80_0000_0fff reaches past 0x7f_ffff_ffff, the last iova of D1: "
+    "it keeps the width of the narrowest unit it ever served",
 )
 def iommufd_map_past_the_width_that_a_closed_device_left_behind() -> Call:
     host = replace(intel({"width": 48}, {"width": 39}), vfio="iommufd-compat").host("6.6")

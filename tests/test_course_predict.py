@@ -173,7 +173,7 @@ def test_the_choice_is_announced_as_a_status(guess):
 def test_the_verdict_is_a_word_and_a_sign_not_a_colour(guess):
     guess.choose(1)
     shown = guess.reveal(2, WHY, because=BECAUSE)._repr_mimebundle_()["text/html"]
-    assert shown.startswith("<div><p>✗ <strong>Not quite: you predicted 1, and it is 2.</strong></p>")
+    assert shown.startswith("<div><p>× <strong>Not quite: you predicted 1, and it is 2.</strong></p>")
     assert "color" not in shown
 
 

@@ -1,5 +1,6 @@
 """Letters stay readable and apart in every font that a picture may meet, at every width: measured with the fonts' own advances."""
 
+import re
 from itertools import combinations
 
 import pytest
@@ -10,7 +11,9 @@ from tools.gallery import EXHIBITS, arm_server, intel_workstation
 import vfiolab as vl
 from vfiolab.course.machines import two_units
 from vfiolab.draw import Box, Text, chain, compare, info_reply, pages, timeline, topology, who_is_who
-from vfiolab.draw.stage import svg
+from vfiolab.draw.iovamap.labels import SHORT
+from vfiolab.draw.iovamap.layout import Scene
+from vfiolab.draw.stage import page, svg
 from vfiolab.draw.stage.fonts import ADVANCES
 from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.page import NARROW, WIDE
@@ -64,6 +67,43 @@ def test_no_picture_of_the_gallery_has_letters_that_are_cut_small_or_colliding(e
     assert [] == [problem for layout in layouts for problem in problems(layout)]
 
 
+def journeys():
+    space = spaces()[0]
+    return [space.raise_msi("0000:01:00.0"), space.dma_write("0000:01:00.0", 0x5000_0000), space.dma_read("0000:01:00.0", 0x1)]
+
+
+DRAWN = {exhibit.name: exhibit.draw for exhibit in EXHIBITS} | {
+    "who-is-who": who_is_who,
+    "info-reply": lambda: info_reply(spaces()[1].container.get_info(120)),
+    **{f"chain-{number}": lambda number=number: chain(spaces()[number].container) for number in range(2)},
+    **{f"journey-{number}": lambda number=number: journeys()[number].picture() for number in range(3)},
+}
+#: What stands in an iova map only where there is room: other words for a mark, what its letter means, the axis.
+INSTEAD = {word for words in SHORT.values() for one in words for word in one.split()} | set("abcdefghijkl") | {"at"}
+AXIS = re.compile(r"0x\w+|[\d.]+|[KMGT]iB|[→=]")
+
+
+def words(picture):
+    """Return every word that is drawn, without the signs of a sentence; a range is two words."""
+    texts = [shape.text for shape in picture.shapes if isinstance(shape, Text)]
+    return {word.strip(".,:;()") for text in texts for word in re.split(r"[\s-]+", text)} - {""}
+
+
+@pytest.mark.parametrize("width", [NARROW, 520, 640, WIDE, 900, 1400])
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_word_stands_whole_whatever_the_width(name, width, monkeypatch):
+    monkeypatch.setattr(page, "WIDE", 4000)  # as wide as it takes: no line is folded
+    whole = words(DRAWN[name]())
+    monkeypatch.setattr(page, "WIDE", width)
+    picture = DRAWN[name]()
+
+    broken, lost = words(picture) - whole, whole - words(picture)
+    if isinstance(picture, Scene):
+        broken, lost = broken - INSTEAD, {word for word in lost - INSTEAD if not AXIS.fullmatch(word)}
+    assert (set(), set()) == (broken, lost)
+    assert [] == problems(picture)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(scenes())
 def test_no_iova_map_has(scene):
@@ -93,9 +133,9 @@ def test_no_chain_timeline_or_comparison_has(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_no_page_table_and_no_journey_has(width):
     assert [] == problems(pages(0x10_0000, 0x4010_0000, 4 << 20, 0x4020_1000, width=width))
-    space = spaces()[0]
-    trips = [space.raise_msi("0000:01:00.0"), space.dma_write("0000:01:00.0", 0x5000_0000), space.dma_read("0000:01:00.0", 0x1)]
-    assert [] == [found for trip in trips for n in range(1, len(trip.steps) + 1) for found in problems(trip.picture(upto=n, width=width))]
+    assert [] == [
+        found for trip in journeys() for n in range(1, len(trip.steps) + 1) for found in problems(trip.picture(upto=n, width=width))
+    ]
 
 
 @pytest.mark.parametrize("width", WIDTHS[1:])

@@ -283,7 +283,7 @@ def test_topology_has_a_row_for_each_function_with_its_group_and_reason():
 
 
 def test_equal_functions_of_one_group_are_drawn_once_with_their_number():
-    assert any(text.startswith("01:00.0  Ethernet  ×2") for text in words(topology(two_units())))
+    assert any(text.startswith("01:00.0 Ethernet ×2") for text in words(topology(two_units())))
 
 
 def test_a_shared_group_is_explained_beside_its_hull():

@@ -104,7 +104,7 @@ def test_an_unknown_device_is_an_unusable_argument(capsys):
 
 def test_a_misaligned_vaddr_is_part_of_the_experiment():
     found = explained("vfio_dma_map(0x1, 0x100000, 0x1000, 0x7f0000000800) = -22 (Invalid argument)", "intel-vtd-39bit")
-    with pytest.raises(vl.VfioError, match="vaddr 0x7f0000000800 is not a multiple"):
+    with pytest.raises(vl.VfioError, match="vaddr 0x7f00_0000_0800 is not a multiple"):
         exec(experiment(str(found)), {})
 
 

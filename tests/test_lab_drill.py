@@ -56,7 +56,7 @@ def test_the_same_seed_is_the_same_problem():
 def test_a_right_choice_counts_and_shows_the_reason():
     drill = MapDrill(1)
     click(drill.options, "EEXIST")
-    assert "✓ Right: EEXIST." in drill.verdict.value
+    assert "√ Right: EEXIST." in drill.verdict.value
     assert "overlaps the mapping" in drill.verdict.value
     assert "1 of 1 right so far." in drill.verdict.value
     assert "no existing mapping overlaps" in drill.checks.value
@@ -65,7 +65,7 @@ def test_a_right_choice_counts_and_shows_the_reason():
 def test_a_wrong_choice_names_both_and_a_second_choice_does_not_count():
     drill = MapDrill(1)
     click(drill.options, "0")
-    assert "✗ Not 0: the kernel answers EEXIST." in drill.verdict.value
+    assert "× Not 0: the kernel answers EEXIST." in drill.verdict.value
     click(drill.options, "EEXIST")
     assert (0, 1) == (drill.right, drill.tried)
 

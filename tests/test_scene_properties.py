@@ -82,6 +82,16 @@ def test_no_two_labels_overlap(scene):
 
 @EASY
 @given(scenes())
+def test_a_name_is_whole_or_has_a_letter_or_is_counted_in_a_note(scene):
+    drawn = " ".join(shape.text for shape in scene.shapes if isinstance(shape, Text))
+    names = {m.label for m in scene.marks if m.kind == "mapping" and m.lane == 0 and m.count == 1 and m.width >= 9}
+
+    assert "…" not in drawn
+    assert "no room here" in drawn or [] == [name for name in names if name not in drawn]
+
+
+@EASY
+@given(scenes())
 def test_everything_stands_on_the_page(scene):
     for shape in scene.shapes:
         if isinstance(shape, Text):

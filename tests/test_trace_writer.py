@@ -60,7 +60,7 @@ def again(host, fresh):
         assert answer.result == done.result, f"{operation.text}: {done.why}"
         if done.result.lstrip("-").isdecimal():
             assert answer.output == json.loads(json.dumps(done.output)), operation.text
-        assert answer.events == [str(event) for event in canonical(done.events)], operation.text
+        assert answer.events == [event.line for event in canonical(done.events)], operation.text
     assert {} == different(state(host), state(fresh))
     assert pictures(host) == pictures(fresh)
     assert said(text) == said(write_trace(fresh))

@@ -70,7 +70,7 @@ def test_w12_two_smmus_get_two_domains_and_each_map_is_done_twice_newest_first()
     group(host, B, opened)
     assert ["unit1", "unit0"] == [domain.unit.name for domain in opened.backend.domains]
     fill(host, opened, 0x10000, PAGE)
-    assert ["map D2 0x10000 0x1000 7", "map D1 0x10000 0x1000 7"] == [str(event) for event in host.log.calls[-1].events]
+    assert ["map D2 0x1_0000 0x1000 7", "map D1 0x1_0000 0x1000 7"] == [str(event) for event in host.log.calls[-1].events]
     assert 0 == opened.check_extension(4)
 
 
@@ -271,7 +271,7 @@ def test_w29_locked_memory_is_counted_in_pages_and_a_refusal_leaves_nothing():
     opened = container(host, A)
     with refused("ENOMEM", host) as caught:
         fill(host, opened, 0, 17 * PAGE)
-    assert "0x10000 bytes = 16 pages" in caught.value.why
+    assert "0x1_0000 bytes = 16 pages" in caught.value.why
     fill(host, opened, 0, 16 * PAGE)
     with refused("ENOMEM", host):
         fill(host, opened, 0x100000, PAGE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-__all__ = ["drawn_text", "markup", "page_text", "plain"]
+__all__ = ["drawn_text", "in_every_font", "markup", "page_text", "plain"]
 
 
 def plain(text: str, *, keep: str = "") -> str:
@@ -51,14 +51,17 @@ _IN_EVERY_FONT = str.maketrans({"✓": "√", "✗": "×", "₂": "2", **{chr(0x
 
 
 def drawn_text(text: str) -> str:
-    """Return the text for an SVG text element; `page_text` for pictures that stand in a page.
+    """Return the text for an SVG text element; `page_text` for pictures that stand in a page."""
+    return _no_formula(markup(in_every_font(text)), "tspan")
 
-    Signs that Liberation Sans, Arial and Helvetica have not are drawn as signs that they have, none of them wider.
 
-    >>> drawn_text("① attach group 8 ✓"), drawn_text("✗ EINVAL")
+def in_every_font(text: str) -> str:
+    """Return the text with signs that Liberation Sans, Arial and Helvetica have, in place of those that they have not; none is wider.
+
+    >>> in_every_font("① attach group 8 ✓"), in_every_font("✗ EINVAL")
     ('1. attach group 8 √', '× EINVAL')
     """
-    return _no_formula(markup(text).translate(_IN_EVERY_FONT), "tspan")
+    return text.translate(_IN_EVERY_FONT)
 
 
 def _no_formula(written: str, element: str) -> str:

@@ -77,7 +77,7 @@ class Explanation:
         error = self.error
         name = NAMES.get(error.errno, str(error.errno))
         fits = 0 < error.size <= (1 << 64) - error.iova
-        what = f"{Span.sized(error.iova, error.size)} ({human_size(error.size)})" if fits else f"{hexa(error.iova)} + {error.size:#x}"
+        what = f"{Span.sized(error.iova, error.size)} ({human_size(error.size)})" if fits else f"{hexa(error.iova)} + {error.size:#_x}"
         return f"MAP_DMA of iova {what} at vaddr {hexa(error.vaddr or 0)}: {name} ({STRERROR.get(name, error.message)})"
 
     @property
@@ -128,7 +128,7 @@ class Explanation:
         yield "  import vfiolab as vl"
         yield f'  space = vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}").address_space()'
         yield f'  space.attach("{case.device}")'
-        yield f"  space.map({error.iova:#x}, {error.size:#x}{'' if fresh else f', vaddr={vaddr:#x}'})"
+        yield f"  space.map({error.iova:#_x}, {error.size:#_x}{'' if fresh else f', vaddr={vaddr:#_x}'})"
 
 
 def _said(case: Case, groups: str) -> str:

@@ -46,7 +46,7 @@ def format_results(scenarios: Iterable[Scenario], results: Iterable[list[Done]],
                 output = " " + json.dumps({"why": one.why}, separators=(",", ":"))
             yield f"{one.operation.text} -> {one.result}{output}"
             if events:
-                yield from (f"    {event}" for event in (*canonical(one.events), *canonical(one.exit_events)))
+                yield from (f"    {event.line}" for event in (*canonical(one.events), *canonical(one.exit_events)))
         yield ""
 
 
@@ -131,7 +131,7 @@ def _sides(answer: Answer, mine: Done, *, events: bool, ordered: bool) -> tuple[
                 kernel[key], model[key] = _plain(answer.output[key], key), _plain(mine.output.get(key), key)
     if events and not (verb == "map" and answer.result != "0") and verb not in ("bind", "unbind"):
         theirs = [line for line in answer.events if not line.startswith(("prep_msi", "attach_dev"))]
-        ours = [str(event) for part in (mine.events, mine.exit_events) for event in canonical(part) if event.kind != "prep_msi"]
+        ours = [event.line for part in (mine.events, mine.exit_events) for event in canonical(part) if event.kind != "prep_msi"]
         if verb == "unmap" and not ordered:
             theirs, ours = sorted(theirs), sorted(ours)
         kernel["events"], model["events"] = theirs, ours

@@ -20,7 +20,7 @@ def test_an_answer_is_chosen_with_the_keyboard_and_the_deciding_check_is_named(p
     page.text(re.compile("Not ENOSPC: the kernel answers EEXIST")).wait_for()
     assert page.focused() == "ENOSPC"
     page.inline(re.compile("Refused with EEXIST")).wait_for()
-    page.text(re.compile("✗ no existing mapping overlaps")).wait_for()
+    page.text(re.compile("× no existing mapping overlaps")).wait_for()
 
 
 def test_the_next_problem_takes_the_answer_back_and_keeps_the_score(page):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from vfiolab._paths import data_dir
-from vfiolab.draw.calls import event_words
 from vfiolab.draw.transcript import Transcript
 from vfiolab.kit import Table
 from vfiolab.model.address import Span, hexa
@@ -38,6 +38,8 @@ def _scenario(name: str, scenario: str) -> Scenario:
 def recorded_calls(name: str, scenario: str, *verbs: str) -> Transcript:
     """Return what a recorded kernel did: each call of these verbs (all by default) with its answer, its events indented below.
 
+    Long numbers are written for reading.
+
     >>> print(recorded_calls("messages-its-6.12.trace", "msi", "set_container"))
     set_container G A -> 0
         claim 8
@@ -46,8 +48,8 @@ def recorded_calls(name: str, scenario: str, *verbs: str) -> Transcript:
     lines = []
     for operation, answer in zip(one.operations, one.answers, strict=True):
         if answer is not None and (not verbs or operation.verb in verbs):
-            lines += [f"{operation.text} -> {answer.result}", *(f"    {event_words(event)}" for event in answer.events)]
-    return Transcript("\n".join(lines))
+            lines += [f"{operation.text} -> {answer.result}", *(f"    {event}" for event in answer.events)]
+    return Transcript(re.sub(r"\b0x[0-9a-f]+", lambda found: hexa(int(found[0], 16)), "\n".join(lines)))
 
 
 def recorded_messages(name: str, scenario: str) -> Table:

@@ -174,7 +174,7 @@ class Reveal:
 
     def _open(self) -> str:
         first, *rest = (html(line) for line in self._told())
-        sign = "✓" if self.verdict == "right" else "✗"
+        sign = "√" if self.verdict == "right" else "×"
         return f"<p>{sign} <strong>{first}</strong></p>" + "".join(f"<p>{line}</p>" for line in rest)
 
     def _folded(self) -> str:

@@ -1,4 +1,4 @@
-"""Toggle buttons on which the choice cannot be missed: an accent, a check mark and bold letters, light, dark and disabled."""
+"""Toggle buttons on which the choice cannot be missed: an accent, a dot and bold letters, light, dark and disabled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STYLE = (
     ".vfiolab-app .widget-toggle-buttons{display:flex;align-items:baseline}"  # the name stands beside its buttons
     ".vfiolab-app .widget-toggle-buttons>.widget-label{flex:none}"  # and is never cut
     f"{_CHOSEN}{{background:#0072b2;color:#fff;font-weight:700;opacity:1}}"
-    f'{_CHOSEN}::before{{content:"✓\\00a0";content:"✓\\00a0"/""}}</style>'  # the second form keeps the mark out of the button's name
+    f'{_CHOSEN}::before{{content:"●\\00a0";content:"●\\00a0"/""}}</style>'  # the second form keeps the mark out of the button's name
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from vfiolab.model.address import hexa, human_size
@@ -53,15 +52,6 @@ class Step:
             return "superpage probe"
         where = hexa(e.iova) if e.iova is not None else hexa(e.physical) if e.physical is not None else ""
         return f"{e.kind.replace('_', ' ')} {where}".strip() + many
-
-
-def event_words(event: Event | str) -> str:
-    """Return an event as a trace has it, its long numbers written for reading.
-
-    >>> event_words(Event("map", 1, iova=0x4000_0000, size=0x1000, prot=7))
-    'map D1 0x4000_0000 0x1000 7'
-    """
-    return re.sub(r"\b0x[0-9a-f]+", lambda found: hexa(int(found[0], 16)), str(event))
 
 
 def steps(call: Call) -> list[Step]:

@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
 from vfiolab.draw.iovamap.words import count, differing, groups_word, headline, kinds, traits
-from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.measure import text_width, widest, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Text
 from vfiolab.model.address import human_size
 from vfiolab.model.events import EventLog
 
 MOST_DEVICES = 4
-LEAST_WIDE = 600
 HEADS = ("devices", "groups", "container", "domains", "IOMMUs")
-SHARES = (0.2, 0.13, 0.2, 0.22, 0.25)
-CLOSE = (0.25, 0.194, 0.161, 0.21, 0.185)  # on a narrow page, with less air
-AIR = 26.0
+CLOSE = (*HEADS[:3], "domains, IOMMUs")  # on a narrow page a unit stands under the domain that it translates for
+SHARES = (0.2, 0.13, 0.2, 0.22, 0.25)  # of the room that the longest words of the columns leave
+AIR, LESS_AIR = 26.0, 8.0
 NOTE = (
     "A line passes through the container from each group to the domain that serves it; "
     "the container mirrors its mappings into every domain."
@@ -58,14 +57,34 @@ class _Chain:
             behind = {g: unit for g, unit, _ in reversed(domain.places)}
             self.servers.update({g: (domain.name, behind.get(g, domain.unit)) for g in domain.groups})
         self.loud = differing(facts.domains) if len(facts.domains) > 1 else []
-        close = width < LEAST_WIDE
-        self.air = 10.0 if close else AIR
-        room = self.page.right - MARGIN - self.air * (len(HEADS) - 1)
+        room = self.page.right - MARGIN
+        least = self.least()
+        self.close = sum(least) + AIR * (len(HEADS) - 1) > room
+        self.heads: tuple[str, ...] = CLOSE if self.close else HEADS
+        air = LESS_AIR if self.close else AIR
+        if self.close:
+            least = [*least[:3], max(0.0, room - sum(least[:3]) - air * 3)]
+        spare = room - sum(least) - air * (len(least) - 1)
         self.columns: list[Column] = []
         x = MARGIN
-        for share in CLOSE if close else SHARES:
-            self.columns.append(Column(round(x, 1), round(room * share, 1)))
-            x += room * share + self.air
+        for words, share in zip(least, SHARES, strict=False):
+            self.columns.append(Column(round(x, 1), round(words + spare * share, 1)))
+            x += self.columns[-1].width + air
+
+    def least(self) -> list[float]:
+        """Return what each column needs so that no word of it is broken."""
+        domains = [words for d in self.shown for words in (d.name, groups_word(d.groups), d.refused, *traits(d).values())]
+        texts = (
+            ["no device", *(device for members in self.devices.values() for device in members)],
+            [f"group\u00a0{number}" for number in self.devices],
+            self.told(),
+            domains,
+            [words for d in self.shown for pair in d.units.items() for words in pair],
+        )
+        air = (12, 12, 4, 12, 12)
+        bold = (False, True, True, True, False)
+        needs = [widest(words, 11, bold=heavy) + more for words, heavy, more in zip(texts, bold, air, strict=True)]
+        return [max(words, text_width(head, 11, bold=True) - LESS_AIR + 4) for head, words in zip(HEADS, needs, strict=True)]
 
     @property
     def shown(self) -> tuple[DomainFacts, ...]:
@@ -80,11 +99,9 @@ class _Chain:
                 f" {groups_word(self.refused.groups).capitalize()} was refused with {self.refused.refused}, and is not in the container."
             )
         page.heading(self.title(), said)
-        for column, words in zip(self.columns, HEADS, strict=True):
-            page.add(
-                Text.plain(column.x, page.y + 10, shorten(words, column.width + self.air - 4, 12, bold=True), "muted", size=12, bold=True)
-            )
-        page.y += 20
+        heads = [(column.x, column.width + LESS_AIR - 4, words) for column, words in zip(self.columns, self.heads, strict=True)]
+        page.heads(heads, size=11 if self.close else 12)
+        page.y += 2
         top = page.y
         units: dict[str, list[float]] = {}
         for domain in facts.domains:
@@ -103,7 +120,7 @@ class _Chain:
             for unit in self.refused.units:
                 units.setdefault(unit, []).append(middle)
             bottom = page.y - 14
-        page.y = max(bottom, self.units(units)) + 6
+        page.y = (bottom if self.close else max(bottom, self.units(units))) + 6
         page.note(NOTE)
         table = [(d, str(g), *self.server(g)) for g in self.order() for d in self.devices.get(g, ())]
         told = " ".join([said, *(self.sentence(g) for g in self.order())])
@@ -155,15 +172,21 @@ class _Chain:
     def domain(self, domain: DomainFacts) -> float:
         """Draw a domain and the groups it serves side by side; return its middle."""
         start, lines = self.page.y, self.card_of(domain)
+        _, group, container, place = self.columns[:4]
+        units = [(self.unit_card(*unit, place.width), ", ".join(unit)) for unit in domain.units.items()] if self.close else []
         tall = 12 + 14 * len(lines)
         wanted = sum(self.height(g) + 10 for g in domain.groups) - 10
         served = self.groups(domain.groups, start + max(0.0, (tall - wanted) / 2))
         middle = round(start + max(tall, wanted) / 2, 1)
         lost = domain.refused
-        _, group, container, place, _ = self.columns
         tip = f"{domain.name}: {', '.join(traits(domain).values())}"
         shapes, _ = card(place.x, middle - tall / 2, place.width, lines, role="ghost" if lost else "domain", tip=tip, height=tall)
         self.page.add(*shapes)
+        y = middle + tall / 2
+        for told, words in units:
+            shapes, below = card(place.x, y, place.width, told, role="unit", tip=words)
+            self.page.add(*shapes)
+            y += below
         for at in served:
             if lost:
                 self.page.add(Curve(group.end, at, place.x, middle, "cut"))
@@ -171,7 +194,7 @@ class _Chain:
             self.page.add(Curve(group.end, at, container.x, at, "link-strong"))
             self.page.add(Curve(container.end, at, place.x, middle, "link-strong"))
             self.page.add(Line(container.x, at, container.end, at, "guide-quiet"))
-        self.page.y = start + max(tall, wanted) + 14
+        self.page.y = max(start + max(tall, wanted), y) + 14
         return middle
 
     def height(self, group: int) -> float:
@@ -198,10 +221,12 @@ class _Chain:
 
     def inside(self) -> list[tuple[str, bool]]:
         """Return the lines of the container's card: its backend in bold, and what is mapped."""
+        return [(line, not n) for n, words in enumerate(self.told()) for line in wrap(words, self.columns[2].width - 3, 11, bold=not n)]
+
+    def told(self) -> list[str]:
         facts = self.facts
         told = [facts.backend if facts.backend != "none" else "no backend yet", count(facts.number, "mapping")]
-        told += [human_size(facts.mapped_bytes)] if facts.number else []
-        return [(line, not n) for n, words in enumerate(told) for line in wrap(words, self.columns[2].width - 3, 11, bold=not n)]
+        return [*told, human_size(facts.mapped_bytes)] if facts.number else told
 
     def container(self, top: float, bottom: float, lines: list[tuple[str, bool]]) -> None:
         place = self.columns[2]
@@ -212,6 +237,9 @@ class _Chain:
             at = (round(place.x + place.width / 2, 1), round(first + 14 * n, 1))
             self.page.add(Text.plain(*at, words, anchor="middle", bold=bold, halo=True))
 
+    def unit_card(self, name: str, kind: str, width: float) -> list[tuple[str, str, bool]]:
+        return folded([(name, "ink", text_width(name, 11, bold=True) <= width - 12), (kind, "muted", False)], width)
+
     def units(self, units: dict[str, list[float]]) -> float:
         """Draw the units beside their domains; return how far down they reach."""
         domain, place = self.columns[3:]
@@ -219,7 +247,7 @@ class _Chain:
         for name, middles in units.items():
             middle = sum(middles) / len(middles)
             kind = next(d.units[name] for d in self.shown if name in d.units)
-            lines = folded([(name, "ink", True), (kind, "muted", False)], place.width)
+            lines = self.unit_card(name, kind, place.width)
             half = 6 + 7 * len(lines)
             middle = max(middle, y + half)
             shapes, tall = card(place.x, middle - half, place.width, lines, role="unit", tip=f"{name}, {kind}")

@@ -47,7 +47,7 @@ def info_reply(info: Info, *, width: int | None = None) -> Picture:
     middles: list[tuple[float, float, float]] = []
     x, wide = MARGIN + LEFT, page.right - MARGIN - LEFT - RIGHT
     for start, size, lines, role in blocks:
-        shapes, tall = card(x, page.y, wide, folded(lines, wide, most=4), role=role, tip=f"{size} bytes")
+        shapes, tall = card(x, page.y, wide, folded(lines, wide), role=role, tip=f"{size} bytes")
         page.add(*shapes, Text.plain(x - 8, page.y + 11, str(start), "muted", anchor="end", mono=True))
         page.add(Text.plain(x + wide + 40, round(page.y + tall / 2 + 4, 1), f"{size} bytes", "muted"))
         middles.append((page.y, page.y + tall / 2, page.y + tall))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Line, Picture, Poly, Run, Shape, Text
 from vfiolab.draw.stage.text import fold
@@ -79,9 +79,7 @@ class _Journey:
         each = round((page.right - MARGIN - GAP * (len(PLACES) - 1)) / len(PLACES), 1)
         xs = {place: round(MARGIN + n * (each + GAP), 1) for n, place in enumerate(PLACES)}
         self.addresses({place: x + each / 2 for place, x in xs.items()})
-        for place, x in xs.items():
-            page.add(Text.plain(x, page.y + 10, shorten(HEADS[place], each + GAP - 4, 12, bold=True), "muted", size=12, bold=True))
-        page.y += 18
+        page.heads([(x, each + GAP - 4, HEADS[place]) for place, x in xs.items()])
         cards = {place: (folded(lines, each), role) for place in PLACES for lines, role in [self.station(place)]}
         tall = max(HEIGHT, *(12.0 + 14 * len(lines) for lines, _ in cards.values()))
         for place, x in xs.items():
@@ -100,16 +98,21 @@ class _Journey:
             return "flow"
         return "cut" if self.done else "faint"
 
+    def known(self) -> dict[str, tuple[Run, ...]]:
+        """Return the addresses in use, each by the station that sends it on."""
+        physical = next((step.physical for step in reversed(self.steps) if step.physical is not None), None)
+        found = {"device": ("bus address", self.trip.address)}
+        if physical is not None and self.found["IOMMU"]:
+            found["IOMMU"] = ("physical", physical)
+        return {place: (Run(f"{name} ", "muted"), Run(hexa(address), bold=True)) for place, (name, address) in found.items()}
+
     def addresses(self, middles: dict[str, float]) -> None:
         """Write the address in use above the stations between which it holds, as far as the request has come."""
         page = self.page
         reached = next(place for place in ("IOMMU", "bus", "device") if self.found[place] or place == "device")
-        spans = [("device", reached, "bus address", self.trip.address)]
-        physical = next((step.physical for step in reversed(self.steps) if step.physical is not None), None)
-        if physical is not None and self.found["IOMMU"]:
-            spans.append(("IOMMU", "target" if self.found["target"] else "IOMMU", "physical", physical))
-        for first, last, name, address in spans:
-            runs = (Run(f"{name} ", "muted"), Run(hexa(address), bold=True))
+        ends = {"device": reached, "IOMMU": "target" if self.found["target"] else "IOMMU"}
+        for first, runs in self.known().items():
+            last = ends[first]
             x, x2 = middles[first] + (8 if first != "device" else 0), middles[last] - (8 if last == "IOMMU" else 0)
             if first == last:  # known here, gone nowhere yet
                 page.add(Text(MARGIN if first == "device" else round(x, 1), page.y + 10, runs))
@@ -169,18 +172,17 @@ class _Journey:
     def said(self, number: int, step: Event, x: float, room: float) -> None:
         page = self.page
         head = f"{NUMBERS[number]} {step.place}: "
-        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room - 16, 11, lines=8)):
+        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room - 16, 11)):
             role = "vermilion-text" if step.kind in BAD else "ink"
             page.add(Text.plain(x + (16 if n else 0), page.y + 11, line, role))
             page.y += 15
 
     def column(self) -> None:
-        page = self.page
+        page, known = self.page, self.known()
         for place in PLACES:
             lines, role = self.station(place)
             lines = folded(lines, page.right - MARGIN)
-            short = shorten(HEADS[place], page.right - MARGIN, 12, bold=True)
-            page.add(Text.plain(MARGIN, page.y + 11, short, "muted", size=12, bold=True))
+            page.add(Text.plain(MARGIN, page.y + 11, HEADS[place], "muted", size=12, bold=True))
             page.y += 16
             shapes, tall = card(MARGIN, page.y, page.right - MARGIN, lines, role=role, tip=self.tip(place))
             page.add(*shapes)
@@ -189,6 +191,8 @@ class _Journey:
                 self.said(number, step, MARGIN, page.right - MARGIN)
             if place != PLACES[-1]:
                 page.add(*_arrow((MARGIN + 20, page.y + 1), (MARGIN + 20, page.y + 14)))
+                if place in known:
+                    page.add(Text(MARGIN + 32, page.y + 12, known[place]))
                 page.y += 16
 
 

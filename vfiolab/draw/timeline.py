@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 
-from vfiolab.draw.calls import QUIET, Step, call_words, event_words, names_of, steps
+from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
 from vfiolab.draw.iovamap.words import count, listed
-from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.measure import text_width, widest, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Run, Text
 from vfiolab.draw.stage.text import WIDTH, fold
@@ -36,7 +36,7 @@ def timeline(log: EventLog, *, last: int = 20, width: int | None = None, questio
     if earlier:
         said.append(f"{earlier:,} earlier calls are not shown.")
     page.heading(title, " ".join(said))
-    grid = _Grid(page, domains)
+    grid = _Grid(page, domains, [call_words(call, names) for call in shown], [step.words for call in shown for step in steps(call)])
     for call in shown:
         grid.call(call, call_words(call, names))
     grid.finish()
@@ -63,18 +63,23 @@ def _told(step: Step) -> str:
 
 
 class _Grid:
-    """Calls on the left, a column for each domain; a domain's line runs from its allocation to its end."""
+    """Calls on the left, a column for each domain, whose line runs from its allocation to its end.
 
-    def __init__(self, page: Page, domains: Sequence[int]) -> None:
+    Where columns would be thinner than a word of the steps, all domains share one, and each step names its own.
+    """
+
+    def __init__(self, page: Page, domains: Sequence[int], calls: Sequence[str], steps: Sequence[str]) -> None:
         self.page = page
-        self.left = MARGIN + max(150.0, (page.right - MARGIN) * 0.36)
+        room = page.right - MARGIN
+        self.left = MARGIN + max(150.0, room * 0.36, min(widest(calls, 11) + 18, room / 2))
         self.lane = (page.right - self.left) / max(len(domains), 1)
-        self.columns = {d: round(self.left + i * self.lane, 1) for i, d in enumerate(domains)}
+        self.shared = len(domains) > 1 and widest(steps, 11, bold=True) > self.lane - 18
+        if self.shared:
+            self.lane = page.right - self.left
+        self.columns = {d: round(self.left + (0 if self.shared else i * self.lane), 1) for i, d in enumerate(domains)}
         self.alive: dict[int, float] = {}
-        page.add(Text.plain(MARGIN + 6, page.y + 10, "call and answer", bold=True, size=12))
-        for d, x in self.columns.items():
-            page.add(Text.plain(x + 14, page.y + 10, f"D{d}", bold=True, size=12))
-        page.y += 18
+        heads = [(self.left, listed([f"D{d}" for d in domains]))] if self.shared else [(x, f"D{d}") for d, x in self.columns.items()]
+        page.heads([(MARGIN + 6, self.left - MARGIN - 12, "call and answer"), *((x + 14, self.lane - 18, d) for x, d in heads)], "ink")
 
     def call(self, call: Call, asked: str) -> None:
         page, here = self.page, steps(call)
@@ -83,12 +88,12 @@ class _Grid:
         below = bool(here) and here[0].event.domain is None  # what is not a domain's stands under the call
         answer = f"✗ {call.result}" if wrong else f"→ {call.result}"
         room = self.left - MARGIN - 18
-        asked_lines = wrap(asked, room, 11, lines=4)
+        asked_lines = wrap(asked, room, 11)
         beside = text_width(f"{asked_lines[-1]}  ", 11) + text_width(answer, 11, bold=True) <= room
         runs: list[tuple[Run, ...]] = [(Run(line),) for line in asked_lines]
         shown = Run(answer, "vermilion-text" if wrong else "muted", bold=wrong)
         runs = [*runs[:-1], (Run(f"{asked_lines[-1]}  "), shown)] if beside else [*runs, (shown,)]
-        why = wrap(call.error.why, page.right - self.left - 20, 11, lines=3) if call.error is not None and not here else []
+        why = wrap(call.error.why, page.right - self.left - 20, 11) if call.error is not None and not here else []
         first = len(runs) if below else 0
         lines = max(len(runs), len(why), first + sum(map(len, told)))
         height = LINE * lines + 6
@@ -104,7 +109,7 @@ class _Grid:
         """Return the lines of a step, as wide as its column."""
         if step.event.domain is None:
             return wrap(step.words, self.left - MARGIN - 24, 11)
-        return wrap(step.words, self.lane - 18, 11, bold=bool(step.event.errno))
+        return wrap(_told(step) if self.shared else step.words, self.lane - 18, 11, bold=bool(step.event.errno))
 
     def step(self, step: Step, words: list[str], y: float) -> None:
         d, bad = step.event.domain, bool(step.event.errno)
@@ -122,8 +127,9 @@ class _Grid:
             self.alive.setdefault(d, y if step.event.kind == "alloc" else self.page.y)
 
     def end(self, domain: int, y: float) -> None:
-        x = self.columns[domain] + 5
-        self.page.add(Line(x, self.alive.pop(domain, y), x, y, "link-strong"))
+        x, start = self.columns[domain] + 5, self.alive.pop(domain, y)
+        if not self.shared:
+            self.page.add(Line(x, start, x, y, "link-strong"))
 
     def finish(self) -> None:
         """End the lines of the domains that live on, and put bands under lines under dots."""
@@ -134,8 +140,12 @@ class _Grid:
 
 def _first_other(a: Call, b: Call, one: Call) -> str:
     """Return the first event of `one` that the other call does not have at this place."""
-    pairs = zip_longest(map(event_words, a.events), map(event_words, b.events), fillvalue="nothing")
+    pairs = zip_longest(map(str, a.events), map(str, b.events), fillvalue="nothing")
     return next(((x if one is a else y) for x, y in pairs if x != y), "")
+
+
+def _reason(call: Call) -> str:
+    return call.error.why if call.error else "accepted"
 
 
 @fitting
@@ -151,17 +161,22 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
     title = f"{names[0]} and {names[1]}: {sum(different)} of {count(len(calls), 'call')} answer differently"
     said = f"≠ marks a different answer. {count(sum(inner), 'call')} with the same answer asked the IOMMU core for something else (≈)."
     page.heading(title, said)
+    reasons = [
+        [_reason(one) if loud else _first_other(a, b, one) if other else "" for one in (a, b)]
+        for (a, b), loud, other in zip(calls, different, inner, strict=True)
+    ]
     half = (page.right - MARGIN) * 0.27
+    under = widest([why for pair in reasons for why in pair], 11) > half - 8  # the answers stand under a call, not beside it
+    half = (page.right - MARGIN - 22) / 2 if under else half
     x1, x2 = page.right - 2 * half, page.right - half
-    for x, words in ((MARGIN + 22, "call"), (x1, names[0]), (x2, names[1])):
-        page.add(Text.plain(round(x, 1), page.y + 10, shorten(words, half - 8, 12, bold=True), bold=True, size=12))
-    page.y += 18
-    for (a, b), loud, below in zip(calls, different, inner, strict=True):
-        asked = wrap(call_words(a, known), x1 - MARGIN - 30, 11, bold=loud, lines=3)
-        whys = [wrap(one.error.why if one.error else "accepted", half - 8, 11, lines=5) if loud else [] for one in (a, b)]
-        if below:
-            whys = [wrap(_first_other(a, b, one), half - 8, 11) for one in (a, b)]
-        height = 20 + 13 * max(len(asked) - 1, *map(len, whys)) + (4 if loud else 0)
+    heads = [(MARGIN + 22, half - 8, "call"), (x1, half - 8, names[0]), (x2, half - 8, names[1])]
+    for row in (heads[:1], heads[1:]) if under else (heads,):
+        page.heads(row, "ink")
+    for (a, b), loud, below, pair in zip(calls, different, inner, reasons, strict=True):
+        asked = wrap(call_words(a, known), (page.right if under else x1) - MARGIN - 30, 11, bold=loud)
+        whys = [wrap(why, half - 8, 11) for why in pair]
+        down = 13 * len(asked) if under else 0
+        height = 20 + max(13 * (len(asked) - 1), down + 13 * max(map(len, whys))) + (4 if loud else 0)
         page.add(Box(MARGIN, page.y, page.right - MARGIN, height - 2, "alarm" if loud else "band"))
         sign = "≠" if loud else "≈" if below else ""
         page.add(Text.plain(MARGIN + 7, page.y + 13, sign, "vermilion-text" if loud else "muted", bold=True, size=12))
@@ -169,9 +184,9 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
             page.add(Text.plain(MARGIN + 22, page.y + 13 + 13 * n, words, "ink" if loud else "muted", bold=loud))
         for x, one, why in ((x1, a, whys[0]), (x2, b, whys[1])):
             answer = f"✗ {one.result}" if one.error or one.died else f"→ {one.result}"
-            page.add(Text.plain(round(x, 1), page.y + 13, answer, "ink" if loud else "muted", bold=loud))
+            page.add(Text.plain(round(x, 1), page.y + 13 + down, answer, "ink" if loud else "muted", bold=loud))
             for n, line in enumerate(why, 1):
-                page.add(Text.plain(round(x, 1), page.y + 13 + 13 * n, line, "ink" if loud else "muted"))
+                page.add(Text.plain(round(x, 1), page.y + 13 + down + 13 * n, line, "ink" if loud else "muted"))
         page.y += height
     table = [
         (call_words(a, known), a.result, b.result, "different" if d else "same answer, other events" if i else "same")

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from vfiolab.draw.iovamap.words import count
-from vfiolab.draw.stage.measure import wrap
-from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting
+from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Picture, Poly, Text
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.grouping import Grouping
 from vfiolab.model.pci.topology import Function, Topology, normal_bdf
 
-ROW, TALL, INDENT = 48.0, 38.0, 30.0
+TALL, GAP, INDENT = 38.0, 10.0, 30.0  # of a card at least, under it, and of what hangs below it
 NOTE = (
     "ACS ✓: a request must climb to the root, so functions below are isolated. ACS ✗: peers can reach each other behind the IOMMU's back."
 )
@@ -42,6 +41,9 @@ class Node:
     depth: int
     others: list[Function] = field(default_factory=list)
     row: int = 0
+    lines: list[tuple[str, str, bool]] = field(default_factory=list)
+    y: float = 0.0
+    tall: float = TALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class _Tree:
         deepest = max((n.depth for n in self.nodes), default=0)
         self.left = MARGIN + 26
         self.column = min(330.0, (self.page.right - self.left - INDENT * deepest) * 0.58)
-        self.top = 0.0
+        self.stretches = self.neighbours()
+        self.parts = Counter(number for number, _ in self.stretches)
 
     def draw(self) -> Picture:
         page, groups = self.page, self.found.groups
@@ -106,13 +109,14 @@ class _Tree:
             verb = "holds" if len(shared) == 1 else "hold"
             said = f"{count(len(shared), 'group')} {verb} more than one function: given away only as a whole."
         page.heading(title, said)
-        self.top = page.y + 4
+        page.y += 4
+        self.stack()
         self.hulls()
         for node in self.nodes:
             self.link(node)
         for node in self.nodes:
             self.card(node)
-        page.y = self.top + ROW * len(self.nodes) + 4
+        page.y += 4
         page.key(KEY)
         page.note(NOTE)
         told = " ".join(f"Group {n}: {', '.join(short(b) for b in groups[n])}." for n in shared[:12])
@@ -162,18 +166,18 @@ class _Tree:
         return f.class_code, f.driver, f.kind, f.acs, f.vendor if alone else number
 
     def place(self, node: Node) -> tuple[float, float]:
-        return self.left + INDENT * node.depth, self.top + ROW * node.row
+        return self.left + INDENT * node.depth, node.y
 
     def link(self, node: Node) -> None:
         parent = next((n for n in reversed(self.nodes[: node.row]) if n.depth == node.depth - 1), None)
         if parent is None or not node.depth:
             return
         (x, y), (x2, y2) = self.place(parent), self.place(node)
-        points = ((x + 12, y + TALL), (x + 12, y2 + TALL / 2), (x2, y2 + TALL / 2))
+        points = ((x + 12, y + parent.tall), (x + 12, y2 + node.tall / 2), (x2, y2 + node.tall / 2))
         self.page.add(Poly(points, "link"))
 
-    def hulls(self) -> None:
-        """Draw each group around its nodes; one whose nodes are not neighbours gets a hull for each stretch, all with its number."""
+    def neighbours(self) -> list[tuple[int, list[Node]]]:
+        """Return the groups in drawing order, each with its nodes; one whose nodes are not neighbours comes once for each stretch."""
         stretches: list[tuple[int, list[Node]]] = []
         for node in self.nodes:
             number = self.number.get(node.function.bdf)
@@ -183,15 +187,41 @@ class _Tree:
                 stretches[-1][1].append(node)
             else:
                 stretches.append((number, [node]))
-        parts = Counter(number for number, _ in stretches)
-        for number, members in stretches:
-            x = min(self.place(n)[0] for n in members) - 7
-            right = max(self.place(n)[0] for n in members) + self.column + 7
-            y, y2 = self.place(members[0])[1] - 4, self.place(members[-1])[1] + TALL + 4
-            box = Box(round(x, 1), round(y, 1), round(right - x, 1), round(y2 - y, 1), "hull", f"group {number}", round=9)
-            self.page.add(box)
-            more = " (part)" if parts[number] > 1 else ""
-            self.beside(round(right + 8, 1), (y, y2), self.group_word(number, members[0]) + more, self.joins(members))
+        return stretches
+
+    def stack(self) -> None:
+        """Put the nodes below each other, each as tall as its words, and together as tall as what is told beside their group."""
+        for node in self.nodes:
+            node.lines = self.lines(node)
+            node.tall = max(TALL, 12.0 + 14 * len(node.lines))
+        for number, members in self.stretches:
+            lacking = 14.0 * len(self.beside(number, members)) - sum(node.tall + GAP for node in members)
+            for node in members:
+                node.tall += max(0.0, round(lacking / len(members), 1))
+        for node in self.nodes:
+            node.y = self.page.y
+            self.page.y += node.tall + GAP
+
+    def edge(self, members: list[Node]) -> float:
+        """Return where the hull around some nodes ends at the right."""
+        return round(max(self.place(n)[0] for n in members) + self.column + 7, 1)
+
+    def hulls(self) -> None:
+        """Draw each group around its nodes, and beside it its number and why it is one."""
+        for number, members in self.stretches:
+            x, right = min(self.place(n)[0] for n in members) - 7, self.edge(members)
+            y, y2 = members[0].y - 4, members[-1].y + members[-1].tall + 4
+            self.page.add(Box(round(x, 1), round(y, 1), round(right - x, 1), round(y2 - y, 1), "hull", f"group {number}", round=9))
+            lines = self.beside(number, members)
+            first = (y + y2) / 2 + 4 - 6.5 * (len(lines) - 1)
+            for n, (words, look, bold) in enumerate(lines):
+                self.page.add(Text.plain(right + 8, round(first + 13 * n, 1), words, look, bold=bold))
+
+    def beside(self, number: int, members: list[Node]) -> list[tuple[str, str, bool]]:
+        """Return the lines beside a group: every stretch of it has its number."""
+        part = " (part)" if self.parts[number] > 1 else ""
+        lines = [(self.group_word(number, members[0]) + part, "ink", True), (self.joins(members), "muted", False)]
+        return folded(lines, self.page.right - self.edge(members) + 4)
 
     def group_word(self, number: int, node: Node) -> str:
         if not node.others or len(self.found.groups[number]) > 1:
@@ -204,25 +234,20 @@ class _Tree:
         devices = [f.bdf for n in members for f in (n.function, *n.others)]
         return next((self.why(d) for d in devices if d in self.found.joins), "")
 
-    def beside(self, x: float, span: tuple[float, float], name: str, why: str) -> None:
-        room = max(1, min(3, int((span[1] - span[0] - 12) / 13)))
-        lines = wrap(why, self.page.right - x, 11, lines=room) if why else []
-        y = (span[0] + span[1]) / 2 + 4 - 6.5 * len(lines)
-        self.page.add(Text.plain(x, round(y, 1), name, bold=True))
-        for n, line in enumerate(lines, 1):
-            self.page.add(Text.plain(x, round(y + 13 * n, 1), line, "muted", size=11))
-
-    def card(self, node: Node) -> None:
-        (x, y), f = self.place(node), node.function
+    def lines(self, node: Node) -> list[tuple[str, str, bool]]:
+        """Return the lines of a node's card: its address and what it is, then its ACS, driver and name."""
+        f = node.function
         many = f"  ×{len(node.others) + 1}" if node.others else ""
         acs = self.acs(f) if f.is_bridge or f.multifunction else ""
-        lines = [(f"{short(f.bdf)}  {what(f)}{many}", "ink", True)]
         second = " · ".join(filter(None, (acs, f.driver, "" if node.others else f.name.partition(": ")[2])))
-        lines += [(second, "muted", False)] if second else []
-        shapes, _ = card(x, y, self.column, lines, tip=self.why(f.bdf), height=TALL)
+        return folded([(f"{short(f.bdf)}  {what(f)}{many}", "ink", True), (second, "muted", False)], self.column)
+
+    def card(self, node: Node) -> None:
+        x, y = self.place(node)
+        shapes, _ = card(x, y, self.column, node.lines, tip=self.why(node.function.bdf), height=node.tall)
         self.page.add(*shapes)
-        if f.bdf not in self.number:
-            self.page.add(Text.plain(round(x + self.column + 15, 1), y + TALL / 2 + 4, "no group", "muted"))
+        if node.function.bdf not in self.number:
+            self.page.add(Text.plain(round(x + self.column + 15, 1), y + node.tall / 2 + 4, "no group", "muted"))
 
 
 def what(f: Function) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from vfiolab._text import plain
-from vfiolab.draw.calls import EVENT, event_words
+from vfiolab.draw.calls import EVENT
 from vfiolab.model.errors import STRERROR
 from vfiolab.model.events import Call, canonical
 from vfiolab.model.irq.msi import INDEX_NAMES
@@ -48,7 +48,7 @@ def transcript(calls: Iterable[Call], *, events: bool = True) -> Transcript:
     for call in calls:
         lines.append(strace_line(call))
         if events:
-            lines += [f"    {event_words(event)}" for event in canonical(call.events)]
+            lines += [f"    {event}" for event in canonical(call.events)]
     if any(line.startswith("    ") for line in lines):
         lines.insert(0, f"    # below a call, what it asked of the IOMMU core: {EVENT}")
     return Transcript("\n".join(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets
 
-from vfiolab._text import page_text
+from vfiolab._text import in_every_font, page_text
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.lab.controls import App
@@ -50,13 +50,13 @@ class MapDrill(App):
         truth = self.problem.answer
         if not self.answered:
             self.answered, self.tried, self.right = True, self.tried + 1, self.right + (chosen == truth)
-        first = f"✓ Right: {truth}." if chosen == truth else f"✗ Not {chosen}: the kernel answers {truth}."
+        first = f"√ Right: {truth}." if chosen == truth else f"× Not {chosen}: the kernel answers {truth}."
         self.verdict.value = (
             f'<div role="status" style="{LINES}"><strong>{first}</strong> {page_text(self.problem.reason)}<br>{self._score()}</div>'
         )
         self.picture.value = inline_svg(self.problem.after)
         refused = self.problem.refused
-        self.checks.value = panel("Every check, in the kernel's order", refused.explain()) if refused else ""
+        self.checks.value = panel("Every check, in the kernel's order", in_every_font(refused.explain())) if refused else ""
 
     def __repr__(self) -> str:
         return f"MapDrill({self.problem!r}, {self.right} of {self.tried} right)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vfiolab._text import markup, page_text
-from vfiolab.draw.calls import EVENT, event_words
+from vfiolab.draw.calls import EVENT
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.errors import VfioError
 from vfiolab.model.events import Event
@@ -40,7 +40,7 @@ def panel(title: str, text: str, legend: str = "") -> str:
 
 def events_panel(title: str, events: Iterable[Event | str]) -> str:
     """Return the box of what the IOMMU core was asked, with numbers written for reading, and how to read a line."""
-    return panel(title, "\n".join(map(event_words, events)), EVENT)
+    return panel(title, "\n".join(map(str, events)), EVENT)
 
 
 def panels(session: Session) -> str:

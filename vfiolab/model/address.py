@@ -34,7 +34,7 @@ class Span:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.end <= U64:
-            raise ValueError(f"a span runs from a start to a larger end within 0..2^64, not {self.start:#x}..{self.end:#x}")
+            raise ValueError(f"a span runs from a start to a larger end within 0..2^64, not {self.start:#_x}..{self.end:#_x}")
 
     @classmethod
     def sized(cls, start: int, size: int) -> Span:
@@ -139,7 +139,7 @@ class SpanMap(Generic[V]):
         assert self._starts == [span.start for span, _ in self._entries]
         previous = 0
         for span, _ in self._entries:
-            assert previous <= span.start, f"{span} begins before {previous:#x}, where its neighbour ends"
+            assert previous <= span.start, f"{span} begins before {previous:#_x}, where its neighbour ends"
             previous = span.end
 
 

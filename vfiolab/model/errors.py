@@ -94,8 +94,8 @@ class VfioError(Refusal, OSError):
             lines.append(f"  fix:    {self.fix}")
         if self.checks:
             lines.append("  checks, in the kernel's order:")
-            marks = {"passed": "✓", "failed": "✗", "not reached": "·"}
-            lines += [f"    {marks[state]} {text}" + (" (not reached)" if state == "not reached" else "") for text, state in self.checks]
+            marks = {"passed": ("✓", ""), "failed": ("✗", " (does not hold)"), "not reached": ("·", " (not reached)")}
+            lines += [f"    {marks[state][0]} {text}{marks[state][1]}" for text, state in self.checks]
         return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ PROT_READ, PROT_WRITE, PROT_CACHE, PROT_NOEXEC, PROT_MMIO = 1, 2, 4, 8, 16
 
 
 class Event(NamedTuple):
-    """One request to the IOMMU core. `str()` is its line in a trace.
+    """One request to the IOMMU core. `str()` is for reading, `line` the same as a trace has it.
 
     kind: claim, release (DMA ownership of `group`), alloc, free (of `domain`), attach (`errno` 0 or negative), detach, map, unmap,
     msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe). `delivery` adds the steps
@@ -23,8 +23,9 @@ class Event(NamedTuple):
     reason (`why`) and a `place`, and `rests` says what they rest on if no recording shows them: "reading" (of kernel source) or
     "inference". `size` in bytes; `prot` bits: 1 read, 2 write, 4 cache, 8 noexec, 16 MMIO.
 
-    >>> str(Event("map", domain=1, iova=0x1000, size=0x2000, prot=7))
-    'map D1 0x1000 0x2000 7'
+    >>> event = Event("map", domain=1, iova=0x4000_0000, size=0x2000, prot=7)
+    >>> str(event), event.line
+    ('map D1 0x4000_0000 0x2000 7', 'map D1 0x40000000 0x2000 7')
     """
 
     kind: str
@@ -45,13 +46,21 @@ class Event(NamedTuple):
         return bool(self.rests)
 
     def __str__(self) -> str:
+        return self._written("#_x")
+
+    @property
+    def line(self) -> str:
+        """The event as a trace has it, without the indent."""
+        return self._written("#x")
+
+    def _written(self, form: str) -> str:
         words = [self.kind]
         if self.domain is not None:
             words.append(f"D{self.domain}")
         if self.group is not None:
             words.append(str(self.group))
         addresses = (self.iova, self.physical, self.size)
-        words += [f"{number:#x}" if number > 9 else str(number) for number in addresses if number is not None]
+        words += [f"{number:{form}}" if number > 9 else str(number) for number in addresses if number is not None]
         words += [str(number) for number in (self.prot, self.errno) if number is not None]
         return " ".join(words)
 
@@ -287,5 +296,5 @@ def canonical(events: Iterable[Event]) -> list[Event]:
 
 def _word(key: str, value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and key in ("iova", "size", "vaddr", "cmd"):
-        return f"{value:#x}"
+        return f"{value:#_x}"
     return str(value)

@@ -105,7 +105,7 @@ class DmaMapError:
         return Span.sized(self.iova, self.size) if 0 < self.size <= U64 - self.iova else None
 
     def __str__(self) -> str:
-        return f"{self.verb} {hexa(self.iova)}, {self.size:#x} bytes: {self.name or self.errno} ({self.message})"
+        return f"{self.verb} {hexa(self.iova)}, {self.size:#_x} bytes: {self.name or self.errno} ({self.message})"
 
 
 @dataclass(frozen=True, slots=True)

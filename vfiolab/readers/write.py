@@ -145,7 +145,7 @@ class _Writer:
             if memory:
                 yield f"{prefix}mem{memory} kind=populate -> 0"
             yield f"{prefix}{words} -> {self._answer(call)}"
-            yield from (f"    {event}" for event in canonical(call.events))
+            yield from (f"    {event.line}" for event in canonical(call.events))
             if memory and call.result != "0":
                 yield f"{prefix}mem{memory} kind=hole -> 0"
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from vfiolab.draw.iovamap.axis import address_labels, gap_labels
 from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.kinds import LEGEND
-from vfiolab.draw.iovamap.labels import Keys
+from vfiolab.draw.iovamap.labels import TITLE, Keys
 from vfiolab.draw.iovamap.lanes import GAP, TRACKS, draw_lane, tip
 from vfiolab.draw.iovamap.layout import Layout, Mark, Scene, rows_of
 from vfiolab.draw.iovamap.lines import map_lines
 from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.iovamap.words import blame, details, findings, headline
-from vfiolab.draw.stage.measure import shorten, text_width, wrap
+from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.page import MARGIN, Page, layered
 from vfiolab.draw.stage.palette import LOOKS
 from vfiolab.draw.stage.shapes import Box, Line, Poly, Shape, Text
@@ -124,7 +124,7 @@ def _beside(words: str, box: Box, ruler: Ruler) -> tuple[list[Shape], int]:
         return [Text.plain(round(box.x - 6, 1), y, words, "vermilion-text", size=11, anchor="end", halo=True)], 0
     if need <= box.width - 12:
         return [Text.plain(round(box.x + box.width / 2, 1), y, words, "vermilion-text", size=11, anchor="middle")], 0
-    lines = wrap(words, ruler.xs[-1] - ruler.xs[0], 11, lines=3)
+    lines = wrap(words, ruler.xs[-1] - ruler.xs[0], 11)
     x = min(max(box.x, ruler.xs[0]), ruler.xs[-1] - max(text_width(line, 11) for line in lines))
     return [Text.plain(round(x, 1), y + 3 + BELOW * n, line, "vermilion-text", size=11, halo=True) for n, line in enumerate(lines, 1)], len(
         lines
@@ -148,9 +148,8 @@ def _guides(page: Page, tops: list[tuple[float, float]], tracks: list[float], ma
 
 def _titles(page: Page, tops: list[tuple[float, float]]) -> list[tuple[float, float, float]]:
     """Return where letters stand between the lanes: right edge, top and bottom of each title."""
-    lines = {top - 5 for top, _ in tops[1:]}
-    texts = [shape for shape in page.shapes if isinstance(shape, Text) and shape.y in lines and shape.x == MARGIN]
-    return [(MARGIN + sum(text_width(r.text, 12, bold=r.bold) for r in t.runs), t.y - 12, t.y + 4) for t in texts]
+    texts = [shape for shape in page.shapes if isinstance(shape, Text) and shape.size == TITLE and shape.halo and shape.y > tops[0][0]]
+    return [(MARGIN + sum(text_width(r.text, TITLE, bold=r.bold) for r in t.runs), t.y - 12, t.y + 4) for t in texts]
 
 
 def _told(page: Page) -> list[tuple[float, float, float, float]]:
@@ -192,16 +191,11 @@ def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool, g
     if any(m.count > 1 for m in marks):
         entries.append(("merged", LEGEND["merged"]))
     for kind, told in entries:
-        words = shorten(told, page.right - MARGIN - 20, 11)
-        need = 20 + text_width(words, 11) + 14
-        if x > MARGIN and x + need > page.right:
-            x, page.y = MARGIN, page.y + 17
+        at, y, x = page.entry(x, told, 20, 17)
         if kind == "merged":
-            page.add(*(Box(x + 5 * i, page.y + 2, 5, 10, "mapping", level=level) for i, level in enumerate((2, 5, 8))))
+            page.add(*(Box(at + 5 * i, y + 2, 5, 10, "mapping", level=level) for i, level in enumerate((2, 5, 8))))
         else:
-            page.add(Box(x, page.y + 2, 15, 10, kind))
-        page.add(Text.plain(x + 20, page.y + 11, words, "muted", size=11))
-        x += need
+            page.add(Box(at, y + 2, 15, 10, kind))
     page.y += 18 if entries else 2
     page.letters(keys.lettered())
     if keys.dropped:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.kinds import KINDS, QUIET
 from vfiolab.draw.iovamap.words import count, differing, groups_word, traits
-from vfiolab.draw.stage.measure import shorten, text_width
+from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.shapes import Box, Run, Shape, Text
 from vfiolab.model.address import hexa, human_size
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from vfiolab.draw.iovamap.layout import Lane, Mark
 
 SIZE = 11.0
+TITLE = 12.0  # of the lines above a lane
 MOST_NAMES = 12  # letters for mappings; the others are left for what is rarer
 
 
@@ -42,36 +44,43 @@ class Keys:
         return list(zip(ascii_lowercase, self.entries, strict=False))
 
 
-def lane_header(lane: Lane, facts: SpaceFacts, x: float, y: float, right: float) -> list[Shape]:
-    """Return the line above a lane: in bold what not all domains share."""
+def lane_header(lane: Lane, facts: SpaceFacts, room: float) -> list[tuple[Run, ...]]:
+    """Return the lines above a lane, `room` pixels wide: in bold what not all domains share."""
     if lane.domain is None:
-        runs = [Run("the user's mappings" if facts.backend != "none" else "no backend: nothing can be mapped", bold=True)]
-        if facts.backend != "none":
-            sized = f", {human_size(facts.mapped_bytes)}" if facts.starts else ""
-            words = f"  {count(len(facts.starts), 'mapping')}{sized}, {facts.backend}"
-            runs.append(Run(shorten(words, right - x - text_width(runs[0].text, 12, bold=True), 12), "muted"))
-        return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
+        if facts.backend == "none":
+            return _flow([("", Run("no backend: nothing can be mapped", bold=True))], room)
+        sized = f", {human_size(facts.mapped_bytes)}" if facts.starts else ""
+        words = f"{count(len(facts.starts), 'mapping')}{sized}, {facts.backend}"
+        return _flow([("", Run("the user's mappings", bold=True)), ("  ", Run(words, "muted"))], room)
     domain = lane.domain
     loud = set(differing(facts.lane_domains)) if len(facts.lane_domains) > 1 else set()
     fresh = domain.number in facts.new_domains
-    gone = f"  refused: {domain.refused}" if domain.refused else "  gone" if domain.number in facts.gone_domains else ""
-    news = "  new" if fresh else gone
-    runs = [Run(domain.name, bold=True), Run(news, "green" if fresh else "vermilion-text", bold=True)]
-    room = right - x - sum(text_width(r.text, 12, bold=True) for r in runs)
-    served = shorten("  " + groups_word(domain.groups), room, 12, bold=True)
-    runs.append(Run(served, bold=bool(domain.groups)))
-    room -= text_width(served, 12, bold=True)
+    gone = f"refused: {domain.refused}" if domain.refused else "gone" if domain.number in facts.gone_domains else ""
+    runs = [("", Run(domain.name, bold=True))]
+    runs += [("  ", Run("new" if fresh else gone, "green" if fresh else "vermilion-text", bold=True))] if fresh or gone else []
+    runs.append(("  ", Run(groups_word(domain.groups), bold=bool(domain.groups))))
     ordered = sorted(traits(domain).items(), key=lambda p: p[0] not in loud)
-    for name, words in ordered:
-        need = text_width(f" · {words}", 12, bold=name in loud)
-        if need <= room:
-            runs += [Run(" · ", "muted"), Run(words, "ink" if name in loud else "muted", bold=name in loud)]
-            room -= need
-        elif name == "unit":
-            short = shorten(words, room - 14, 12, bold=name in loud)
-            runs += [Run(" · ", "muted"), Run(short, "ink" if name in loud else "muted", bold=name in loud)] if short else []
-            room -= text_width(short, 12, bold=True) + 14
-    return [Text(x, y, tuple(r for r in runs if r.text), 12, halo=True)]
+    runs += [(" · ", Run(words, "ink" if name in loud else "muted", bold=name in loud)) for name, words in ordered]
+    return _flow(runs, room)
+
+
+def _flow(parts: Iterable[tuple[str, Run]], room: float) -> list[tuple[Run, ...]]:
+    """Return runs in lines of `room` pixels; before each stands its joint, unless it begins a line."""
+    lines: list[list[Run]] = [[]]
+    left = room
+    for joint, run in parts:
+        for n, words in enumerate(wrap(run.text, room, TITLE, bold=run.bold)):
+            width = text_width(words, TITLE, bold=run.bold)
+            space = text_width(joint, TITLE, bold=True)
+            if lines[-1] and (n or space + width > left):
+                lines.append([])
+                left = room
+            if lines[-1]:
+                lines[-1].append(Run(joint, "muted"))
+                left -= space
+            lines[-1].append(replace(run, text=words))
+            left -= width
+    return [tuple(line) for line in lines]
 
 
 def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> list[Shape]:
@@ -111,14 +120,11 @@ def _on_paper(centre: float, middle: float, lines: list[tuple[str, float]], role
 def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Keys) -> list[Shape]:
     size = human_size(m.end - m.start)
     fits = text_width(size, SIZE) <= room
-    name = shorten(m.label, room, SIZE) if m.label else ""
-    if m.label and not name:
+    name = wrap(m.label, room, SIZE) if room > 0 else []
+    whole = len(name) <= 2 and " ".join(name) == " ".join(m.label.split()) and all(text_width(line, SIZE) <= room for line in name)
+    if m.label and not whole:
         letter = keys.take(f"{m.label} at {hexa(m.start)}, {size}", most=MOST_NAMES) if m.width >= 9 else ""
         return [Text.plain(centre, middle + 4, letter, size=SIZE, anchor="middle", bold=True)] if letter else []
-    if name and fits:
-        return [
-            Text.plain(centre, middle - 2, name, size=SIZE, anchor="middle"),
-            Text.plain(centre, middle + 12, size, size=SIZE, anchor="middle"),
-        ]
-    words = name or (size if fits else "")
-    return [Text.plain(centre, middle + 4, words, size=SIZE, anchor="middle")] if words else []
+    lines = [*name, *([size] if fits and len(name) < 2 else [])]
+    first = middle + 4 if len(lines) < 2 else middle - 2
+    return [Text.plain(centre, first + 14 * n, words, size=SIZE, anchor="middle") for n, words in enumerate(lines)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vfiolab.draw.iovamap.kinds import KINDS
-from vfiolab.draw.iovamap.labels import Keys, lane_header, mark_label
+from vfiolab.draw.iovamap.labels import TITLE, Keys, lane_header, mark_label
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark
-from vfiolab.draw.stage.measure import shorten
+from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.page import MARGIN, Page
 from vfiolab.draw.stage.shapes import Box, Line, Poly, Shape, Text
 from vfiolab.model.address import human_size
 
-LANE, USER_LANE, HEADER, GAP = 32.0, 38.0, 18.0, 9.0
+LANE, USER_LANE, HEADER, LINE, GAP = 32.0, 38.0, 18.0, 15.0, 9.0
 TRACKS = ("refused", "fault")  # these stand on tracks of their own
 BESIDE = (*TRACKS, "conflict")  # none of these is a part of its lane
 
@@ -21,8 +21,10 @@ def draw_lane(page: Page, layout: Layout, lane: Lane, keys: Keys) -> tuple[float
     """Draw one lane with its header from the page's present y down; return its top and height."""
     ruler = layout.ruler
     marks = [m for m in layout.marks if m.lane == lane.index and m.kind not in BESIDE]
-    page.y += HEADER
-    page.add(*lane_header(lane, layout.facts, MARGIN, page.y - 5, page.right))
+    for line in lane_header(lane, layout.facts, page.right - MARGIN):
+        page.y += LINE
+        page.add(Text(MARGIN, page.y - 2, line, TITLE, halo=True))
+    page.y += HEADER - LINE
     top, height = page.y, LANE if lane.domain else USER_LANE
     left, right = ruler.xs[0], ruler.xs[-1]
     page.add(Box(left, top, round(right - left, 2), height, "ghost" if lane.domain and lane.domain.refused else "lane"))
@@ -75,9 +77,8 @@ def _dense_label(marks: list[Mark], lane: Lane, top: float, height: float) -> li
             x, x2 = stretch[0].x, stretch[-1].x + stretch[-1].width
             number, covered = sum(s.count for s in stretch), sum(s.covered for s in stretch)
             share = covered * 100 // (stretch[-1].end - stretch[0].start)
-            words = shorten(f"{number:,} mappings, {share} % mapped", x2 - x - 8, 11)
-            words = words if "…" not in words else shorten(f"{number:,}", x2 - x - 4, 11)
-            if words and "…" not in words:
+            words = next((w for w in (f"{number:,} mappings, {share} % mapped", f"{number:,}") if text_width(w, 11) <= x2 - x - 8), "")
+            if words:
                 out.append(Text.plain(round((x + x2) / 2, 1), top + height / 2 + 4, words, size=11, anchor="middle", halo=True))
         stretch = [m] if m is not None and m.count > 1 else []
     return out

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vfiolab.draw.stage.fonts import ADVANCES, LETTERS
 
 MONO = 0.602
+MOST_LINES = 12  # of a text that somebody else chose: a name of thousands of letters
 
 
 class _Widths(dict[str, int]):
@@ -61,10 +62,10 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, mono: bo
     return short(least + fits - 1) if fits else ""
 
 
-def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int = 4) -> list[str]:
-    """Return the text in lines no wider than `room`; what does not fit in `lines` ends in `…`.
+def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int = MOST_LINES) -> list[str]:
+    """Return the text in lines no wider than `room`; what does not fit in `lines` ends in `…`: far more than the kit's own words need.
 
-    A word that is too long for a line goes on in the next one: after a dash or an underscore, else anywhere.
+    A word that is too long for a line goes on in the next one after a dash; one that has none is broken only if nothing else is left.
 
     >>> wrap("two domains mirror three mappings", 115, 11)
     ['two domains mirror', 'three mappings']
@@ -85,11 +86,21 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int 
     return [part for part in done if part]
 
 
+def widest(texts: Iterable[str], size: float, *, bold: bool = False) -> float:
+    """Return the width in pixels that a column needs so that no word of the texts is broken in it.
+
+    >>> widest(["two domains", "0xfee0_0000-0xfeef_ffff"], 11) == text_width("0xfee0_0000-", 11)
+    True
+    """
+    parts = {part for text in texts for part in text.replace("-", "- ").split(" ")}
+    return max((text_width(part, size, bold=bold) for part in parts), default=0.0)
+
+
 def _parts(word: str, room: float, size: float, *, bold: bool) -> Iterator[str]:
     most = max(0, int(room / (size * _THINNEST / 1000))) + 2
     while len(word) > 1 and text_width(word[:most], size, bold=bold) > room:
         fits = next(n for n in range(min(most, len(word)), 0, -1) if n == 1 or text_width(word[:n], size, bold=bold) <= room)
-        at = max(word.rfind("-", 1, fits), word.rfind("_", 1, fits)) + 1 or fits
+        at = word.rfind("-", 1, fits) + 1 or fits
         yield word[:at]
         word = word[at:]
     yield word

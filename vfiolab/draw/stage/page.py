@@ -48,17 +48,26 @@ class Page:
     def heading(self, title: str, sentences: str) -> None:
         """Write the title and, under it, what there is to see."""
         self.y = 8
-        for line in wrap(title, self.width - 2 * MARGIN, 15, bold=True, lines=3):
+        for line in wrap(title, self.width - 2 * MARGIN, 15, bold=True):
             self.y += 18
             self.add(Text.plain(MARGIN, self.y - 3, line, size=15, bold=True))
-        for line in wrap(sentences, self.width - 2 * MARGIN, 12, lines=5):
+        for line in wrap(sentences, self.width - 2 * MARGIN, 12):
             self.y += 16
             self.add(Text.plain(MARGIN, self.y - 2, line, size=12))
         self.y += 8
 
+    def heads(self, columns: Sequence[tuple[float, float, str]], role: str = "muted", *, size: float = 12) -> None:
+        """Write the heads of columns given as (x, room in pixels, words), each folded upwards from the same line."""
+        folds = [(x, wrap(words, room, size, bold=True)) for x, room, words in columns]
+        self.y += 15 * max(len(lines) for _, lines in folds)
+        for x, lines in folds:
+            for n, words in enumerate(reversed(lines)):
+                self.add(Text.plain(round(x, 1), self.y - 5 - 15 * n, words, role, size=size, bold=True))
+        self.y += 3
+
     def note(self, words: str) -> None:
         """Write a quiet line at the foot."""
-        for line in wrap(words, self.right - MARGIN, 11, lines=6):
+        for line in wrap(words, self.right - MARGIN, 11):
             self.add(Text.plain(MARGIN, self.y + 10, line, "muted", size=11))
             self.y += 15
 
@@ -66,29 +75,31 @@ class Page:
         """Write the legend: a small box in each role's look and its words."""
         x = MARGIN
         for role, told in entries:
-            words = shorten(told, self.right - MARGIN - 20, 11)
-            need = 20 + text_width(words, 11) + 14
-            if x > MARGIN and x + need > self.right:
-                x, self.y = MARGIN, self.y + 17
-            self.add(
-                Box(round(x, 1), self.y + 2, 15, 10, role),
-                Text.plain(round(x + 20, 1), self.y + 11, words, "muted", size=11),
-            )
-            x += need
+            at, y, x = self.entry(x, told, 20, 17)
+            self.add(Box(round(at, 1), y + 2, 15, 10, role))
         self.y += 18
 
     def letters(self, entries: Sequence[tuple[str, str]]) -> None:
         """Write what letters in the picture stand for."""
         x = MARGIN
         for letter, words in entries:
-            text = shorten(words, self.right - MARGIN - 16, 11)
-            need = 15 + text_width(text, 11) + 16
-            if x > MARGIN and x + need - 16 > self.right:
-                x, self.y = MARGIN, self.y + 15
-            at = round(self.y + 10, 1)
-            self.add(Text.plain(round(x, 1), at, letter, size=11, bold=True), Text.plain(round(x + 14, 1), at, text, "muted", size=11))
-            x += need
+            at, y, x = self.entry(x, words, 14, 15)
+            self.add(Text.plain(round(at, 1), round(y + 11, 1), letter, size=11, bold=True))
         self.y += 16 if entries else 0
+
+    def entry(self, x: float, words: str, indent: float, step: float) -> tuple[float, float, float]:
+        """Write a legend's words behind a mark of `indent` pixels: at `x`, or `step` lower at the left, folded if longer than a line.
+
+        Return where the mark stands (x, y), and where the next entry may begin.
+        """
+        lines = wrap(words, self.right - MARGIN - indent, 11)
+        wide = indent + max(text_width(line, 11) for line in lines)
+        if x > MARGIN and x + wide > self.right:
+            x, self.y = MARGIN, self.y + step
+        y = self.y
+        self.add(*(Text.plain(round(x + indent, 1), round(y + 11 + 14 * n, 1), line, "muted") for n, line in enumerate(lines)))
+        self.y += 14 * (len(lines) - 1)
+        return x, y, x + wide + 15 if len(lines) == 1 else self.right
 
     def finish(
         self,
@@ -125,9 +136,9 @@ def _layer(shape: Shape) -> int:
     return int(isinstance(shape, Box) and shape.role == "paper")
 
 
-def folded(lines: Iterable[tuple[str, str, bool]], width: float, *, most: int = 3) -> list[tuple[str, str, bool]]:
-    """Return the lines of a card of this width, each folded into at most `most` where it does not fit."""
-    return [(part, look, bold) for words, look, bold in lines for part in wrap(words, width - 12, 11, bold=bold, lines=most)]
+def folded(lines: Iterable[tuple[str, str, bool]], width: float) -> list[tuple[str, str, bool]]:
+    """Return the lines of a card of this width, folded where it does not fit."""
+    return [(part, look, bold) for words, look, bold in lines for part in wrap(words, width - 12, 11, bold=bold)]
 
 
 def card(

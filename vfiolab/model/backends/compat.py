@@ -384,8 +384,8 @@ class Compat:
     def _check(self) -> None:
         end = 0
         for area in self.areas:
-            assert area.size > 0, f"empty area at {area.iova:#x}"
-            assert end <= area.iova, f"areas overlap at {area.iova:#x}"
+            assert area.size > 0, f"empty area at {area.iova:#_x}"
+            assert end <= area.iova, f"areas overlap at {area.iova:#_x}"
             end = area.end
             assert area.pinned == bool(self._open), f"{area} pinned with {len(self._open)} groups open"
         assert bool(self._domains) == bool(self._open)

@@ -69,7 +69,7 @@ NO_SPACE = Check("the descriptor has an address space", "ENODEV", VX, "the descr
 def _unaligned(r: MapDma) -> str | None:
     for name, number in (("size", r.size), ("iova", r.iova)):
         if number & r.backend.granule - 1:
-            return f"{name} {number:#x} is not a multiple of {r.backend.granule:#x}"
+            return f"{name} {number:#_x} is not a multiple of {r.backend.granule:#_x}"
     return None
 
 
@@ -84,13 +84,13 @@ def _overlap(r: MapDma) -> str:
 MAP_CHECKS = (
     Check("the struct can be read", "EFAULT", VX, "the pointer to the struct is {r.ptr}", test="r.ptr != 'good'"),
     Check("argsz holds the whole struct (32 bytes)", "EINVAL", VX, "argsz {r.argsz} is below 32", "set argsz = 32", test="r.argsz < 32"),
-    Check("only READ and WRITE are set", "EINVAL", VX, lambda r: f"flags {r.flags:#x} holds {r.flags & ~3:#x}, which the compatibility layer does not know",
+    Check("only READ and WRITE are set", "EINVAL", VX, lambda r: f"flags {r.flags:#_x} holds {r.flags & ~3:#_x}, which the compatibility layer does not know",
           "VADDR updates need the native container", test="r.flags & ~3"),
     NO_SPACE,
     Check("the size is not 0", "EINVAL", IP, "size 0 maps nothing", "give a size", test="not r.size"),
-    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", "size {r.size:#x} is within a page of 2^64", "give a smaller size",
+    Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", "size {r.size:#_x} is within a page of 2^64", "give a smaller size",
           test="r.size > U64 - 1 - r.caller.page_size"),
-    Check("vaddr + size does not wrap", "EOVERFLOW", IP, lambda r: f"vaddr {hexa(r.vaddr)} + size {r.size:#x} wraps past 2^64", "keep vaddr + size below 2^64",
+    Check("vaddr + size does not wrap", "EOVERFLOW", IP, lambda r: f"vaddr {hexa(r.vaddr)} + size {r.size:#_x} wraps past 2^64", "keep vaddr + size below 2^64",
           test="r.vaddr + r.size > U64 - 1"),
     Check("size and iova are multiples of the granule", "EINVAL", IP, _unaligned, "align them (the granule is 1 byte until a device is open)"),
     Check("iova + size does not wrap", "EOVERFLOW", IP, wraps, "keep iova + size within 2^64", test="r.iova + r.size > U64"),
@@ -98,7 +98,7 @@ MAP_CHECKS = (
           test="not r.backend.usable(r.iova, r.size)", met=lambda r: obstacles(r.backend.domains, Span.sized(r.iova, r.size))),
     Check("no existing mapping overlaps", "EEXIST", IP, _overlap, "unmap it first", test="next(r.backend.areas_in(r.iova, r.size), None) is not None",
           met=lambda r: [Obstacle("mapping", next(r.backend.areas_in(r.iova, r.size)).span)]),
-    Check("the vaddr is a multiple of the granule", "EINVAL", IP, lambda r: f"vaddr {r.vaddr:#x} is not a multiple of {r.backend.granule:#x}", "align it",
+    Check("the vaddr is a multiple of the granule", "EINVAL", IP, lambda r: f"vaddr {r.vaddr:#_x} is not a multiple of {r.backend.granule:#_x}", "align it",
           test="r.vaddr & r.backend.granule - 1"),
 )  # fmt: skip
 
@@ -115,7 +115,7 @@ def _too_much_locked(r: Asked) -> str | None:
     limit, pages = r.area.process.limit_pages, r.backend.pages(r.area)
     if limit is None or not r.area.account or pages <= max(limit - r.charged, 0):
         return None
-    return f"{pages} more pages exceed RLIMIT_MEMLOCK, {r.area.process.memlock:#x} bytes = {limit} pages"
+    return f"{pages} more pages exceed RLIMIT_MEMLOCK, {r.area.process.memlock:#_x} bytes = {limit} pages"
 
 
 FILL = f"iopt_area_fill_domains, {PAGES}"
@@ -127,7 +127,7 @@ PIN_CHECKS = (
 )  # fmt: skip
 FIT_CHECKS = (
     Check("every unit can translate it", "", FILL,
-          lambda r: f"{r.area.span} reaches past {r.domain.reach - 1:#x}, the last iova of D{r.domain.number}: it keeps the width of the narrowest unit it ever served",
+          lambda r: f"{r.area.span} reaches past {r.domain.reach - 1:#_x}, the last iova of D{r.domain.number}: it keeps the width of the narrowest unit it ever served",
           "choose a lower iova", test="r.errno", met=lambda r: obstacles(r.backend.domains, r.area.span)),
 )  # fmt: skip
 
@@ -135,9 +135,9 @@ FIT_CHECKS = (
 UNMAP_CHECKS = (
     Check("the struct can be read", "EFAULT", VX, "the pointer to the struct is {r.ptr}", test="r.ptr != 'good'"),
     Check("argsz holds the whole struct (24 bytes)", "EINVAL", VX, "argsz {r.argsz} is below 24", "set argsz = 24", test="r.argsz < 24"),
-    Check("only ALL is set", "EINVAL", VX, "flags {r.flags:#x}: the compatibility layer knows only ALL (2)", "set flags 0 or ALL", test="r.flags & ~2"),
+    Check("only ALL is set", "EINVAL", VX, "flags {r.flags:#_x}: the compatibility layer knows only ALL (2)", "set flags 0 or ALL", test="r.flags & ~2"),
     NO_SPACE,
-    Check("ALL goes with iova 0 and size 0", "EINVAL", VX, "ALL goes with iova 0 and size 0, not iova {r.iova:#x} size {r.size:#x}", "set both to 0", test="r.flags and (r.iova or r.size)"),
+    Check("ALL goes with iova 0 and size 0", "EINVAL", VX, "ALL goes with iova 0 and size 0, not iova {r.iova:#_x} size {r.size:#_x}", "set both to 0", test="r.flags and (r.iova or r.size)"),
 )  # fmt: skip
 CUT_CHECKS = (
     Check("a mapping is cut at whole pages (type 1)", "EINVAL", f"iopt_cut_iova, {IP}", lambda r: f"{hexa(r.at)} would cut the mapping {r.area.span} inside a page", "cut at whole pages",

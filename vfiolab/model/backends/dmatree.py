@@ -69,7 +69,7 @@ class Dma:
 
     def __repr__(self) -> str:
         rights = ("r" if self.prot & 1 else "") + ("w" if self.prot & 2 else "")
-        return f"Dma({hexa(self.iova)}, size={self.size:#x}, vaddr={hexa(self.vaddr)}, {rights!r})"
+        return f"Dma({hexa(self.iova)}, size={self.size:#_x}, vaddr={hexa(self.vaddr)}, {rights!r})"
 
 
 class DmaTree:

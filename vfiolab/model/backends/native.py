@@ -164,7 +164,7 @@ class Native:
 
     def refuse_unknown(self, cmd: int) -> None:
         """EINVAL before SET_IOMMU, ENOTTY after."""
-        table(UNKNOWN_CHECKS, self.kernel).run(_Ioctl(self, f"ioctl {cmd:#x}"))
+        table(UNKNOWN_CHECKS, self.kernel).run(_Ioctl(self, f"ioctl {cmd:#_x}"))
 
     def open_device(self, group: VfioGroup, name: str) -> None:
         """Nothing more to do: the group is attached already."""

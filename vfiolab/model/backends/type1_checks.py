@@ -80,18 +80,18 @@ BAD_POINTER = "the pointer to the struct is {r.ptr}: it cannot be read"
 
 def wraps(r: MapDma | UnmapDma | DirtyPages) -> str:
     """Say that a range of iovas ends past the last one."""
-    return f"iova {hexa(r.iova)} + size {r.size:#x} wraps past 2^64"
+    return f"iova {hexa(r.iova)} + size {r.size:#_x} wraps past 2^64"
 
 
 def _map_wrap(r: MapDma) -> str:
-    return wraps(r) if r.iova + r.size > U64 else f"vaddr {hexa(r.vaddr)} + size {r.size:#x} wraps past 2^64"
+    return wraps(r) if r.iova + r.size > U64 else f"vaddr {hexa(r.vaddr)} + size {r.size:#_x} wraps past 2^64"
 
 
 def misaligned(granule: int, **numbers: int) -> str | None:
     """Name the first number that is no multiple of the granule."""
     for name, number in numbers.items():
         if number & granule - 1:
-            return f"{name} {number:#x} is not a multiple of {granule:#x}, the smallest page ({human_size(granule)})"
+            return f"{name} {number:#_x} is not a multiple of {granule:#_x}, the smallest page ({human_size(granule)})"
     return None
 
 
@@ -101,7 +101,7 @@ def known_map_flags(kernel: Kernel) -> int:
 
 
 def _unknown_flags(r: MapDma | UnmapDma, known: int) -> str:
-    return f"flags {r.flags:#x} holds {r.flags & ~known:#x}, which kernel {r.backend.kernel} does not know"
+    return f"flags {r.flags:#_x} holds {r.flags & ~known:#_x}, which kernel {r.backend.kernel} does not know"
 
 
 def _overlap(r: MapDma) -> str:
@@ -158,9 +158,9 @@ MAP_CHECKS = (
           test="r.flags & ~r.backend.map_flags"),
     Check("the size is not 0", "EINVAL", DO_MAP, "size 0 maps nothing", "give a size of at least one page", "wrap_eoverflow", "not r.size"),
     Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, "wrap_eoverflow", _MAP_WRAP),
-    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, "flags {r.flags:#x} asks for neither READ (1) nor WRITE (2)",
+    Check("READ or WRITE is asked for", "EINVAL", DO_MAP, "flags {r.flags:#_x} asks for neither READ (1) nor WRITE (2)",
           "READ (1) lets the device read, WRITE (2) lets it write", test="not r.flags"),
-    Check("VADDR comes alone", "EINVAL", DO_MAP, "flags {r.flags:#x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
+    Check("VADDR comes alone", "EINVAL", DO_MAP, "flags {r.flags:#_x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
     Check("the size is not 0", "EINVAL", DO_MAP, "size 0 maps nothing", "give a size of at least one page", "not wrap_eoverflow", "not r.size"),
     Check("iova, size and vaddr are multiples of the smallest page", "EINVAL", DO_MAP, lambda r: misaligned(r.granule, iova=r.iova, size=r.size, vaddr=r.vaddr), SMALLEST,
           test="(r.iova | r.size | r.vaddr) & r.granule - 1"),
@@ -200,7 +200,7 @@ def _too_much_locked(r: MapDma) -> str | None:
     if pages <= room or r.backend.untranslatable_page(r) < max(room, 0):
         return None
     limit = process.memlock
-    return f"{pages} more pages on top of {process.locked_pages} locked ones exceed RLIMIT_MEMLOCK, {limit:#x} bytes = {process.limit_pages} pages"
+    return f"{pages} more pages on top of {process.locked_pages} locked ones exceed RLIMIT_MEMLOCK, {limit:#_x} bytes = {process.limit_pages} pages"
 
 
 def _hardware(errno: str, text: str) -> Callable[[MapDma], str | None]:
@@ -245,7 +245,7 @@ def _bitmap_size(size: int, pgsize: int, have: int) -> str | None:
         return "the bitmap's page size is 0"
     pages = size >> (pgsize & -pgsize).bit_length() - 1
     if not pages or not have or have > MAX_BITMAP:
-        return f"a bitmap of {have} bytes for {pages} pages is outside 1..{MAX_BITMAP:#x} bytes"
+        return f"a bitmap of {have} bytes for {pages} pages is outside 1..{MAX_BITMAP:#_x} bytes"
     need = bitmap_bytes(pages)
     return f"the bitmap has {have} bytes, {pages} pages need {need}" if have < need else None
 
@@ -258,7 +258,7 @@ def _unmap_bitmap(r: UnmapDma) -> str | None:
 
 def _unmap_size(r: UnmapDma) -> str | None:
     if r.flags & UNMAP_ALL:
-        return f"ALL goes with iova 0 and size 0, not iova {r.iova:#x} size {r.size:#x}" if r.iova or r.size else None
+        return f"ALL goes with iova 0 and size 0, not iova {r.iova:#_x} size {r.size:#_x}" if r.iova or r.size else None
     if not r.size:
         return "size 0 unmaps nothing"
     return misaligned(r.granule, size=r.size)
@@ -278,7 +278,7 @@ def _bisects(r: UnmapDma | DirtyPages) -> str | None:
 def _not_tracking(r: UnmapDma) -> str | None:
     if not r.backend.dirty_tracking:
         return "a dirty bitmap is asked for, but dirty tracking was not started"
-    return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page" if r.bm_pgsize != r.granule else None
+    return f"the bitmap's page size {r.bm_pgsize:#_x} is not {r.granule:#_x}, the smallest page" if r.bm_pgsize != r.granule else None
 
 
 class NewOwner(NamedTuple):
@@ -297,7 +297,7 @@ VADDR_CHECKS = (
 )  # fmt: skip
 OWNER_CHECKS = (
     Check("the locked memory stays within the new owner's RLIMIT_MEMLOCK", "ENOMEM", f"vfio_change_dma_owner, {T1}",
-          "{r.dma.charged} pages of {r.dma.span} on top of {r.caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {r.caller}, {r.caller.memlock:#x} bytes",
+          "{r.dma.charged} pages of {r.dma.span} on top of {r.caller.locked_pages} locked ones exceed RLIMIT_MEMLOCK of process {r.caller}, {r.caller.memlock:#_x} bytes",
           "raise the limit of the process that updates the vaddr", test="r.caller.room() is not None and r.dma.charged > r.caller.room()"),
 )  # fmt: skip
 INVALIDATE_CHECKS = (
@@ -314,7 +314,7 @@ UNMAP_CHECKS = (
           test="r.argsz < 24"),
     Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.unmap_flags), "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)",
           test="r.flags & ~r.backend.unmap_flags"),
-    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, "flags {r.flags:#x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", "dirty_tracking",
+    Check("a dirty bitmap comes alone", "EINVAL", IOCTL, "flags {r.flags:#_x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", "dirty_tracking",
           "r.flags & 1 and r.flags & 6"),
     Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", "dirty_tracking", "r.flags & 1"),
     Check("no emulated group uses vaddrs", "EBUSY", DO_UNMAP, "VADDR cannot be invalidated while an emulated (mdev) group is in the container",
@@ -333,13 +333,13 @@ UNMAP_CHECKS = (
 
 def _dirty_flags(r: DirtyPages) -> str | None:
     if r.flags & ~7 or not r.flags:
-        return f"flags {r.flags:#x} is none of START (1), STOP (2), GET_BITMAP (4)"
-    return f"flags {r.flags:#x} holds more than one of START, STOP, GET_BITMAP" if r.flags & r.flags - 1 else None
+        return f"flags {r.flags:#_x} is none of START (1), STOP (2), GET_BITMAP (4)"
+    return f"flags {r.flags:#_x} holds more than one of START, STOP, GET_BITMAP" if r.flags & r.flags - 1 else None
 
 
 def _dirty_range(r: DirtyPages) -> str | None:
     if r.bm_pgsize != r.granule:
-        return f"the bitmap's page size {r.bm_pgsize:#x} is not {r.granule:#x}, the smallest page"
+        return f"the bitmap's page size {r.bm_pgsize:#_x} is not {r.granule:#_x}, the smallest page"
     return "size 0 asks for no page" if not r.size else misaligned(r.granule, iova=r.iova, size=r.size)
 
 

@@ -152,7 +152,7 @@ class Domain:
             return -ERRNO["ERANGE" if self.kernel.has("intel_map_erange") else "EFAULT"]
         if self.unit.is_arm and iova + size > self.aperture.end:
             raise NotModelledError(
-                f"kernel {self.kernel} lets a mapping past the last iova of {self.unit}, {self.aperture.last:#x}, through to its driver, and what that answers was neither recorded nor read"
+                f"kernel {self.kernel} lets a mapping past the last iova of {self.unit}, {self.aperture.last:#_x}, through to its driver, and what that answers was neither recorded nor read"
             )
         if self.unit.translates_msi and any(bell.iova < iova + size and iova < bell.iova + bell.size for bell in self.doorbells):
             return -ERRNO["EEXIST"]
@@ -275,9 +275,9 @@ class Domain:
         end = 0
         for iova in self._in_order():
             run = self._table[iova]
-            assert iova == run.iova, f"D{self.number}: key {iova:#x} holds {run}"
-            assert run.size > 0, f"D{self.number}: empty run at {iova:#x}"
-            assert end <= iova or blind, f"D{self.number}: runs overlap at {iova:#x}"
+            assert iova == run.iova, f"D{self.number}: key {iova:#_x} holds {run}"
+            assert run.size > 0, f"D{self.number}: empty run at {iova:#_x}"
+            assert end <= iova or blind, f"D{self.number}: runs overlap at {iova:#_x}"
             end = iova + run.size
         for bell in self.doorbells:
-            assert not self.overlaps(bell.iova, bell.size), f"D{self.number}: doorbell page {bell.iova:#x} is under a user's mapping"
+            assert not self.overlaps(bell.iova, bell.size), f"D{self.number}: doorbell page {bell.iova:#_x} is under a user's mapping"

@@ -250,7 +250,7 @@ class _Trip:
             self._block(unit)
             return self._lose_ram() if self._mapped_here() else "refused"
         if self.message is None:
-            what = f"taken as an interrupt, CPU vector {self.data & 0xFF:#x}: without interrupt remapping nobody checks who sent it"
+            what = f"taken as an interrupt, CPU vector {self.data & 0xFF:#_x}: without interrupt remapping nobody checks who sent it"
         elif remaps:
             what = "the entry of the remapping table is valid for this sender"
         else:

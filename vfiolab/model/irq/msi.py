@@ -216,14 +216,14 @@ IRQ_CHECKS = (
     Check("argsz holds the struct (20 bytes)", "EINVAL", _VALIDATE, "argsz {r.argsz} is below 20", "set argsz = 20 and the size of the data", test="r.argsz < 20"),
     Check("the interrupt index exists", "EINVAL", _VALIDATE, f"index {{r.index}} is none of {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}", "MSI is 1, MSI-X is 2",
           test=f"r.index > {REQ}"),
-    Check("only known flags are set", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#x} holds {r.flags & ~0x3F:#x}, which no kernel knows", "eventfd + trigger is 0x24", test="r.flags & ~0x3F"),
+    Check("only known flags are set", "EINVAL", _VALIDATE, lambda r: f"flags {r.flags:#_x} holds {r.flags & ~0x3F:#_x}, which no kernel knows", "eventfd + trigger is 0x24", test="r.flags & ~0x3F"),
     Check("the vectors exist on the device", "EINVAL", _VALIDATE, "vectors {r.start}..{r.last} of {r.available} {r.name} vectors of {r.function.bdf}", "ask DEVICE_GET_IRQ_INFO for the count",
           test="r.start >= r.available or r.start + r.count > r.available"),
-    Check("the data is of one type", "EINVAL", _VALIDATE, "flags {r.flags:#x} is not one data type (1 none, 2 bools, 4 eventfds)", "eventfd + trigger is 0x24",
+    Check("the data is of one type", "EINVAL", _VALIDATE, "flags {r.flags:#_x} is not one data type (1 none, 2 bools, 4 eventfds)", "eventfd + trigger is 0x24",
           test=f"r.data not in {tuple(DATA_SIZES)}"),
     Check("argsz holds the data", "EINVAL", _VALIDATE, "argsz {r.argsz} does not hold the data of {r.count} vectors: {r.whole_size} bytes do", "argsz is 20, and 1 byte a bool or 4 an eventfd",
           test="r.argsz < r.whole_size"),
-    Check("the type has this action", "ENOTTY", f"vfio_pci_set_irqs_ioctl, {INTRS}", "flags {r.flags:#x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have",
+    Check("the type has this action", "ENOTTY", f"vfio_pci_set_irqs_ioctl, {INTRS}", "flags {r.flags:#_x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have",
           "only INTx can be masked and unmasked", test=f"r.action not in ({MASK}, {UNMASK}, {TRIGGER}) or (r.action != {TRIGGER} and r.index != {INTX})"),
 )  # fmt: skip
 INTX_MASK_CHECKS = (
@@ -339,4 +339,4 @@ def _x86_message(unit: IommuUnit | None, number: int) -> Message:
         handle = number & 0x7FFF
         return Message(X86_MSI.start | 0x18 | handle << 5, 0, f"remapped format: the address names entry {handle} of the remapping table")
     vector = FIRST_VECTOR + number % VECTORS
-    return Message(X86_MSI.start | 0x1004, vector, f"compatibility format: the data names the CPU's vector {vector:#x}")
+    return Message(X86_MSI.start | 0x1004, vector, f"compatibility format: the data names the CPU's vector {vector:#_x}")

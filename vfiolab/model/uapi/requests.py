@@ -36,7 +36,7 @@ def field(name: str, value: object, bits: int = 64) -> int:
         raise TypeError(f"{name} is a whole number, not {value!r}")
     value = index(value)  # numpy's whole numbers too
     if not -(1 << bits - 1) <= value < 1 << bits:
-        raise ValueError(f"{name} = {value:#x} does not fit a field of {bits} bits")
+        raise ValueError(f"{name} = {value:#_x} does not fit a field of {bits} bits")
     return value & (1 << bits) - 1
 
 

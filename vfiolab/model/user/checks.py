@@ -44,7 +44,7 @@ class Command(NamedTuple):
 
 IOCTL_CHECKS = (
     Check("the pointer can be read", "EFAULT", f"ioctl of a descriptor, {CORE}", "the pointer to {r.what} is bad", "pass a pointer to {r.what}", test="r.what"),
-    Check("the descriptor has the ioctl", "ENOTTY", f"ioctl of a descriptor, {CORE}", "ioctl {r.cmd:#x} is none of a {r.kind}'s", "see the {r.kind}'s ioctls", test="not r.what"),
+    Check("the descriptor has the ioctl", "ENOTTY", f"ioctl of a descriptor, {CORE}", "ioctl {r.cmd:#_x} is none of a {r.kind}'s", "see the {r.kind}'s ioctls", test="not r.what"),
 )  # fmt: skip
 INFO_BACK_CHECKS = (
     Check("the struct can be written back", "EFAULT", f"vfio_iommu_type1_ioctl, {CORE}", "the struct cannot be written back", "pass writable memory", "copy_back_efault", "not r"),

@@ -124,7 +124,7 @@ class Container(Descriptor):
     def _memory_for(self, size: int) -> Span:
         if size >= MOST_FRESH:
             raise ValueError(
-                f"no process can allocate {size:#x} bytes of fresh memory (here up to {MOST_FRESH - 1:#x}): map less,"
+                f"no process can allocate {size:#_x} bytes of fresh memory (here up to {MOST_FRESH - 1:#_x}): map less,"
                 " or give vaddr= to see what the kernel answers"
             )
         return self.process.memory.next_place(size)

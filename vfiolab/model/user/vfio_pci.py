@@ -168,7 +168,7 @@ REGION_INFO_CHECKS = (
 )  # fmt: skip
 MMAP_CHECKS = (
     Check("the piece lies inside a BAR", "EINVAL", f"vfio_pci_core_mmap, {VFIO_PCI}",
-          lambda r: f"region {r.index} of {r.function.bdf} has {f'{r.room:#x} bytes' if r.room else 'no memory'} to map, not {r.size:#x} from {r.offset:#x}",
+          lambda r: f"region {r.index} of {r.function.bdf} has {f'{r.room:#_x} bytes' if r.room else 'no memory'} to map, not {r.size:#_x} from {r.offset:#_x}",
           "ask GET_REGION_INFO for the size and the MMAP flag", test="not r.size or r.offset + r.size > r.room"),
 )  # fmt: skip
 RESET_CHECKS = (
