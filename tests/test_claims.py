@@ -1,13 +1,25 @@
 """The claims of the mail of 3 December 2015 that the notebooks show, as the model answers them; the table is notebooks/claims.md."""
 
+import inspect
 import re
 
 import nbformat
 import pytest
+from mutations import restate
 from tools import notebooks
 
 import vfiolab as vl
 from vfiolab.course import answer, two_units
+from vfiolab.model import machine
+from vfiolab.model.backends import iova
+from vfiolab.model.backends.dmatree import DmaTree
+from vfiolab.model.backends.type1 import Type1
+from vfiolab.model.backends.type1_checks import NEW_MAPPING_CHECKS
+from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.doorbells import Doorbells, Landed
+from vfiolab.model.iommu.unit import IommuUnit
+from vfiolab.model.pci.acs import AcsTester, Verdict
+from vfiolab.proposals import P1, P2, P3, P4, debate
 
 TABLE = notebooks.NOTEBOOKS / "claims.md"
 FIRST, SECOND = "0000:01:00.0", "0000:21:00.0"
@@ -182,3 +194,124 @@ def test_s26_a_doorbell_is_mapped_only_in_the_domain_of_the_device_that_asks(ser
     server.attach(FIRST, SECOND)
     server.enable_msi(FIRST)
     assert {"D1": 1, "D2": 0} == {f"D{domain.number}": len(domain.doorbells) for domain in server.domains}
+
+
+# The claims that notebook 07 runs.
+
+
+def again(*scenarios):
+    return debate(scenarios=scenarios)
+
+
+def test_s1_a_call_through_another_layers_operations_is_seen_as_an_edge_into_vfio():
+    edges = again("arm-its").edges
+    assert {"P1"} == {name for name, found in edges.items() if ("interrupt code", "VFIO") in found.found}
+
+
+def test_s2_what_landed_reaches_no_thing_of_vfio_from_below():
+    assert [] == again("arm-its").edges["P7"].forbidden
+
+
+def test_s18_a_map_for_each_device_parts_no_group_and_divides_a_container():
+    found = again("shared-group", "two-domains", "many-doorbells")
+    assert found["P0", "shared-group"].word == found["P2", "shared-group"].word == "EBUSY open_group"
+    assert "same-map" in found["P2", "many-doorbells"].broken
+
+
+def test_s19_a_static_map_serves_what_is_known_at_boot_and_nothing_later():
+    found = again("arm-its", "own-layout", "late-doorbell")
+    assert ["delivered", "EEXIST map", "corrupts"] == [found["P3", name].word for name in ("arm-its", "own-layout", "late-doorbell")]
+
+
+def test_s25_the_raw_domain_is_enough_to_map_and_reaches_no_further_than_the_iommu_core():
+    found = again("arm-its", "two-domains")
+    assert "delivered" == found["P4", "arm-its"].outcome
+    assert {("interrupt code", "IOMMU core")} == {edge for edge in found.edges["P4"].found if edge[0] == "interrupt code"}
+    assert "same-map" in found["P4", "two-domains"].broken
+
+
+# What each claim rests on, switched off: its test has to fail.
+
+
+def method(owner, name, new):
+    return lambda patch: patch.setattr(owner, name, new)
+
+
+def without(table, text):
+    """Leave one check out."""
+    return lambda patch: restate(patch, table, tuple(check for check in table if check.text != text))
+
+
+def _reads_the_owner(old):
+    def requested(self, domain, group, doorbell):
+        assert group.owner.backend is not None
+        return old(self, domain, group, doorbell)
+
+    return requested
+
+
+def both(*parts):
+    return lambda patch: [part(patch) for part in parts]
+
+
+ISOLATED = method(AcsTester, "test", lambda *_: Verdict(passed=True, why="", rule=""))
+NOT_RESERVED = method(machine, "merged_reserved", lambda *_: ())
+MECHANISMS = {
+    "S1": ("s1", method(P1, "requested", P4.requested)),
+    "S2": ("s2", method(Landed, "requested", _reads_the_owner(Landed.requested))),
+    "S3": ("s3_s9", method(Type1, "_map_in_domains", lambda *_: None)),
+    "S4": ("s4", method(Domain, "attach_errno", lambda *_: -22)),
+    "S5": ("s5_s6", method(vl.AddressSpace, "domains", property(lambda space: [(one,) for one in space.container.backend.domains]))),
+    "S6": ("s5_s6", method(DmaTree, "__iter__", lambda tree: iter(2 * list(tree.starts.values())))),
+    "S7": ("s7", method(Type1, "_replay", lambda *_: None)),
+    "S8": ("s8_s15", both(method(IommuUnit, "coherency", lambda *_: True), method(Domain, "attach_errno", lambda *_: 0))),
+    "S9": ("s3_s9", method(Type1, "_unmap_in_domains", lambda self, dma: [one.unmap(dma.iova, dma.size) for one in self.domains])),
+    "S10": ("s10_s17", method(Domain, "translate", lambda *_: "something")),
+    "S11": ("s11", ISOLATED),
+    "S12": ("s12", ISOLATED),
+    "S14": ("s7", method(Domain, "map_many", lambda *_: None)),
+    "S15": ("s8_s15", method(Type1, "_join_existing", lambda *_: False)),
+    "S16": ("s16", method(Domain, "attach_errno", lambda *_: 0)),
+    "S17": ("s10_s17", method(Type1, "_map_in_domains", lambda *_: None)),
+    "S18": ("s18", method(P2, "group_joins", lambda *_: True)),
+    "S19": ("s19", method(P3, "domain_made", lambda *_: None)),
+    "S20": ("s20", method(iova, "exclude", lambda iovas, _: iovas)),
+    "S21": ("s21", without(NEW_MAPPING_CHECKS, "the range lies inside one usable iova range")),
+    "S22": ("s22_s27", method(iova, "exclude", lambda iovas, _: iovas)),
+    "S23": ("s23", method(iova, "first_overlap", lambda *_: None)),
+    "S24": ("s24", NOT_RESERVED),
+    "S25": ("s25", method(P4, "requested", Doorbells.requested)),
+    "S26": ("s26", method(Landed, "domain_made", lambda *_: None)),
+    "S27": ("s22_s27", NOT_RESERVED),
+}
+
+
+def runs_of(prefix):
+    """List the tests of a claim, with the arguments of each run."""
+    found = [test for name, test in globals().items() if name.startswith(f"test_{prefix}_")]
+    assert found
+    for test in found:
+        marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"]
+        for values in marks[0].args[1] if marks else [()]:
+            yield test, values
+
+
+def test_each_claim_that_is_run_has_a_mechanism():
+    run = [row[0] for row in rows() if row[4]]
+    assert run == [claim for claim in (f"S{number}" for number in range(1, 28)) if claim in MECHANISMS]
+    assert 25 <= len(run)
+
+
+@pytest.mark.parametrize("claim", MECHANISMS)
+def test_a_claims_test_fails_when_its_mechanism_is_switched_off(claim, monkeypatch):
+    prefix, switch_off = MECHANISMS[claim]
+    runs = list(runs_of(prefix))
+    switch_off(monkeypatch)
+    noticed = 0
+    for test, values in runs:
+        try:
+            host = [vl.load("two-smmu-server").address_space()] if "server" in inspect.signature(test).parameters else []
+            test(*host, *values)
+        except (AssertionError, AttributeError, ValueError, StopIteration, vl.Refusal):
+            noticed += 1
+    assert noticed, f"{claim} is shown by no test that needs its mechanism"

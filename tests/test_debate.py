@@ -212,7 +212,7 @@ def test_a_doorbell_under_a_users_mapping_breaks_an_invariant():
             domain.doorbells = (bell._replace(iova=0x4000_0000),)
             return Reached(0x4000_0000, "why")
 
-    with pytest.raises(vl.ProposalError, match=r"Under\.requested broke an invariant of the model: D1: doorbell page 0x40000000"):
+    with pytest.raises(vl.ProposalError, match=r"Under\.requested broke an invariant of the model: D1: doorbell page 0x4000_0000"):
         debate(Under, scenarios=["arm-its"])
 
 

@@ -19,9 +19,11 @@ from vfiolab.course.machines import (
 )
 from vfiolab.course.predict import Prediction, Reveal, predict
 from vfiolab.course.questions import ask
+from vfiolab.course.twins import carry_out_twins, twin_answers, twins
 
 __all__ = [
-    "EMULATED", "FIRMWARE", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out", "firmware_host",
+    "EMULATED", "FIRMWARE", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out",
+    "carry_out_twins", "firmware_host",
     "hotplug_host", "outcomes", "predict", "real_regions", "recorded_calls", "recorded_messages", "region_answers", "summary",
-    "two_below_a_switch", "two_units",
+    "twin_answers", "twins", "two_below_a_switch", "two_units",
 ]  # fmt: skip

@@ -17,12 +17,13 @@ HEIGHT = 66.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨"
 BAD = ("fault", "lost", "corrupt", "refused")
 GOOD = ("interrupt", "memory")
-RESTS = {"": "a rule or a recording", "reading": "reading", "inference": "inference"}
+RESTS = {"": "a rule or a recording", "reading": "reading", "inference": "inference", "choice": "a design that was never built"}
 WORDS = {
     "route": "upstream", "p2p": "turned to a peer", "window": "MSI window: not translated", "translate": "translates", "fault": "fault",
     "memory": "the user's memory", "corrupt": "the user's memory", "doorbell": "takes the message", "refused": "refused",
     "interrupt": "interrupt raised", "lost": "nothing arrives",
 }  # fmt: skip
+CHOICE = " [choice]: no kernel does it; where the source leaves it open, we chose."
 READING = "read in the kernel's source or documentation, no recording shows it"
 COLUMNS = ("step", "place", "what", "bus address", "physical", "why", "rests on")
 
@@ -54,8 +55,8 @@ class _Journey:
                 self.reason(n, step)
         else:
             self.column()
-        if any(step.rests for step in self.steps):
-            page.note(f"[reading]: {READING}. [inference]: no rule of the kernel decides it.")
+        if rests := {step.rests for step in self.steps} - {""}:
+            page.note(f"[reading]: {READING}. [inference]: no rule of the kernel decides it.{CHOICE * ('choice' in rests)}")
         table = [_row(n, step) for n, step in enumerate(self.steps, 1)]
         told = " ".join(f"{n}. {step.place}: {step.why}{mark(step)}." for n, step in enumerate(self.steps, 1))
         lines = [*fold(f"{title} - {said}")]

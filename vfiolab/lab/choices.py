@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import ipywidgets
 
@@ -12,6 +12,31 @@ from vfiolab.draw import Picture, figure_html, inline_svg, to_text
 from vfiolab.lab.controls import App, choice, said
 from vfiolab.lab.panels import columns, events_panel, panel
 from vfiolab.lab.session import Session, Step
+from vfiolab.model.events import Event
+
+
+class Shown(Protocol):
+    """What a lab of choices shows of a run."""
+
+    @property
+    def refused(self) -> Exception | None:
+        """What ended it early."""
+
+    @property
+    def verdict(self) -> str:
+        """What came of it."""
+
+    @property
+    def pictures(self) -> tuple[Picture, ...]:
+        """What came of it, drawn; the first is shown without a front end too."""
+
+    @property
+    def code(self) -> str:
+        """The same in Python."""
+
+    @property
+    def events(self) -> Iterable[Event | str]:
+        """What the IOMMU core was asked by the last call."""
 
 
 class Run(Session):
@@ -35,7 +60,7 @@ class Run(Session):
 class ChoiceLab(App):
     """Choose what a run is made of; `controls` holds the buttons by the run's parameters, and `run` is the run that is shown."""
 
-    def __init__(self, kind: type[Run], **choices: tuple[str, Iterable[str], str]) -> None:
+    def __init__(self, kind: Callable[..., Shown], **choices: tuple[str, Iterable[str], str]) -> None:
         """Make the buttons. `choices`: for each parameter of the run the words before its buttons, the buttons, the one pressed first."""
         self.kind = kind
         self.controls: dict[str, Any] = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfiolab._table import Table
-from vfiolab.kit import Journey
+from vfiolab._text import page_text
+from vfiolab.kit import AddressSpace, Journey
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.iommu.domain import Domain
@@ -49,11 +51,13 @@ class Imposed(NamedTuple):
         return f"{hexa(self.start)}-{hexa(self.end)} {self.what}"
 
 
-class Cell(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Cell:
     """One proposal on one scenario.
 
     `outcome`: a word of `OUTCOMES`, or unknown; refused by `call` with `errno`, or by the interrupt hardware with neither. `when` it
-    shows: attach, map, setup, raised, never. `rests`: recording, reading, inference, choice. `journey`: the request that decided.
+    shows: attach, map, setup, raised, never. `rests`: recording, reading, inference, choice. `space`: the address space as it was left,
+    of the last user if there are several; `journey`: the request that decided, None if a call was refused.
     """
 
     proposal: str
@@ -66,11 +70,12 @@ class Cell(NamedTuple):
     broken: tuple[str, ...]
     why: str
     rests: str
-    journey: Journey | None = None
+    space: AddressSpace = field(compare=False)
+    journey: Journey | None = field(default=None, compare=False)
 
     def as_dict(self) -> dict[str, object]:
         """Return the cell as plain data; ranges with their last address."""
-        plain = {name: value for name, value in self._asdict().items() if name != "journey"}
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.compare}
         return plain | {"imposed": [one._asdict() for one in self.imposed], "broken": list(self.broken)}
 
     @property
@@ -78,9 +83,28 @@ class Cell(NamedTuple):
         """The outcome, with errno and call where a system call refused."""
         return f"{self.errno} {self.call}" if self.errno else self.outcome
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """What came of it, and why."""
         meaning = "a system call refuses" if self.errno else OUTCOMES.get(self.outcome, "the model does not know")
-        lines = [f"{self.proposal} on {self.scenario}: {self.word} ({meaning})"]
+        return f"{self.proposal} on {self.scenario}: {self.word} ({meaning})"
+
+    def picture(self) -> Picture:
+        """Draw the journey of the request, else the address space with what was refused."""
+        return self.journey.picture() if self.journey is not None else self.space.picture()
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from vfiolab.draw import figure_html, to_text
+
+        picture = self.picture()
+        html = f'<pre style="white-space:pre-wrap">{page_text(str(self))}</pre>{figure_html(picture)}'
+        return {"text/plain": f"{self}\n{to_text(picture)}", "text/html": html}
+
+    def __repr__(self) -> str:
+        return f"Cell({self.sentence!r})"
+
+    def __str__(self) -> str:
+        lines = [self.sentence]
         lines += [f"  shows at: {self.when}", f"  why: {self.why}", f"  imposed: {'; '.join(map(str, self.imposed)) or 'nothing'}"]
         lines += [f"  broken: {'; '.join(PROMISES[word] for word in self.broken) or 'no promise'}", f"  rests on: {self.rests}"]
         return "\n".join(lines)
@@ -121,9 +145,24 @@ class Debate:
         ]
         return Table(["proposal", "from", "to", "by", "allowed"], rows)
 
+    @property
+    def statements(self) -> Table:
+        """What each proposal is, what it stands on, who chooses the iova (checked), and what of it is in the mail, read, or chosen."""
+        columns = ["proposal", "what", "Linux", "who chooses the iova", "in the mail", "our reading", "what we chose"]
+        rows = [(name, k.title, k.kernel_version, k.chooser, k.mail, k.reading, k.chosen) for name, k in self.proposals.items()]
+        return Table(columns, rows)
+
+    @property
+    def wants(self) -> Table:
+        """What the user of each scenario wants."""
+        return Table(
+            ["scenario", "what", "the user wants"], [(name, SCENARIOS[name].words, SCENARIOS[name].wants) for name in self.scenarios]
+        )
+
     def frame(self) -> pd.DataFrame:
         """Return every cell as a row of a DataFrame."""
-        return Table(Cell._fields[:-1], [cell[:-1] for cell in self.cells]).frame()
+        names = [one.name for one in fields(Cell) if one.compare]
+        return Table(names, [[getattr(cell, name) for name in names] for cell in self.cells]).frame()
 
     def as_dict(self) -> dict[str, object]:
         """Return every cell as plain data."""
@@ -226,7 +265,8 @@ def _cell(
     }
     broken = tuple(word for word in PROMISES if not held[word])
     rests = _rests(setting, play, watched, trips, error)
-    return Cell(name, scenario, outcome, errno, call, when, imposed, broken, why, rests, trip if error is None else None)
+    journey = trip if error is None else None
+    return Cell(name, scenario, outcome, errno, call, when, imposed, broken, why, rests, play.spaces[-1], journey)
 
 
 def _shows(trip: Journey) -> str:
