@@ -27,6 +27,7 @@ from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
 from vfiolab.model.machine import Host
 from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.proposals import debate
 from vfiolab.readers.machinefile import read_machine_file
 
 PAGE = "gallery.md"
@@ -268,6 +269,14 @@ EXHIBITS = (
         "same calls, side by side.",
         'vl.compare(old.log, new.log, names=("4.4", "6.12"))',
         then_and_now,
+    ),
+    Exhibit(
+        "debate",
+        "Eight designs, twelve users",
+        "Who may put an interrupt's doorbell into a user's address space? A column shows where a design fails, a row what a user "
+        "can hope for. No design serves every row. Two never fail silently: the plan to describe the space, and what landed.",
+        "vl.debate()",
+        lambda: debate().picture(),
     ),
     Exhibit(
         "groups-of-a-desktop",
