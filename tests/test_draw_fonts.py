@@ -11,7 +11,7 @@ from tools.gallery import EXHIBITS, arm_server, intel_workstation
 import vfiolab as vl
 from vfiolab.course.machines import two_units
 from vfiolab.draw import Box, Text, chain, compare, info_reply, pages, timeline, topology, who_is_who
-from vfiolab.draw.iovamap.labels import SHORT
+from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.draw.iovamap.layout import Scene
 from vfiolab.draw.stage import page, svg
 from vfiolab.draw.stage.fonts import ADVANCES
@@ -79,7 +79,7 @@ DRAWN = {exhibit.name: exhibit.draw for exhibit in EXHIBITS} | {
     **{f"journey-{number}": lambda number=number: journeys()[number].picture() for number in range(3)},
 }
 #: What stands in an iova map only where there is room: other words for a mark, what its letter means, the axis.
-INSTEAD = {word for words in SHORT.values() for one in words for word in one.split()} | set("abcdefghijkl") | {"at"}
+INSTEAD = {word for kind in KINDS.values() for one in kind.inside for word in one.split()} | set("abcdefghijkl") | {"at"}
 AXIS = re.compile(r"0x\w+|[\d.]+|[KMGT]iB|[→=]")
 
 
