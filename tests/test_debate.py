@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -109,6 +110,15 @@ def test_what_landed_lets_a_page_past_its_window_and_says_that_the_place_is_free
 # Layers.
 
 
+def test_what_does_nothing_has_no_edge():
+    assert {} == WHOLE.edges["P0"].found
+
+
+def test_a_place_that_was_demanded_and_refused_is_imposed_all_the_same():
+    for name, scenario in (("P1", "own-layout"), ("P3", "hot-add")):
+        assert "user-owns-iova" in WHOLE[name, scenario].broken
+
+
 def test_the_interrupt_code_reaches_vfio_in_one_proposal_only():
     assert {"P1"} == {name for name, edges in WHOLE.edges.items() if edges.forbidden}
     assert {"no"} == {row["allowed"] for row in WHOLE.layers if (row["from"], row["to"]) == ("interrupt code", "VFIO")}
@@ -132,10 +142,20 @@ class FromTheDriver(P3):
         return super().unit_starts(unit)
 
 
-@pytest.mark.parametrize(
-    ("changed", "edge"),
-    [(ThroughAFacade, "interrupt code -> VFIO"), (ThroughTheOwner, "interrupt code -> VFIO"), (FromTheDriver, "IOMMU core -> VFIO")],
-)
+class ByTheList(vl.Proposal):
+    def requested(self, domain, _group, doorbell):
+        top = max((run.iova + run.size for run in domain.mappings), default=0)
+        assert len(domain) == len(list(domain.mappings))
+        self.place(domain, top, doorbell)
+        return Reached(top | doorbell % self.page_size, "above all that is mapped, which only VFIO can list")
+
+
+@pytest.mark.parametrize(("changed", "edge"), [
+    (ThroughAFacade, "interrupt code -> VFIO"),
+    (ThroughTheOwner, "interrupt code -> VFIO"),
+    (ByTheList, "interrupt code -> VFIO"),
+    (FromTheDriver, "IOMMU core -> VFIO"),
+])  # fmt: skip
 def test_a_proposal_that_is_changed_to_reach_vfio_from_below_is_caught(changed, edge):
     found = debate(changed, proposals=[], scenarios=["arm-its"])
     assert [edge] == sorted({way.split(" (")[0] for way in found.edges[changed.__name__].forbidden})
@@ -189,8 +209,10 @@ def _fails(_):
     ("act", "said"),
     [
         (_fails, r"Bad.requested failed with LookupError: no such thing"),
-        (lambda _: 17, r"Bad.requested returned 17, which is no answer"),
-        (lambda _: Reached(1 << 64, "too far"), r"Bad.requested returned Reached\(.*\), which is no answer"),
+        (lambda _: 17, r"Bad.requested returned 17; expected vl.Reached\(address, why\)"),
+        (lambda _: Reached(1 << 64, "too far"), r"Bad.requested returned Reached\(.*\); expected"),
+        (lambda _: Reached("5", "text"), r"Bad.requested returned Reached\(.*\); expected"),
+        (lambda _: Reached(5, "why", "a guess"), r"Bad.requested returned Reached\(.*\); expected"),
         (lambda domain: domain.unmap(0x4000_0000, 1 << 30), r"Bad.requested changed the user's mappings"),
     ],
 )
@@ -219,12 +241,58 @@ def test_a_doorbell_under_a_users_mapping_breaks_an_invariant():
 def test_what_is_no_proposal_or_takes_a_name_is_refused():
     with pytest.raises(vl.ProposalError, match="P3 is the name of one of the debate's own"):
         debate(type("P3", (vl.Proposal,), {}))
-    with pytest.raises(TypeError, match=r"a class made from vl\.Proposal"):
-        debate(dict)
+    for thing in (dict, 3, "P7"):
+        with pytest.raises(TypeError, match=r"a class made from vl\.Proposal"):
+            debate(thing)
     with pytest.raises(ValueError, match="no scenario 'tea': x86-guest, "):
         debate(scenarios=["tea"])
+    with pytest.raises(ValueError, match="no scenario 'hotadd', did you mean hot-add"):
+        debate(scenarios=["hotadd"])
     with pytest.raises(KeyError, match="no cell"):
         WHOLE["P7", "tea"]
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("requestd", r"Typo.requestd is no hook: did you mean requested\?"),
+    ("user_map", r"Typo.user_map is no hook: did you mean user_maps\?"),
+    ("helper", r"Typo.helper is no hook: hooks are unit_starts, .*; names of your own begin with _"),
+])  # fmt: skip
+def test_a_hook_that_is_none_is_named_and_not_passed_over(name, said):
+    with pytest.raises(vl.ProposalError, match=said):
+        debate(type("Typo", (vl.Proposal,), {name: lambda *_: None}), scenarios=["arm-its"])
+
+
+@pytest.mark.parametrize(
+    ("iova", "said"),
+    [
+        (0x1_0000_0040, "Far.requested: no page can be placed at 0x1_0000_0040: an iova is a multiple of 0x1000"),
+        (-4096, "Far.requested: no page can be placed at -0x1000"),
+    ],
+)
+def test_a_page_is_placed_where_an_iommu_can_have_one(iova, said):
+    class Far(vl.Proposal):
+        def requested(self, domain, _group, doorbell):
+            self.place(domain, iova, doorbell)
+
+    with pytest.raises(vl.ProposalError, match=re.escape(said)):
+        debate(Far, scenarios=["arm-its"])
+
+
+def test_a_page_past_the_last_iova_is_refused():
+    class Past(vl.Proposal):
+        def requested(self, domain, _group, doorbell):
+            self.place(domain, 1 << 60, doorbell)
+
+    assert "ERANGE set_irqs" == debate(Past, scenarios=["arm-its"])["Past", "arm-its"].word
+
+
+def test_an_errno_that_there_is_none_of_is_named():
+    class Refuses(vl.Proposal):
+        def requested(self, _domain, _group, _doorbell):
+            self.refuse("ENOSPACE", "full")
+
+    with pytest.raises(vl.ProposalError, match=r"Refuses.requested: refuse\('ENOSPACE'\): no errno has that name"):
+        debate(Refuses, scenarios=["arm-its"])
 
 
 # As text, data and picture.

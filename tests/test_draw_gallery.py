@@ -24,8 +24,8 @@ def test_no_file_of_the_gallery_is_stale():
     assert [] == gallery.stale(notebooks_dir())
 
 
-def test_there_are_eleven_pictures():
-    assert 11 == len(gallery.EXHIBITS) == len({exhibit.name for exhibit in gallery.EXHIBITS})
+def test_there_are_twelve_pictures():
+    assert 12 == len(gallery.EXHIBITS) == len({exhibit.name for exhibit in gallery.EXHIBITS})
 
 
 @pytest.mark.parametrize("exhibit", gallery.EXHIBITS, ids=lambda exhibit: exhibit.name)

@@ -24,6 +24,8 @@ def test_each_design_and_each_situation_has_a_button():
 
 def test_a_click_runs_the_other_cell_and_says_what_was_wanted_and_what_came():
     lab = DebateLab()
+    assert "P7 on arm-its: delivered" in lab.status.value
+    click(lab.controls["scenario"], "hot-add")
     assert "EINVAL set_container" in lab.status.value
     assert 'role="alert"' in lab.status.value
     click(lab.controls["proposal"], "P6: the user registers a window")

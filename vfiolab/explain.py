@@ -223,6 +223,7 @@ def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str
         if case.refused is None:
             backend = _attached(host, case.device).container.backend
             if isinstance(backend, Type1):
-                name = NAMES.get(error.errno)
-                return [(check.text, check.fix, check.source) for check in map_tables(backend.kernel)[0].whole if check.errno == name]
+                name, arm = NAMES.get(error.errno), any(domain.unit.is_arm for domain in backend.domains)
+                rows = [check for check in map_tables(backend.kernel)[0].whole if check.errno == name]
+                return [(row.text, row.fix, row.source) for row in rows if arm or not row.source.startswith("arm_")]
     return []

@@ -10,6 +10,7 @@ from vfiolab.commands import UNUSABLE, complain, examples, paint, say
 __all__ = ["add", "run"]
 
 SHORT = {"delivered": "✓", "corrupts": "RAM hit"}
+LEGEND = "✓ delivered: it works. An errno: a call refuses. lost: no interrupt, or no memory. RAM hit: corrupts, a message lands in memory."
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,16 +43,14 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps(found.as_dict(), indent=2), wrap=False)
         return 0
-    if options.proposal or options.scenario:
-        for cell in found.cells:
-            say(f"{paint(str(cell).splitlines()[0], 'bold')}", *str(cell).splitlines()[1:])
-        return 0
     say(paint(f"{'':<15}" + "".join(f"{name:<8}" for name in found.proposals).rstrip(), "bold"), wrap=False)
     for scenario in found.scenarios:
         cells = [found[name, scenario] for name in found.proposals]
         shown = "".join(f"{SHORT.get(cell.outcome) or cell.errno or cell.outcome:<8}" for cell in cells)
         say(f"{paint(f'{scenario:<15}', 'bold')}{shown.rstrip()}", wrap=False)
-    say("", *(f"{name}  {kind.title}" for name, kind in found.proposals.items()), "")
+    say("", LEGEND, "", *(f"{name}  {kind.title}" for name, kind in found.proposals.items()), "")
     say(*(f"{name:<15}{SCENARIOS[name].words}" for name in found.scenarios))
-    say("", "✓ it works. An errno: a call refuses. lost: no interrupt, or no memory. RAM hit (corrupts): a message lands in memory.")
+    for cell in found.cells if options.proposal or options.scenario else ():
+        first, *rest = str(cell).splitlines()
+        say("", paint(first, "bold"), *rest)
     return 0

@@ -43,4 +43,4 @@ class DebateLab(ChoiceLab):
     """Choose a design of the debate and a situation, and see what becomes of what its user wanted."""
 
     def __init__(self) -> None:
-        super().__init__(CellRun, proposal=("Design", TITLES, [*TITLES][-1]), scenario=("Situation", SCENARIOS, "hot-add"))
+        super().__init__(CellRun, proposal=("Design", TITLES, [*TITLES][-1]), scenario=("Situation", SCENARIOS, "arm-its"))

@@ -7,21 +7,23 @@ what each class had to choose, because the source leaves it open, it says in `ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from vfiolab.model.address import Span, hexa
-from vfiolab.model.errors import VfioError
+from vfiolab.model.address import U64, Span, hexa
+from vfiolab.model.errors import ERRNO, VfioError
 from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, EventLog
 from vfiolab.model.iommu.domain import Domain, Doorbell
 from vfiolab.model.iommu.doorbells import Doorbells, Landed, Reached
 from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import SOFTWARE_MSI, IommuUnit, ReservedRegion
 from vfiolab.model.kernel import Kernel
-from vfiolab.proposals.layers import VFIO, Edges, ProposalError
+from vfiolab.proposals.layers import RESTS, VFIO, Edges, ProposalError
 
 if TYPE_CHECKING:
     from vfiolab.model.machine import Host
 
+HOOKS = ("unit_starts", "domain_made", "group_joins", "user_maps", "requested", "prepare")
 NOBODY, HOST, USER, KERNEL = "nobody", "the host's address map", "the user", "the kernel"
 
 
@@ -41,13 +43,21 @@ class Vfio:
 
 
 class Proposal(Doorbells):
-    """A design for doorbells, on a kernel. Override hooks; each has the model's own answer of 4.4 until you do, which is to do nothing.
+    """A design for doorbells, on a kernel. Override hooks; each does what 4.4 does until you do: nothing.
 
-    unit_starts(unit) -> reserved regions · domain_made(domain, group, beside) · group_joins(domain, group) -> whether it may ·
-    user_maps(domain, span) -> why not, or None · requested(domain, group, doorbell) -> Reached(address, why).
-    Helpers: `page(doorbell)`, `place(domain, iova, doorbell)`, `refuse(errno, why)`, `known` doorbells, `vfio`.
-    `kernel_version` and `switches` say on which Linux it stands; `chooser` who picks the iova: it is checked, as are the layers' edges.
-    `mail`, `reading` and `chosen` say what of it is in the mail, what is our reading, and what we had to choose.
+    unit_starts(unit) -> tuple of reserved regions · domain_made(domain, group, beside): the container's other domains are `beside` ·
+    group_joins(domain, group) -> whether it may come into that domain, or gets its own · user_maps(domain, span) -> why not, or None ·
+    requested(domain, group, doorbell) -> Reached(address, why): where the device will write. It is called for each vector, so for one
+    doorbell many times, and never on x86; without a domain (None) return super().requested(...). Names of your own begin with `_`.
+
+    A domain has `doorbells` (iova, physical, size), `aperture`, `overlaps(iova, size)`, `unit`, `number`; a group `devices`, `reserved`.
+    Helpers: `page(doorbell)`; `place(domain, iova, doorbell)`, which does nothing if the page is there already; `refuse(errno, why)`,
+    which does not return; `known`, the doorbells known at boot; `vfio.domains_beside(domain)`, every domain of the container: only VFIO
+    may ask it. `prepare(domains, wanted)` is what a user does besides.
+
+    `kernel_version` and `switches` say on which Linux it stands. `chooser`: nobody, the host's address map, the user or the kernel chooses
+    the iova; it is checked, as are the layers' edges. `mail`, `reading` and `chosen` say what of it is in the mail, what is our reading,
+    and what we had to choose; `rests`: choice, inference, reading.
 
     >>> import vfiolab as vl
     >>> class Mine(vl.Proposal):
@@ -72,6 +82,7 @@ class Proposal(Doorbells):
         self.edges = Edges()
         super().__init__(kernel, page_size, log, known)
         self.windows: dict[int, Span] = {}
+        self.demanded: set[Span] = set()
         self._vfio = Vfio()
 
     @classmethod
@@ -104,17 +115,24 @@ class Proposal(Doorbells):
 
     def place(self, domain: Domain, iova: int, doorbell: int) -> None:
         """Map a doorbell's page at an iova of a domain. EEXIST if something else is mapped there (what Arm's page tables answer)."""
+        if iova % self.page_size or not 0 <= iova < U64:
+            raise ProposalError(f"no page can be placed at {hexa(iova)}: an iova is a multiple of {self.page_size:#_x} from 0 to 2^64")
         bell = Doorbell(iova, self.page(doorbell), self.page_size)
+        self.demanded.add(Span.sized(iova, self.page_size))
         if bell in domain.doorbells:
             return
+        if iova + self.page_size > domain.aperture.end:
+            self.refuse("ERANGE", f"{hexa(iova)} is past the last iova of D{domain.number}, {hexa(domain.aperture.last)}")
         if domain.overlaps(iova, self.page_size) or any(other.iova == iova for other in domain.doorbells):
             self.refuse("EEXIST", f"the doorbell's page cannot be mapped at {hexa(iova)} of D{domain.number}: something is mapped there")
         domain.doorbells += (bell,)
         prot = PROT_WRITE | PROT_NOEXEC | PROT_MMIO
         self.log.add(Event("msi_map", domain.number, None, iova, self.page_size, prot, bell.physical))
 
-    def refuse(self, errno: str, why: str) -> None:
-        """Refuse the call that is running."""
+    def refuse(self, errno: str, why: str) -> NoReturn:
+        """Refuse the call that is running, with an errno's name; this does not return."""
+        if errno not in ERRNO:
+            raise ProposalError(f"refuse({errno!r}): no errno has that name; {', '.join(ERRNO)}")
         raise VfioError(errno, why, f"the proposal {type(self).__name__}: {self.title}")
 
     def chosen_by(self, domain: Domain | None, doorbell: int, address: int) -> str:
@@ -268,11 +286,10 @@ class P6(Proposal):
         held = [bell.iova for bell in domain.doorbells if bell.physical == page]
         if window is None:
             self.refuse("ENOSPC", f"the user has registered no window for doorbells in D{domain.number}")
-        else:
-            iova = held[0] if held else window.start + len(domain.doorbells) * self.page_size
-            if iova >= window.end:
-                self.refuse("ENOSPC", f"the window {window} is full: {len(domain.doorbells)} doorbell pages are in it")
-            self.place(domain, iova, doorbell)
+        iova = held[0] if held else window.start + len(domain.doorbells) * self.page_size
+        if iova >= window.end:
+            self.refuse("ENOSPC", f"the window {window} is full: {len(domain.doorbells)} doorbell pages are in it")
+        self.place(domain, iova, doorbell)
         return Reached(iova | doorbell % self.page_size, "the kernel allocated the page in the user's window", self.rests)
 
 
@@ -288,6 +305,24 @@ class P7(Landed, Proposal):
 
 
 PROPOSALS: dict[str, type[Proposal]] = {kind.__name__: kind for kind in (P0, P1, P2, P3, P4, P5, P6, P7)}
+
+
+def check_class(kind: object) -> type[Proposal]:
+    """Return a proposal's class if it can be run. TypeError: no such class; ProposalError: a name that is no hook's, or is taken."""
+    if not isinstance(kind, type) or not issubclass(kind, Proposal):
+        raise TypeError(f"a proposal is a class made from vl.Proposal, not {kind!r}")
+    name = kind.__name__
+    if name in PROPOSALS and kind is not PROPOSALS[name]:
+        raise ProposalError(f"{name} is the name of one of the debate's own proposals: choose another")
+    for base in kind.__mro__[: kind.__mro__.index(Proposal)]:
+        for found, value in vars(base).items():
+            if callable(value) and found[0] != "_" and not hasattr(Proposal, found) and base not in (Landed, *PROPOSALS.values()):
+                close = get_close_matches(found, HOOKS, 1)
+                meant = f"did you mean {close[0]}?" if close else f"hooks are {', '.join(HOOKS)}; names of your own begin with _"
+                raise ProposalError(f"{name}.{found} is no hook: {meant}")
+    if kind.rests not in RESTS:
+        raise ProposalError(f"{name}.rests is {kind.rests!r}: choice, inference or reading")
+    return kind
 
 
 def check_statements(kind: type[Proposal], choosers: set[str], resting: set[str]) -> None:

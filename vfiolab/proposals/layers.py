@@ -23,7 +23,13 @@ VFIO, IOMMU, INTERRUPTS = "VFIO", "IOMMU core", "interrupt code"
 ROOMS = {"backends": VFIO, "user": VFIO, "machine": VFIO, "iommu": IOMMU, "irq": INTERRUPTS}
 #: Lower layers serve VFIO and know nothing of it: what the mail's answer asks for (claims S1, S2 and S26).
 FORBIDDEN = ((INTERRUPTS, VFIO), (IOMMU, VFIO))
-LIVE = {IOMMU: (Domain, IommuGroup, IommuUnit)}
+LIVE = (Domain, IommuGroup, IommuUnit)
+#: What of a domain only VFIO can list: an IOMMU's table can be asked for one address, and no more.
+LISTED_BY_VFIO = frozenset({"mappings", "__len__"})
+
+
+REACHED = "vl.Reached(address, why): an address from 0 to 2^64 - 1, and a sentence"
+RESTS = ("", "reading", "inference", "choice")
 
 
 class ProposalError(ValueError):
@@ -61,7 +67,7 @@ class Edges:
 
 
 class Seen:
-    """A model's object in the hands of a hook: it behaves as the object, and what is read of it is noted."""
+    """A model's object in the hands of a hook: it behaves as the object, and what is read or set of it is noted."""
 
     __slots__ = ("_edges", "_it")
 
@@ -71,10 +77,24 @@ class Seen:
 
     def __getattribute__(self, name: str) -> Any:
         it, edges = object.__getattribute__(self, "_it"), object.__getattribute__(self, "_edges")
-        return type(it) if name == "__class__" else shown(getattr(it, name), edges, f"{type(it).__name__}.{name}")
+        if name == "__class__":
+            return type(it)
+        value = getattr(it, name)
+        if value is not None and value != ():
+            edges.touch(VFIO if name in LISTED_BY_VFIO else layer_of(it), f"{type(it).__name__}.{name}")
+        return shown(value, edges, f"{type(it).__name__}.{name}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(object.__getattribute__(self, "_it"), name, value)
+        it, edges = object.__getattribute__(self, "_it"), object.__getattribute__(self, "_edges")
+        edges.touch(layer_of(it), f"{type(it).__name__}.{name}")
+        setattr(it, name, value)
+
+    def __len__(self) -> int:
+        length: int = self.__getattribute__("__len__")()
+        return length
+
+    def __bool__(self) -> bool:
+        return True
 
     def __eq__(self, other: object) -> bool:
         return object.__getattribute__(self, "_it") is bare(other)
@@ -92,13 +112,13 @@ def bare(thing: object) -> Any:
 
 
 def shown(thing: Any, edges: Edges, what: str) -> Any:
-    """Return a thing as a hook may have it, and note its layer: live objects are watched, alone or in a list."""
-    if isinstance(thing, (list, tuple)) and type(thing) in (list, tuple):
+    """Return a thing as a hook may have it: live objects are watched, alone or in a list; VFIO's own are noted."""
+    if type(thing) in (list, tuple):
         return type(thing)(shown(one, edges, what) for one in thing)
     layer = layer_of(thing)
-    edges.touch(layer, what)
-    watched = layer == VFIO or isinstance(thing, LIVE[IOMMU])
-    return Seen(thing, edges) if watched else thing
+    if layer == VFIO:
+        edges.touch(layer, what)
+    return Seen(thing, edges) if layer == VFIO or isinstance(thing, LIVE) else thing
 
 
 class Watched(Doorbells):
@@ -116,9 +136,9 @@ class Watched(Doorbells):
         return self.proposal.watches
 
     def _hook(
-        self, name: str, layer: str, answers: Callable[[Any], bool], domain: Domain | None, *args: object, as_it_was: object = None
+        self, name: str, layer: str, expected: str, fits: Callable[[Any], bool], domain: Domain | None, *args: object, idle: object = None
     ) -> Any:
-        """Run a hook: `answers` says whether what it returned is an answer, `as_it_was` is that of a proposal that does nothing.
+        """Run a hook; `fits` says whether what it returned is as `expected`, `idle` is the answer of a proposal that does nothing.
 
         What a hook may change of the domain are the doorbells.
         """
@@ -130,40 +150,44 @@ class Watched(Doorbells):
         except Refusal:
             self.acted = self.acted or self.proposal.owns(name)
             raise
+        except ProposalError as error:
+            raise ProposalError(f"{at}: {error}") from error
         except Exception as error:
             raise ProposalError(f"{at} failed with {type(error).__name__}: {error}") from error
         finally:
             edges.running = None
-        if not answers(result):
-            raise ProposalError(f"{at} returned {result!r}, which is no answer: see the hook's docstring")
+        if not fits(result):
+            raise ProposalError(f"{at} returned {result!r}; expected {expected}")
         if domain is not None and before is not None:
             _check(at, domain, before)
         changed = before is not None and domain is not None and (domain.doorbells, domain.msi_base) != before[2:]
-        self.acted = self.acted or (self.proposal.owns(name) and (changed or result not in (None, True, as_it_was)))
+        self.acted = self.acted or (self.proposal.owns(name) and (changed or result not in (None, True, idle)))
         return result
 
     def unit_starts(self, unit: IommuUnit) -> tuple[ReservedRegion, ...]:
         """Run the hook in the IOMMU core."""
-        answer: tuple[ReservedRegion, ...] = self._hook("unit_starts", IOMMU, _are_regions, None, unit, as_it_was=super().unit_starts(unit))
+        answer: tuple[ReservedRegion, ...] = self._hook(
+            "unit_starts", IOMMU, "a tuple of ReservedRegion", _are_regions, None, unit, idle=super().unit_starts(unit)
+        )
         return answer
 
     def domain_made(self, domain: Domain, group: IommuGroup, beside: Sequence[Domain]) -> None:
         """Run the hook in VFIO."""
-        self._hook("domain_made", VFIO, lambda answer: answer is None, domain, domain, group, list(beside))
+        self._hook("domain_made", VFIO, "nothing (None)", lambda answer: answer is None, domain, domain, group, list(beside))
 
     def group_joins(self, domain: Domain, group: IommuGroup) -> bool:
         """Run the hook in VFIO."""
-        answer: bool = self._hook("group_joins", VFIO, lambda answer: isinstance(answer, bool), domain, domain, group)
+        answer: bool = self._hook("group_joins", VFIO, "True or False", lambda answer: isinstance(answer, bool), domain, domain, group)
         return answer
 
     def user_maps(self, domain: Domain, span: Span) -> str | None:
         """Run the hook in VFIO."""
-        answer: str | None = self._hook("user_maps", VFIO, lambda answer: isinstance(answer, (str, type(None))), domain, domain, span)
+        answer: str | None = self._hook("user_maps", VFIO, "a sentence or None", _is_sentence, domain, domain, span)
         return answer
 
     def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
         """Run the hook in the interrupt code."""
-        reached: Reached = self._hook("requested", INTERRUPTS, _is_reached, domain, domain, group, doorbell)
+        reached: Reached = self._hook("requested", INTERRUPTS, REACHED, _is_reached, domain, domain, group, doorbell)
         self.choosers.add(self.proposal.chosen_by(domain, doorbell, reached.address))
         return reached
 
@@ -172,8 +196,14 @@ def _are_regions(answer: object) -> bool:
     return isinstance(answer, tuple) and all(isinstance(region, ReservedRegion) for region in answer)
 
 
-def _is_reached(answer: object) -> bool:
-    return isinstance(answer, Reached) and 0 <= answer.address < U64
+def _is_sentence(answer: object) -> bool:
+    return answer is None or isinstance(answer, str)
+
+
+def _is_reached(answer: Any) -> bool:
+    if not isinstance(answer, Reached) or not all(map(isinstance, answer, (int, str, str))):
+        return False
+    return 0 <= answer.address < U64 and answer.rests in RESTS
 
 
 def _check(at: str, domain: Domain, before: tuple[Any, ...]) -> None:

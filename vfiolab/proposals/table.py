@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.unit import X86_MSI
 from vfiolab.model.irq.delivery import OUTCOMES
 from vfiolab.model.machine import Host
-from vfiolab.proposals.designs import PROPOSALS, Proposal, check_statements
+from vfiolab.proposals.designs import PROPOSALS, Proposal, check_class, check_statements
 from vfiolab.proposals.layers import Edges, ProposalError, Watched
 from vfiolab.proposals.scenarios import SCENARIOS, Play, Scenario
 
@@ -37,7 +38,8 @@ PROMISES = {
 WORST = ("corrupts", "p2p", "lost", "fault", "refused", "memory", "delivered")
 WHEN = {"map": "map", "set_irqs": "setup"}
 WORDS = {"sw-msi": "software MSI window", "msi": "MSI window", "direct": "direct region", "reserved": "reserved range"}
-PAGE = "page that the kernel mapped for a doorbell"
+PAGE = "page that a doorbell takes"
+MOST = 3  # pieces of the space that a cell's text lists
 
 
 class Imposed(NamedTuple):
@@ -105,7 +107,11 @@ class Cell:
 
     def __str__(self) -> str:
         lines = [self.sentence]
-        lines += [f"  shows at: {self.when}", f"  why: {self.why}", f"  imposed: {'; '.join(map(str, self.imposed)) or 'nothing'}"]
+        shown = "; ".join(map(str, self.imposed[:MOST])) or "nothing"
+        more = f"; and {len(self.imposed) - MOST} more" if len(self.imposed) > MOST else ""
+        works = self.outcome in ("delivered", "memory")
+        lines += [] if works else [f"  shows: {'nowhere, nobody is told' if self.when == 'never' else f'at {self.when}'}"]
+        lines += [f"  why: {self.why}", f"  imposed: {shown}{more}"]
         lines += [f"  broken: {'; '.join(PROMISES[word] for word in self.broken) or 'no promise'}", f"  rests on: {self.rests}"]
         return "\n".join(lines)
 
@@ -191,21 +197,20 @@ def debate(*more: type[Proposal], proposals: Iterable[str] | None = None, scenar
     """
     names = _known("proposal", proposals, PROPOSALS)
     kinds = {name: PROPOSALS[name] for name in names}
-    for kind in more:
-        if not issubclass(kind, Proposal):
-            raise TypeError(f"a proposal is a class made from vl.Proposal, not {kind!r}")
-        if kind.__name__ in PROPOSALS and kind is not PROPOSALS[kind.__name__]:
-            raise ProposalError(f"{kind.__name__} is the name of one of the debate's own proposals: choose another")
+    for kind in map(check_class, more):
         kinds[kind.__name__] = kind
     return Debate(kinds, _known("scenario", scenarios, SCENARIOS))
 
 
 def _known(what: str, names: Iterable[str] | None, known: dict[str, Any]) -> list[str]:
     chosen = list(known if names is None else [names] if isinstance(names, str) else names)
+    cased = {name.lower(): name for name in known}
     for name in chosen:
-        if name not in known:
-            raise ValueError(f"there is no {what} {name!r}: {', '.join(known)}")
-    return chosen
+        if name.lower() not in cased:
+            close = get_close_matches(name.lower(), cased, 1)
+            meant = f", did you mean {cased[close[0]]}?" if close else f": {', '.join(known)}"
+            raise ValueError(f"there is no {what} {name!r}{meant}")
+    return [cased[name.lower()] for name in chosen]
 
 
 def _run(name: str, kind: type[Proposal], scenario: str, edges: Edges) -> tuple[Cell, set[str]]:
@@ -216,7 +221,7 @@ def _run(name: str, kind: type[Proposal], scenario: str, edges: Edges) -> tuple[
         proposal = kind(*args)
         proposal.edges = edges
         made.append(Watched(proposal))
-        return made[0]
+        return made[-1]
 
     host = Host(setting.machine(), kind.on(), doorbells=policy)
     watched = made[0]
@@ -290,6 +295,7 @@ def _imposed(play: Play, watched: Watched) -> tuple[Imposed, ...]:
     if any(not unit.translates_msi for unit in play.host.units) and all(span != X86_MSI for span, _ in holes):
         holes.append((X86_MSI, "MSI window of the hardware"))
     bells = {Span.sized(bell.iova, bell.size) for domains in _domains(play) for domain in domains for bell in domain.doorbells}
+    bells |= watched.proposal.demanded
     pages = [(bell, PAGE) for bell in sorted(bells) if not any(span.covers(bell) for span, _ in holes)]
     return tuple(Imposed(span.start, span.last, what) for span, what in sorted([hole for hole in holes if hole[1]] + pages))
 
