@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from test_debate import WHOLE
 from test_scene_properties import scenes
 from tools.gallery import EXHIBITS, arm_server, intel_workstation
 
@@ -74,6 +75,7 @@ def journeys():
 
 DRAWN = {exhibit.name: exhibit.draw for exhibit in EXHIBITS} | {
     "who-is-who": who_is_who,
+    "debate": WHOLE.picture,
     "info-reply": lambda: info_reply(spaces()[1].container.get_info(120)),
     **{f"chain-{number}": lambda number=number: chain(spaces()[number].container) for number in range(2)},
     **{f"journey-{number}": lambda number=number: journeys()[number].picture() for number in range(3)},

@@ -52,7 +52,7 @@ def picture(found: Debate, *, width: int | None = None) -> Picture:
 
 
 def _block(page: Page, found: Debate, names: list[str], wide: float) -> None:
-    heads = [[(name, True), *((line, False) for line in wrap(found.proposals[name].title, wide - 4, 11, lines=4))] for name in names]
+    heads = [[(name, True), *((line, False) for line in wrap(found.proposals[name].title, wide - 4, 11))] for name in names]
     for number, head in enumerate(heads):
         x = round(MARGIN + LABEL + number * wide, 1)
         for line, (words, bold) in enumerate(head):
