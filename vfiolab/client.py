@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
 from vfiolab.model.address import U64
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
@@ -34,6 +34,7 @@ IRQ_DATA, IRQ_ACTION = {"none": 1, "bool": 2, "eventfd": 4}, {"mask": 8, "unmask
 SYSFS_WRITE = re.compile(r"/sys/bus/pci/(?:devices/([^/]+)/(?:driver/)?|drivers/([\w-]+)/)?(bind|unbind|remove|rescan)")
 FIELDS_OF_32_BITS = frozenset({"argsz", "flags", "index", "start", "count"})
 MAP_FLAGS = {"r": 1, "w": 2, "v": 4}
+Kind = TypeVar("Kind", bound=Descriptor)
 
 
 @dataclass(slots=True)
@@ -150,21 +151,11 @@ class Client:
             raise _Skip("no such handle")
         return self.handles[name]
 
-    def _container(self, operation: Operation) -> Container:
-        handle = self._handle(operation)
-        return handle if isinstance(handle, Container) else self._wrong_kind(handle)
-
-    def _group(self, operation: Operation, place: int = 0) -> Group:
+    def _held(self, kind: type[Kind], operation: Operation, place: int = 0) -> Kind:
+        """Return a descriptor of some kind. One of another kind is asked for an ioctl that it does not have: the kernel says so."""
         handle = self._handle(operation, place)
-        return handle if isinstance(handle, Group) else self._wrong_kind(handle)
-
-    def _device(self, operation: Operation) -> Device:
-        handle = self._handle(operation)
-        return handle if isinstance(handle, Device) else self._wrong_kind(handle)
-
-    @staticmethod
-    def _wrong_kind(handle: Descriptor) -> NoReturn:
-        """Call an ioctl that this kind of descriptor does not have: the kernel says so."""
+        if isinstance(handle, kind):
+            return handle
         handle.ioctl(UNKNOWN_IOCTL)
         raise AssertionError("an unknown ioctl is refused")
 
@@ -189,10 +180,10 @@ class Client:
     _do_close_container = _do_close_group = _do_close_device = _do_close
 
     def _do_group_status(self, o: Operation) -> None:
-        self._group(o).get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
+        self._held(Group, o).get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
 
     def _do_set_container(self, o: Operation) -> None:
-        group = self._group(o)
+        group = self._held(Group, o)
         if "fd" in o.args:
             group.set_container(self._number(o.args["fd"]) % U32)
             return
@@ -200,19 +191,19 @@ class Client:
         group.set_container(other if isinstance(other, Container) else other.fd)
 
     def _do_unset_container(self, o: Operation) -> None:
-        self._group(o).unset_container()
+        self._held(Group, o).unset_container()
 
     def _do_set_iommu(self, o: Operation) -> None:
-        self._container(o).set_iommu(self._number(o.args.get("type", "1")))
+        self._held(Container, o).set_iommu(self._number(o.args.get("type", "1")))
 
     def _do_check_extension(self, o: Operation) -> int:
-        return self._container(o).check_extension(self._number(o.args.get("ext", "1")))
+        return self._held(Container, o).check_extension(self._number(o.args.get("ext", "1")))
 
     def _do_get_api_version(self, o: Operation) -> int:
-        return self._container(o).get_api_version()
+        return self._held(Container, o).get_api_version()
 
     def _do_get_info(self, o: Operation) -> int:
-        container = self._container(o)
+        container = self._held(Container, o)
         asked = o.args.get("argsz", "auto")
         writable = o.args.get("ptr", "good") != "readonly"
         info = container.get_info(24 if asked == "auto" else self._number(asked) % U32, writable=writable)
@@ -221,7 +212,7 @@ class Client:
         return self.host.log.calls[-1].value
 
     def _do_map(self, o: Operation) -> None:
-        container = self._container(o)
+        container = self._held(Container, o)
         args = {"iova": 0, "size": 0, "vaddr": self.host.machine.arena.base} | self._args(o, "iova", "size", "vaddr", "argsz")
         flags = self._map_flags(o.args.get("flags", "rw")) % U32
         container.map_dma(**args, flags=flags, ptr=o.args.get("ptr", "good"), name=o.args.get("name", ""))
@@ -233,7 +224,7 @@ class Client:
 
     def _do_unmap(self, o: Operation) -> None:
         flags = o.args.get("flags", "0")
-        self._container(o).unmap_dirty(
+        self._held(Container, o).unmap_dirty(
             **self._args(o, "iova", "size", "argsz", "bm_pgsize", "bm_size"),
             flags=2 if flags == "all" else self._number(flags) % U32,
             ptr=o.args.get("ptr", "good"),
@@ -241,32 +232,32 @@ class Client:
 
     def _do_dirty(self, o: Operation) -> None:
         args = {"flags": 1} | self._args(o, "flags", "argsz", "iova", "size", "bm_pgsize", "bm_size")
-        self._container(o).dirty_pages(**args, ptr=o.args.get("ptr", "good"))
+        self._held(Container, o).dirty_pages(**args, ptr=o.args.get("ptr", "good"))
 
     def _do_get_device_fd(self, o: Operation) -> None:
         name = self._new(o)
-        group = self._group(o, 1)
+        group = self._held(Group, o, 1)
         self.handles[name] = group.get_device_fd(o.args["name"])
 
     def _do_device_info(self, o: Operation) -> None:
-        self._device(o).get_info()
+        self._held(Device, o).get_info()
 
     def _do_region_info(self, o: Operation) -> None:
-        self._device(o).get_region_info(self._number(o.args.get("index", "0")) % U32)
+        self._held(Device, o).get_region_info(self._number(o.args.get("index", "0")) % U32)
 
     def _do_irq_info(self, o: Operation) -> None:
-        self._device(o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
+        self._held(Device, o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
 
     def _do_device_reset(self, o: Operation) -> None:
-        self._device(o).reset()
+        self._held(Device, o).reset()
 
     def _do_mmapdev(self, o: Operation) -> None:
-        device = self._device(o)
+        device = self._held(Device, o)
         args = {"region": 0, "size": 4096, "vaddr": self.host.machine.arena.base} | self._args(o, "region", "size", "vaddr")
         device.mmap(**args, offset=self._number(o.args.get("off", "0")))
 
     def _do_pwrite(self, o: Operation) -> int:
-        device = self._device(o)
+        device = self._held(Device, o)
         args = {name: self._number(o.args.get(name, "0")) for name in ("region", "off", "len", "val")}
         if args["region"] == CONFIG:
             device.write_config(args["off"], args["val"], args["len"])
@@ -275,7 +266,7 @@ class Client:
     def _do_set_irqs(self, o: Operation, **defaults: int) -> None:
         args = {"index": 1} | defaults | self._args(o, "index", "start", "count", "flags", "argsz")
         evfd = _signed(self._number(o.args["evfd"])) if "evfd" in o.args else None
-        self._device(o).set_irqs(**args, evfd=evfd, value=self._number(o.args.get("vals", "1")), ptr=o.args.get("ptr", "good"))
+        self._held(Device, o).set_irqs(**args, evfd=evfd, value=self._number(o.args.get("vals", "1")), ptr=o.args.get("ptr", "good"))
 
     def _do_set_irqs2(self, o: Operation) -> None:
         self._do_set_irqs(o, flags=IRQ_DATA[o.args.get("data", "none")] | IRQ_ACTION[o.args.get("action", "trigger")])

@@ -168,14 +168,10 @@ class _Journey:
 
     def reason(self, number: int, step: Event) -> None:
         page = self.page
-        self.said(number, step, MARGIN, page.right - MARGIN)
-
-    def said(self, number: int, step: Event, x: float, room: float) -> None:
-        page = self.page
         head = f"{NUMBERS[number]} {step.place}: "
-        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", room - 16, 11)):
+        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", page.right - MARGIN - 16, 11)):
             role = "vermilion-text" if step.kind in BAD else "ink"
-            page.add(Text.plain(x + (16 if n else 0), page.y + 11, line, role))
+            page.add(Text.plain(MARGIN + (16 if n else 0), page.y + 11, line, role))
             page.y += 15
 
     def column(self) -> None:
@@ -189,7 +185,7 @@ class _Journey:
             page.add(*shapes)
             page.y += tall + 4
             for number, step in self.found[place]:
-                self.said(number, step, MARGIN, page.right - MARGIN)
+                self.reason(number, step)
             if place != PLACES[-1]:
                 page.add(*_arrow((MARGIN + 20, page.y + 1), (MARGIN + 20, page.y + 14)))
                 if place in known:

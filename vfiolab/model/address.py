@@ -188,3 +188,18 @@ def hexa(number: int) -> str:
     ('0xfee0_0000', '0x0', '0x1000')
     """
     return f"-{-number:#_x}" if number < 0 else f"{number:#_x}"
+
+
+def joined(starts: Iterable[int], sizes: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending half-open ranges with the touching ones joined.
+
+    >>> joined([0, 0x1000, 0x8000], [0x1000, 0x1000, 0x1000])
+    [(0, 8192), (32768, 36864)]
+    """
+    out: list[tuple[int, int]] = []
+    for start, size in zip(starts, sizes, strict=True):
+        if out and out[-1][1] == start:
+            out[-1] = (out[-1][0], start + size)
+        else:
+            out.append((start, start + size))
+    return out

@@ -58,19 +58,10 @@ class _Parameter(NamedTuple):
     name: str
     text: str = ""
 
-
-def _is_boolean(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] in BOOLEANS
-
-
-def _no_boolean(r: _Parameter) -> str | None:
-    good = not _is_boolean(r.name) or r.text in ("0", "1", "Y", "N", "y", "n", "on", "off")
-    return None if good else f"{r.name} is a boolean, not {r.text!r}"
-
-
-def _no_number(r: _Parameter) -> str | None:
-    good = _is_boolean(r.name) or (r.text.isascii() and r.text.isdecimal() and len(r.text) <= 20 and int(r.text) < 1 << 32)
-    return None if good else f"{r.name} is a number of 32 bits, not {r.text!r}"
+    @property
+    def boolean(self) -> bool:
+        """Whether it is on or off, and no number."""
+        return self.name.rsplit(".", 1)[-1] in BOOLEANS
 
 
 PARAMETER_CHECKS = (
@@ -78,8 +69,10 @@ PARAMETER_CHECKS = (
           "name a parameter that it has", test="r.name not in r.host.params"),
 )  # fmt: skip
 VALUE_CHECKS = (
-    Check("a boolean is one", "EINVAL", "param_set_bool, kernel/params.c", _no_boolean, "write Y or N"),
-    Check("a number is one of 32 bits", "EINVAL", "param_set_uint, kernel/params.c", _no_number, "write a number"),
+    Check("a boolean is one", "EINVAL", "param_set_bool, kernel/params.c", "{r.name} is a boolean, not {r.text!r}", "write Y or N",
+          test="r.boolean and r.text not in ('0', '1', 'Y', 'N', 'y', 'n', 'on', 'off')"),
+    Check("a number is one of 32 bits", "EINVAL", "param_set_uint, kernel/params.c", "{r.name} is a number of 32 bits, not {r.text!r}", "write a number",
+          test="not r.boolean and not (r.text.isascii() and r.text.isdecimal() and len(r.text) <= 20 and int(r.text) < 1 << 32)"),
 )  # fmt: skip
 
 
@@ -316,8 +309,9 @@ class Host:
         """
         with self.log.call("param", "", name=name, value=value) as call:
             text = str(value)
-            table(PARAMETER_CHECKS + VALUE_CHECKS, self.kernel).run(_Parameter(self, word("parameter", name), text))
-            if _is_boolean(name):
+            parameter = _Parameter(self, word("parameter", name), text)
+            table(PARAMETER_CHECKS + VALUE_CHECKS, self.kernel).run(parameter)
+            if parameter.boolean:
                 text = "Y" if text in ("1", "Y", "y", "on") else "N"
             self.params[name] = text
             self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, Protocol
 
 from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on
-from vfiolab.model.address import U64, Span, hexa, human_size
+from vfiolab.model.address import U64, Span, hexa, human_size, joined
 from vfiolab.model.backends.compat import Backend
 from vfiolab.model.backends.compat_checks import Area
 from vfiolab.model.backends.dmatree import Dma
@@ -284,18 +284,3 @@ def _reserved(groups: Iterable[IommuGroup]) -> tuple[Reserved, ...]:
         for region in group.reserved:
             found.setdefault((region.span, region.kind), []).append(group.id)
     return tuple(Reserved(span, kind, tuple(sorted(ids))) for (span, kind), ids in sorted(found.items(), key=lambda f: (f[0][0], f[0][1])))
-
-
-def joined(starts: Iterable[int], sizes: Iterable[int]) -> list[tuple[int, int]]:
-    """Return ascending half-open ranges with the touching ones joined.
-
-    >>> joined([0, 0x1000, 0x8000], [0x1000, 0x1000, 0x1000])
-    [(0, 8192), (32768, 36864)]
-    """
-    out: list[tuple[int, int]] = []
-    for start, size in zip(starts, sizes, strict=True):
-        if out and out[-1][1] == start:
-            out[-1] = (out[-1][0], start + size)
-        else:
-            out.append((start, start + size))
-    return out

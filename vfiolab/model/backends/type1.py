@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import takewhile
 
-from vfiolab.model.address import U64, Span
+from vfiolab.model.address import U64, Span, joined
 from vfiolab.model.backends import dirty
 from vfiolab.model.backends import iova as iova_list
 from vfiolab.model.backends import type1_checks as tests
@@ -519,23 +519,14 @@ class Type1:
             f"{self.dma_avail} mappings left of {limit} with {len(self.dmas)} in use"
         )
         odd = self._lost > 0 or any(dma.iova + dma.size == U64 for dma in self.dmas)
-        wanted = [(dma.iova, dma.size) for dma in self.dmas if dma.pinned]
+        pinned = [dma for dma in self.dmas if dma.pinned]
+        wanted = joined([dma.iova for dma in pinned], [dma.size for dma in pinned])
         for domain in self.domains:
             domain._check()
             assert domain.groups, f"{domain} has no group"
-            assert odd or _merged((run.iova, run.size) for run in domain.mappings) == _merged(wanted), (
-                f"D{domain.number} does not mirror the container"
-            )
+            runs = list(domain.mappings)
+            held = joined([run.iova for run in runs], [run.size for run in runs])
+            assert odd or held == wanted, f"D{domain.number} does not mirror the container"
         for dma in self.dmas:
             assert dma.pinned == bool(self.domains), f"{dma} is {'' if dma.pinned else 'not '}pinned with {len(self.domains)} domains"
             assert not self.valid_iova or iova_list.in_one(self.valid_iova, dma.iova, dma.size), f"{dma} lies outside the valid iovas"
-
-
-def _merged(runs: Iterator[tuple[int, int]] | list[tuple[int, int]]) -> list[tuple[int, int]]:
-    out: list[tuple[int, int]] = []
-    for start, size in runs:
-        if out and out[-1][0] + out[-1][1] == start:
-            out[-1] = (out[-1][0], out[-1][1] + size)
-        else:
-            out.append((start, size))
-    return out

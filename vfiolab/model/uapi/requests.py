@@ -68,7 +68,7 @@ def pointer(value: object) -> str:
 class Struct:
     """A struct of the user's interface. Its fields are those of type U8, U16, U32, S32 and U64, in C's order and aligned as C aligns them.
 
-    `NAME` is the struct's name in vfio.h; `MINIMUM` how many bytes the kernel reads at least (0: all). A record has `ptr` beside the fields:
+    `NAME` is the struct's name in vfio.h; `MINIMUM` how many bytes the kernel reads at least. A record has `ptr` beside the fields:
     how the user's pointer to it was; what has no place in its constructor is filled in by the backend, for its checks. TypeError and ValueError name a field whose value is no number, or does not fit.
 
     >>> MapDma(iova=0x1000, size=4096).pack().hex(" ", 8)
@@ -85,8 +85,8 @@ class Struct:
     ptr: str
     __hash__ = None  # type: ignore[assignment] # a record changes, so it is no key
 
-    def __init_subclass__(cls) -> None:
-        fields = [(name, FORMATS[kind]) for name, kind in cls.__annotations__.items() if kind in FORMATS]
+    def __init_subclass__(cls, *, name: str, minimum: int = 0) -> None:
+        fields = [(field, FORMATS[kind]) for field, kind in cls.__annotations__.items() if kind in FORMATS]
         sizes = [struct.calcsize(f"<{kind}") for _, kind in fields]
         offsets: list[int] = []
         text, at = "<", 0
@@ -96,6 +96,7 @@ class Struct:
         cls.FIELDS = tuple((name, 8 * size) for (name, _), size in zip(fields, sizes, strict=True))
         cls.OFFSETS = {name: offset for (name, _), offset in zip(fields, offsets, strict=True)}
         cls.FORMAT = struct.Struct(f"{text}{-at % max(sizes)}x")
+        cls.NAME, cls.MINIMUM = name, minimum or cls.FORMAT.size
         cls._make_init()
 
     @classmethod
@@ -121,11 +122,6 @@ class Struct:
         for name in held.keys() - set(places):
             delattr(cls, name)  # not there until the backend fills it in
 
-    @classmethod
-    def least(cls) -> int:
-        """How many bytes the kernel reads at least."""
-        return cls.MINIMUM or cls.FORMAT.size
-
     def pack(self) -> bytes:
         """Return the struct's bytes, little-endian."""
         return self.FORMAT.pack(*[getattr(self, name) for name, _ in self.FIELDS])
@@ -135,7 +131,7 @@ class Struct:
         """Return the record of a struct's bytes. What they leave out is 0; below MINIMUM bytes the kernel cannot read it (`ptr` is bad)."""
         raw, whole = bytes(data[: cls.FORMAT.size]), cls.FORMAT.size
         values: dict[str, Any] = dict(zip(cls.OFFSETS, cls.FORMAT.unpack(raw.ljust(whole, b"\0")), strict=True))
-        values["ptr"] = "good" if len(raw) >= cls.least() else "bad"
+        values["ptr"] = "good" if len(raw) >= cls.MINIMUM else "bad"
         return cls(**values)
 
     def _known(self) -> dict[str, Any]:
@@ -148,14 +144,13 @@ class Struct:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._known().items())})"
 
 
-class MapDma(Struct):
+class MapDma(Struct, name="vfio_iommu_type1_dma_map"):
     """VFIO_IOMMU_MAP_DMA by the process `caller`, whose memory is mapped and whose account is charged. `name` is a label for pictures.
 
     `backend` and `granule` (the smallest page in bytes) are what it meets there, `runs` the memory that was pinned for it, `found` the
     mapping whose vaddr it updates.
     """
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_dma_map"
     argsz: U32 = 32
     flags: U32 = MAP_READ | MAP_WRITE
     vaddr: U64 = 0
@@ -170,11 +165,9 @@ class MapDma(Struct):
     found: Any = dataclasses.field(init=False)
 
 
-class UnmapDma(Struct):
+class UnmapDma(Struct, name="vfio_iommu_type1_dma_unmap", minimum=24):
     """VFIO_IOMMU_UNMAP_DMA, with the bitmap behind it if flag 1 asks for one. `whole`: the one mapping that the range is, once it was looked for."""
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_dma_unmap"
-    MINIMUM: ClassVar[int] = 24
     argsz: U32 = 24
     flags: U32 = 0
     iova: U64 = 0
@@ -193,11 +186,9 @@ class UnmapDma(Struct):
         return (self.iova + self.size) % ALL_64
 
 
-class DirtyPages(Struct):
+class DirtyPages(Struct, name="vfio_iommu_type1_dirty_bitmap", minimum=8):
     """VFIO_IOMMU_DIRTY_PAGES, with the range behind it if flag 4 asks for its bitmap."""
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_dirty_bitmap"
-    MINIMUM: ClassVar[int] = 8
     argsz: U32 = 8
     flags: U32 = 0
     iova: U64 = 0
@@ -210,11 +201,9 @@ class DirtyPages(Struct):
     granule: int = 1
 
 
-class IommuInfo(Struct):
+class IommuInfo(Struct, name="vfio_iommu_type1_info", minimum=16):
     """VFIO_IOMMU_GET_INFO: argsz goes in; what comes back is followed by the chain of capabilities."""
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_info"
-    MINIMUM: ClassVar[int] = 16
     argsz: U32 = 24
     flags: U32 = 0
     iova_pgsizes: U64 = 0
@@ -223,24 +212,21 @@ class IommuInfo(Struct):
     ptr: str = "good"
 
 
-class GroupStatus(Struct):
+class GroupStatus(Struct, name="vfio_group_status"):
     """VFIO_GROUP_GET_STATUS of the group `vfio`: flags come back, 1 viable, 2 in a container."""
 
-    NAME: ClassVar[str] = "vfio_group_status"
     argsz: U32 = 8
     flags: U32 = 0
     ptr: str = "good"
     vfio: Any = None
 
 
-class DeviceInfo(Struct):
+class DeviceInfo(Struct, name="vfio_device_info", minimum=16):
     """VFIO_DEVICE_GET_INFO: flags (1 the function can be reset, 2 PCI), number of regions and of interrupt types come back.
 
     Headers from 6.6 on have 4 unused bytes more (commit a881b496941f).
     """
 
-    NAME: ClassVar[str] = "vfio_device_info"
-    MINIMUM: ClassVar[int] = 16
     argsz: U32 = 20
     flags: U32 = 0
     num_regions: U32 = 0
@@ -249,13 +235,12 @@ class DeviceInfo(Struct):
     ptr: str = "good"
 
 
-class RegionInfo(Struct):
+class RegionInfo(Struct, name="vfio_region_info"):
     """VFIO_DEVICE_GET_REGION_INFO of region `index`: flags (1 read, 2 write, 4 mmap, 8 has capabilities), size in bytes, offset in the descriptor.
 
     `cap_ids`: the capabilities, 3 that the MSI-X table may be mapped.
     """
 
-    NAME: ClassVar[str] = "vfio_region_info"
     argsz: U32 = 32
     flags: U32 = 0
     index: U32 = 0
@@ -266,10 +251,9 @@ class RegionInfo(Struct):
     cap_ids: tuple[int, ...] = ()
 
 
-class IrqInfo(Struct):
+class IrqInfo(Struct, name="vfio_irq_info"):
     """VFIO_DEVICE_GET_IRQ_INFO of type `index`: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors."""
 
-    NAME: ClassVar[str] = "vfio_irq_info"
     argsz: U32 = 16
     flags: U32 = 0
     index: U32 = 0
@@ -277,10 +261,9 @@ class IrqInfo(Struct):
     ptr: str = "good"
 
 
-class IrqSet(Struct):
+class IrqSet(Struct, name="vfio_irq_set"):
     """VFIO_DEVICE_SET_IRQS: `count` vectors from `start` on; behind it a byte or a descriptor (s32) for each, as flags say."""
 
-    NAME: ClassVar[str] = "vfio_irq_set"
     argsz: U32 = 20
     flags: U32 = 0
     index: U32 = 0
@@ -289,20 +272,18 @@ class IrqSet(Struct):
     ptr: str = "good"
 
 
-class HotResetInfo(Struct):
+class HotResetInfo(Struct, name="vfio_pci_hot_reset_info"):
     """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: how many functions a reset of the bus takes along; behind it one PciDependent for each."""
 
-    NAME: ClassVar[str] = "vfio_pci_hot_reset_info"
     argsz: U32 = 12
     flags: U32 = 0
     count: U32 = 0
     ptr: str = "good"
 
 
-class PciDependent(Struct):
+class PciDependent(Struct, name="vfio_pci_dependent_device"):
     """One function of a bus that is reset: its group and its address."""
 
-    NAME: ClassVar[str] = "vfio_pci_dependent_device"
     group_id: U32 = 0
     segment: U16 = 0
     bus: U8 = 0
@@ -310,30 +291,27 @@ class PciDependent(Struct):
     ptr: str = "good"
 
 
-class HotReset(Struct):
+class HotReset(Struct, name="vfio_pci_hot_reset"):
     """VFIO_DEVICE_PCI_HOT_RESET: behind it the descriptors (s32) of `count` groups."""
 
-    NAME: ClassVar[str] = "vfio_pci_hot_reset"
     argsz: U32 = 12
     flags: U32 = 0
     count: U32 = 0
     ptr: str = "good"
 
 
-class CapHeader(Struct):
+class CapHeader(Struct, name="vfio_info_cap_header"):
     """The head of a capability: its id and version, and where the next one is from the struct's start (0: there is none)."""
 
-    NAME: ClassVar[str] = "vfio_info_cap_header"
     id: U16 = 0
     version: U16 = 1
     next: U32 = 0
     ptr: str = "good"
 
 
-class IovaRangeCap(Struct):
+class IovaRangeCap(Struct, name="vfio_iommu_type1_info_cap_iova_range"):
     """Capability 1 of GET_INFO: `nr_iovas` ranges of two u64 (start and last, inclusive) follow."""
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_iova_range"
     id: U16 = 1
     version: U16 = 1
     next: U32 = 0
@@ -342,10 +320,9 @@ class IovaRangeCap(Struct):
     ptr: str = "good"
 
 
-class MigrationCap(Struct):
+class MigrationCap(Struct, name="vfio_iommu_type1_info_cap_migration"):
     """Capability 2 of GET_INFO: what dirty tracking can do."""
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_info_cap_migration"
     id: U16 = 2
     version: U16 = 1
     next: U32 = 0
@@ -355,10 +332,9 @@ class MigrationCap(Struct):
     ptr: str = "good"
 
 
-class DmaAvailCap(Struct):
+class DmaAvailCap(Struct, name="vfio_iommu_type1_info_dma_avail"):
     """Capability 3 of GET_INFO: how many mappings are left."""
 
-    NAME: ClassVar[str] = "vfio_iommu_type1_info_dma_avail"
     id: U16 = 3
     version: U16 = 1
     next: U32 = 0

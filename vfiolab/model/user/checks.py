@@ -55,8 +55,8 @@ INFO_BACK_CHECKS = (
 
 STRUCT_CHECKS = (
     Check("the struct can be read", "EFAULT", f"vfio_pci_core_ioctl, {VFIO_PCI}", "the pointer to the struct is {r.ptr}", "pass a pointer to a struct {r.NAME}", test="r.ptr != 'good'"),
-    Check("argsz holds the struct", "EINVAL", f"vfio_pci_core_ioctl, {VFIO_PCI}", lambda r: f"argsz {r.argsz} is below {r.least()}, what a struct {r.NAME} needs", "set argsz to its size",
-          test="r.argsz < r.least()"),
+    Check("argsz holds the struct", "EINVAL", f"vfio_pci_core_ioctl, {VFIO_PCI}", "argsz {r.argsz} is below {r.MINIMUM}, what a struct {r.NAME} needs", "set argsz to its size",
+          test="r.argsz < r.MINIMUM"),
 )  # fmt: skip
 
 

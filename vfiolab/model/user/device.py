@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
@@ -55,6 +55,8 @@ from vfiolab.model.user.vfio_pci import (
 if TYPE_CHECKING:
     from vfiolab.model.user.descriptors import Group
 
+Asking = TypeVar("Asking", bound=DeviceInfo | RegionInfo | IrqInfo)
+
 
 class Device(Descriptor):
     """A descriptor of an open device."""
@@ -86,14 +88,12 @@ class Device(Descriptor):
     def get_info(self) -> DeviceInfo:
         """DEVICE_GET_INFO: flags (1 it can be reset, 2 it is a PCI device), how many regions and interrupt types it has."""
         self._need_open()
-        info: DeviceInfo = self._ask("device_info", DeviceInfo())
-        return info
+        return self._ask("device_info", DeviceInfo())
 
     def get_region_info(self, index: int) -> RegionInfo:
         """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and VGA on what is no VGA device."""
         self._need_open()
-        info: RegionInfo = self._ask("region_info", RegionInfo(index=index))
-        return info
+        return self._ask("region_info", RegionInfo(index=index))
 
     def get_irq_info(self, index: int) -> IrqInfo:
         """DEVICE_GET_IRQ_INFO: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors.
@@ -101,10 +101,9 @@ class Device(Descriptor):
         EINVAL for a type that the device does not have.
         """
         self._need_open()
-        info: IrqInfo = self._ask("irq_info", IrqInfo(index=index))
-        return info
+        return self._ask("irq_info", IrqInfo(index=index))
 
-    def _ask(self, verb: str, asked: DeviceInfo | RegionInfo | IrqInfo) -> Any:
+    def _ask(self, verb: str, asked: Asking) -> Asking:
         """Answer one of the three questions: the struct, filled in."""
         kernel = self.process.system.kernel
         with self.process.call(verb, f"fd{self.fd}") as call:
@@ -113,7 +112,7 @@ class Device(Descriptor):
             if asked.argsz != type(asked)().argsz or asked.ptr != "good":
                 call.args |= {"argsz": asked.argsz, "ptr": asked.ptr}
             table(STRUCT_CHECKS, kernel).run(asked)
-            info: DeviceInfo | RegionInfo | IrqInfo
+            info: Any
             if isinstance(asked, DeviceInfo):
                 info = device_info(self.process.system.drivers.topology, self.function)
                 call.output = {"flags": info.flags, "num_regions": info.num_regions, "num_irqs": info.num_irqs}
@@ -124,7 +123,8 @@ class Device(Descriptor):
                 info = irq_info(kernel, self.function, asked.index, dynamic=self._dynamic(asked.index))
                 call.output = {"flags": info.flags, "count": info.count}
             info.argsz = asked.argsz
-            return info
+            answer: Asking = info
+            return answer
 
     @property
     def _bars(self) -> tuple[Span, ...]:
