@@ -15,13 +15,25 @@ import pytest
 from draw_machines import arm_mixed, intel_two_widths, scattered
 
 from vfiolab.draw import figure_html, inline_svg, iova_map, timeline, to_svg
-from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, TEXT_ROLES, contrast_ratio
+from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, TEXT_ROLES
 
 NS = "{http://www.w3.org/2000/svg}"
 THEMES = {"light": LIGHT, "dark": DARK, "contrast": CONTRAST}
 DRAW_AND_PRINT = (
     "from draw_machines import intel_two_widths as m; from vfiolab.draw import *; b = m(); print(to_svg(iova_map(b, log=b.log)))"
 )
+
+
+def contrast_ratio(first, second):
+    """Return the WCAG contrast of two `#rrggbb` colours, from 1 to 21."""
+    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 class Tags(HTMLParser):

@@ -116,10 +116,7 @@ def _brief(name: str) -> str:
 
 def _name(grouping: Grouping, bdf: str) -> str:
     f = grouping.topology[bdf]
-    if f.name:
-        return f.name
-    ids = pci_ids()
-    return ": ".join(part for part in (ids.class_name(f.class_code), ids.name(f.vendor, f.device)) if part)
+    return f.name or pci_ids().title(f.class_code, f.vendor, f.device)
 
 
 def _why_text(grouping: Grouping, device: str) -> list[str]:

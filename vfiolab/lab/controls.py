@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ipywidgets
+
 from vfiolab._text import page_text
 from vfiolab.course.toggles import toggles
 from vfiolab.lab.panels import LINES
 
-__all__ = ["App", "choice", "said"]
+__all__ = ["App", "choice", "press", "said"]
 
 
 class App:
@@ -37,3 +39,10 @@ def said(words: str, *, alert: bool = False) -> str:
     """Return a status line; an alert is read out at once and carries a bar, so that colour is not all there is."""
     bar = ";border-left:4px solid #D55E00;padding-left:8px" if alert else ""
     return f'<p role="{"alert" if alert else "status"}" style="{LINES}{bar}"><strong>{page_text(words)}</strong></p>'
+
+
+def press(words: str, tooltip: str, act: Callable[[], object], **layout: str) -> Any:
+    """Return a button that does something; as wide as its words."""
+    button = ipywidgets.Button(description=words, tooltip=tooltip, layout={"width": "auto", **layout})
+    button.on_click(lambda _: act())
+    return button

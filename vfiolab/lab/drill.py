@@ -7,7 +7,7 @@ import ipywidgets
 from vfiolab._text import in_every_font, page_text
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
-from vfiolab.lab.controls import App
+from vfiolab.lab.controls import App, press
 from vfiolab.lab.panels import LINES, panel
 from vfiolab.lab.problems import OPTIONS, Problem
 
@@ -22,11 +22,8 @@ class MapDrill(App):
         self.question, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
         self.verdict, self.checks = ipywidgets.HTML(), ipywidgets.HTML()
         self.options = toggles(OPTIONS, None, [f"The kernel answers {option}" for option in OPTIONS], "Answer", "70px")
-        self.next = ipywidgets.Button(
-            description="Next problem", tooltip="Go on to the next seed", layout={"width": "auto", "align_self": "flex-start"}
-        )
+        self.next = press("Next problem", "Go on to the next seed", lambda: self.go(self.problem.seed + 1), align_self="flex-start")
         self.options.observe(lambda change: self._answer(change["new"]), "value")
-        self.next.on_click(lambda _: self.go(self.problem.seed + 1))
         self.box = column(self.question, self.options, self.verdict, self.next, self.picture, self.checks)
         self.go(seed)
 

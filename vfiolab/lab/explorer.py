@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 import ipywidgets
 
@@ -11,7 +13,7 @@ from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
 from vfiolab.draw.topology import what
 from vfiolab.kit import AddressSpace, Host
-from vfiolab.lab.controls import App
+from vfiolab.lab.controls import App, press
 from vfiolab.lab.panels import panels, status
 from vfiolab.lab.session import Session, Step
 from vfiolab.model.iommu.group import IommuGroup
@@ -78,19 +80,16 @@ class Explorer(App):
         self.iova = ipywidgets.Text("0x4000_0000", description="iova", layout={"width": "230px"})
         self.size = ipywidgets.Text("1G", description="Size", layout={"width": "180px"})
         self.name = ipywidgets.Text("guest RAM", description="Name", layout={"width": "230px"})
-        self.map = ipywidgets.Button(description="Map", tooltip="Map this range for the device", layout={"width": "auto"})
-        self.unmap = ipywidgets.Button(description="Unmap", tooltip="Unmap this range", layout={"width": "auto"})
-        self.again = ipywidgets.Button(description="Start over", tooltip="Load the machine anew", layout={"width": "auto"})
+        self.map = press("Map", "Map this range for the device", self._map)
+        self.unmap = press("Unmap", "Unmap this range", lambda: self._do("space.unmap", _number(self.iova), _number(self.size)))
+        self.again = press("Start over", "Load the machine anew", lambda: self.load(self.machine.value))
         self.drivers = ipywidgets.Box(layout=_WRAP)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         form = ipywidgets.Box([self.iova, self.size, self.name, self.map, self.unmap, self.again], layout=_WRAP)
         self.box = column(self.machine, self.groups, self.unoffered, form, self.status, self.drivers, self.picture, self.panels)
         self.machine.observe(lambda change: self.load(change["new"]), "value")
-        self.map.on_click(lambda _: self._map())
         for entry in (self.iova, self.size, self.name):  # Enter in a field does what Map does
             entry.on_msg(lambda _, content, __: self._map() if content.get("event") == "submit" else None)
-        self.unmap.on_click(lambda _: self._do("space.unmap", _number(self.iova), _number(self.size)))
-        self.again.on_click(lambda _: self.load(self.machine.value))
 
     def load(self, machine: str) -> None:
         """Load a machine anew: what its button does."""
@@ -103,16 +102,17 @@ class Explorer(App):
         functions = self.host.topology
         return [bdf for bdf in group.devices if bdf not in functions or functions[bdf].is_for_users]
 
-    def _fill_groups(self) -> None:
-        """Make one button for each group that has a device for the user, beside the name of the IOMMU that it is behind.
+    def _on(self, host: Host, act: Callable[..., object], *args: object) -> None:
+        """Do what a button of a host does; a click that comes after the machine changed does nothing."""
+        if host is self.host:
+            act(*args)
 
-        A click that comes after the machine changed does nothing.
-        """
+    def _fill_groups(self) -> None:
+        """Make one button for each group that has a device for the user, beside the name of the IOMMU that it is behind."""
         self._buttons = {}
         behind: dict[str, list[ipywidgets.Button]] = {}
         for group in filter(self._devices, self.host.groups):
-            button = ipywidgets.Button(layout={"width": "auto", "flex": "0 0 auto"}, tooltip=self._who(group))
-            button.on_click(lambda _, group=group, host=self.host: self._toggle(group) if host is self.host else None)
+            button = press("", self._who(group), partial(self._on, self.host, self._toggle, group), flex="0 0 auto")
             self._buttons[group.id] = (group, button)
             behind.setdefault(f"Behind {group.unit.name} ({group.unit.kind})" if group.unit else "Behind no IOMMU", []).append(button)
         self.groups.children = [
@@ -159,11 +159,8 @@ class Explorer(App):
         for bdf in self._devices(group):
             driver = self.host.drivers.driver_of(bdf)
             if driver not in VFIO_DRIVERS:
-                button = ipywidgets.Button(
-                    description=f"Bind {bdf} to vfio-pci", tooltip=f"Now with {driver or 'no driver'}", layout={"width": "auto"}
-                )
-                button.on_click(lambda _, bdf=bdf, host=self.host: self._do("host.bind", bdf) if host is self.host else None)
-                buttons.append(button)
+                act = partial(self._on, self.host, self._do, "host.bind", bdf)
+                buttons.append(press(f"Bind {bdf} to vfio-pci", f"Now with {driver or 'no driver'}", act))
         self.drivers.children = buttons
 
     def _show(self, step: Step) -> None:

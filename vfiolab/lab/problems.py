@@ -50,25 +50,14 @@ def _below_window(rng: random.Random, _: Session) -> Request:
     return WINDOW - size, size, {}
 
 
-def _above_window(rng: random.Random, _: Session) -> Request:
-    return WINDOW_END, _pages(rng), {}
-
-
-def _into_window(rng: random.Random, _: Session) -> Request:
-    return WINDOW - 0x1000, 0x1000 + _pages(rng), {}
-
-
-def _past_the_width(rng: random.Random, _: Session) -> Request:
-    return WIDTH_END - 0x1000, 0x1000 + _pages(rng), {}
+def _from(iova: int, beyond: int = 0, **more: int) -> Case:
+    """Return a case of whole pages from an iova on, `beyond` bytes more of them."""
+    return lambda rng, _: (iova, beyond + _pages(rng), more)
 
 
 def _bad_memory(rng: random.Random, s: Session) -> Request:
     iova, size, _ = _free(rng, s)
     return iova, size, {"vaddr": 0x10_0000}
-
-
-def _bad_memory_in_window(rng: random.Random, _: Session) -> Request:
-    return WINDOW, _pages(rng), {"vaddr": 0x10_0000}
 
 
 def _locked(rng: random.Random, s: Session) -> Request:
@@ -85,15 +74,15 @@ CASES: dict[str, Case] = {
     "odd address": _odd_address,
     "odd size on top of a mapping": _odd_size,
     "below the window": _below_window,
-    "above the window": _above_window,
-    "into the window": _into_window,
-    "past the width": _past_the_width,
+    "above the window": _from(WINDOW_END),
+    "into the window": _from(WINDOW - 0x1000, 0x1000),
+    "past the width": _from(WIDTH_END - 0x1000, 0x1000),
     "bad memory": _bad_memory,
-    "bad memory in the window": _bad_memory_in_window,
+    "bad memory in the window": _from(WINDOW, vaddr=0x10_0000),
     "locked memory": _locked,
     "free, full": _free,
     "inside, full": _inside,
-    "into the window, full": _into_window,
+    "into the window, full": _from(WINDOW - 0x1000, 0x1000),
 }
 
 

@@ -6,7 +6,7 @@ import ipywidgets
 
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.kit import Journey
-from vfiolab.lab.controls import App, said
+from vfiolab.lab.controls import App, press, said
 from vfiolab.model.irq.delivery import mark
 
 __all__ = ["Stepper"]
@@ -20,16 +20,17 @@ class Stepper(App):
 
     def __init__(self, trip: Journey) -> None:
         self.trip, self.step = trip, 1
-        self.buttons = {name: self._button(name) for name in ("First", "Back", "Next", "Last")}
+        go = {
+            "First": lambda: self.go(1),
+            "Back": lambda: self.go(self.step - 1),
+            "Next": lambda: self.go(self.step + 1),
+            "Last": lambda: self.go(len(trip.steps)),
+        }
+        self.buttons = {name: press(name, f"{name} step of the journey", act) for name, act in go.items()}
         self.status, self.picture = ipywidgets.HTML(), ipywidgets.HTML()
         row = ipywidgets.Box(list(self.buttons.values()), layout={"flex_flow": "row wrap"})
         self.box = ipywidgets.VBox([row, self.status, self.picture])
         self._show()
-
-    def _button(self, name: str) -> ipywidgets.Button:
-        button = ipywidgets.Button(description=name, tooltip=f"{name} step of the journey", layout={"width": "auto"})
-        button.on_click(lambda _: self.go({"First": 1, "Back": self.step - 1, "Next": self.step + 1, "Last": len(self.trip.steps)}[name]))
-        return button
 
     def go(self, step: int) -> None:
         """Go to a step; below the first is the first, past the last is the last."""

@@ -50,6 +50,10 @@ class PciIds:
         """Return the name of a class (the upper 16 of 24 bits); "" if unknown."""
         return "" if class_code is None else self.classes.get(class_code >> 8, "")
 
+    def title(self, class_code: int | None, vendor: int | None, device: int | None) -> str:
+        """Return "Class: Vendor Device", as far as it is known."""
+        return ": ".join(part for part in (self.class_name(class_code), self.name(vendor, device)) if part)
+
     def find_vendor(self, text: str) -> tuple[int, str] | None:
         """Split "Vendor Device" into the vendor's id and the rest.
 

@@ -123,8 +123,7 @@ def _read_device(tree: Tree, at: str, bdf: str) -> Draft:
     draft.driver = None if driver is None else plain(driver)
     draft.group = number_of(tree.link_name(f"{at}/iommu_group") or "")
     _place(draft, at)
-    ids = pci_ids()
-    draft.name = ": ".join(part for part in (ids.class_name(draft.class_code), ids.name(draft.vendor, draft.device)) if part)
+    draft.name = pci_ids().title(draft.class_code, draft.vendor, draft.device)
     return draft
 
 

@@ -127,19 +127,3 @@ LEVELS = 8  # shades of coverage, from 1/8 to all
 SHADES = {n: round(0.12 + 0.76 * n / LEVELS, 3) for n in range(1, LEVELS + 1)}
 
 TEXT_ROLES = ("ink", "muted", "vermilion-text", "blue", "green", "purple")
-
-
-def contrast_ratio(first: str, second: str) -> float:
-    """Return the WCAG contrast of two `#rrggbb` colours, from 1 to 21.
-
-    >>> round(contrast_ratio("#000000", "#ffffff"))
-    21
-    """
-    lighter, darker = sorted((_luminance(first), _luminance(second)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
