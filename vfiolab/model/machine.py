@@ -382,11 +382,8 @@ class Host:
             return
         if self.core.group_of(device) is not None or topology[device].driver is not None or device == units[0].name:
             return
-        at = topology[device].parent
-        while at is not None:
-            if topology[at].kind in CONVENTIONAL_BRIDGES:
-                return
-            at = topology[at].parent
+        if any(above.kind in CONVENTIONAL_BRIDGES for above in topology.path(device)):
+            return
         formed = iommu_groups(topology, self.kernel, replace(self.options, disable_acs_redir="", config_acs="")).groups
         mates = next((members for members in formed if device in members), ())
         known = next((group for mate in mates if (group := self.core.group_of(mate)) is not None), None)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vfiolab.model.address import U64, Span, hexa, human_size
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.lines import lines_of, read_text
+from vfiolab.readers.lines import given, lines_of
 from vfiolab.readers.qemu import Unread
 
 __all__ = ["Ftrace", "IommuEvent", "read_ftrace"]
@@ -80,10 +80,7 @@ def read_ftrace(source: str | Path, *, where: str = "") -> Ftrace:
     >>> print(read_ftrace("kvm-7 [001] ..... 1.5: map: IOMMU: iova=0x1000 paddr=0x80000000 size=4096"))
     1 IOMMU events (1 map, 0 unmap), 0 not understood
     """
-    if isinstance(source, Path):
-        where, text = where or source.name, read_text(source)
-    else:
-        text = source
+    text, where = given(source, where)
     events: list[IommuEvent] = []
     unread: list[Unread] = []
     for number, line in enumerate(lines_of(text), 1):

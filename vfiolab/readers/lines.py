@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vfiolab.readers.errors import InputError
 
-__all__ = ["LONGEST", "MOST_BYTES", "lines_of", "number_of", "read_bytes", "read_stdin", "read_text"]
+__all__ = ["LONGEST", "MOST_BYTES", "given", "lines_of", "number_of", "read_bytes", "read_stdin", "read_text"]
 
 #: No listing, trace or log of a real machine is larger; more is refused.
 MOST_BYTES = 64 << 20
@@ -57,6 +57,11 @@ def _what(mode: int) -> str:
 def read_text(path: Path) -> str:
     """Return a file's text, whatever of UTF-8, UTF-16 or Latin-1 it is in. Raises InputError if it cannot be read, or holds no text."""
     return decoded(read_bytes(path), where=str(path))
+
+
+def given(source: str | Path, where: str) -> tuple[str, str]:
+    """Return the text of a file (a Path), or the text itself; and what errors call it."""
+    return (read_text(source), where or source.name) if isinstance(source, Path) else (source, where)
 
 
 def read_stdin() -> str:

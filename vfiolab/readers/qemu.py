@@ -16,7 +16,7 @@ from vfiolab._text import plain
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.errors import NAMES, STRERROR
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.lines import lines_of, read_text
+from vfiolab.readers.lines import given, lines_of
 
 __all__ = ["DmaMapError", "MsiBinding", "QemuTrace", "RamRange", "TraceEvent", "Unread", "parse_dma_map_error", "read_qemu_trace"]
 
@@ -186,11 +186,7 @@ def read_qemu_trace(source: str | Path, *, where: str = "") -> QemuTrace:
     >>> print(read_qemu_trace("7@1.5:vfio_listener_region_add_ram region_add [ram] 0x0 - 0x9ffff [0x7fca0000]\nhello\n"))
     2 lines: 1 events of 1 kinds, 1 memory range, 1 not understood
     """
-    if isinstance(source, Path):
-        where = where or source.name
-        text = read_text(source)
-    else:
-        text = source
+    text, where = given(source, where)
     reading = _Reading()
     lines = lines_of(text)
     for number, line in enumerate(lines, 1):
@@ -337,8 +333,7 @@ def _iommufd(what: str) -> Callable[[TraceEvent], RamRange]:
     def use(event: TraceEvent) -> RamRange:
         start, size, answer = _number(event, "iova"), _number(event, "size"), event.fields.get("answer", 0)
         vaddr = event.fields.get("addr")
-        last = min(start + size - 1, U64 - 1)  # "everything" is a size of 2^64 - 1
-        last = U64 - 1 if size == U64 - 1 else last
+        last = U64 - 1 if size == U64 - 1 else min(start + size - 1, U64 - 1)  # "everything" is a size of 2^64 - 1
         done = what if answer == 0 else "refused" if what == "map" else "skip"
         return RamRange(done, Span.inclusive(start, last), vaddr if isinstance(vaddr, int) else None, event.line)
 
