@@ -29,7 +29,7 @@ spaces, logs = cache(grown), cache(busy)
 
 def fresh(space):
     """Return the iova behind the last mapping, a new one each time."""
-    return FIRST + 2 * PAGE * (len(space._dmas()) + 1)
+    return FIRST + 2 * PAGE * (len(space.container.backend.dmas) + 1)
 
 
 def refused(call, *args):
@@ -58,7 +58,7 @@ VERBS = {
     "map and unmap": map_and_unmap,
     "map that is refused": lambda space: refused(space.map, FIRST, PAGE),
     "unmap of what is not there": lambda space: refused(space.unmap, FIRST + 1),
-    "dma_write": lambda space: space.dma_write(NIC, FIRST + 2 * PAGE * (len(space._dmas()) // 2)),
+    "dma_write": lambda space: space.dma_write(NIC, FIRST + 2 * PAGE * (len(space.container.backend.dmas) // 2)),
     "dma_read that faults": lambda space: space.dma_read(NIC, FIRST + PAGE),
     "map, then dma_write": map_and_write,
     "raise_msi": lambda space: space.raise_msi(NIC),

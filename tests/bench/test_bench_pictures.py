@@ -57,7 +57,7 @@ def test_what_a_learner_calls_at_65000_mappings_with_its_log_beside_matplotlib(b
         "space.picture(), 65,000 mappings and their log",
         lambda: inline_svg(space.picture()) and None,
         "matplotlib, broken_barh, PNG",
-        lambda: matplotlib_picture(space._backend) and None,
+        lambda: matplotlib_picture(space.container.backend) and None,
         within=1 / 15,
         rounds=3,
     )
