@@ -25,8 +25,8 @@ def info_reply(info: Info, *, width: int | None = None) -> Picture:
     page = Page(width or WIDE)
     offset = info.cap_offset
     behind = f"{len(info.caps)} capabilities" if len(info.caps) != 1 else "1 capability"
-    title = f"{count(info.argsz, 'byte')}: a struct of {HEADER} and {behind}"
-    said = "cap_offset and each next are offsets from the start of the struct: a program follows them as far as it knows the ids."
+    title = f"GET_INFO returns {count(info.argsz, 'byte')}: a struct of {HEADER} and {behind}"
+    said = "cap_offset and each next are offsets from the struct's start: a program follows them, and skips ids that it does not know."
     if not info.caps:
         title = "The struct alone: no capability follows it"
         said = "The kernel has none to tell."

@@ -136,7 +136,7 @@ class _Journey:
         role = "domain" if step.kind == "translate" else role
         lines = [(f"{NUMBERS[number]} {self.headline(place, step)}", "ink", True)]
         lines += [(words, "ink", False) for words in self.details(place, step)]
-        lines += [(mark(step).strip(), "vermilion-text", False)] if step.rests else []
+        lines += [(mark(step).strip(), "muted", False)] if step.rests else []
         return lines, role
 
     def headline(self, place: str, step: Event) -> str:

@@ -44,12 +44,12 @@ def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int | None
     _addresses(page, ruler, [(r.iova, r.iova) for r in shown] + [(shown[-1].iova + shown[-1].size,) * 2], "iova", above=True)
     _boxes(page, ruler, shown)
     _addresses(page, ruler, [(r.iova, r.physical) for r in shown], "physical", above=False)
-    for number, run in zip(NUMBERS, shown, strict=False):
-        reason = f": {run.why}" if run.why else ": the largest page there is"
-        page.note(f"{number} {_named(run)} from iova {hexa(run.iova)}{reason}")
+    for number, run in zip(NUMBERS if len(shown) > 1 else ("",), shown, strict=False):
+        reason = f": {run.why}" if run.why else ": the largest page that the domain has"
+        page.note(f"{_numbered(number, run)} from iova {hexa(run.iova)}{reason}")
     if len(runs) > len(shown):
         page.note(f"{len(runs) - len(shown)} more stretches are in the table")
-    page.note("A page of a size is used where iova and physical address are both aligned to it and as much is left.")
+    page.note("A page of a size is used where iova and physical address are both aligned to it and enough of the mapping is left.")
     table = [(hexa(r.iova), hexa(r.physical), human_size(r.page), str(r.count), r.why or "largest") for r in runs]
     told = " ".join(f"{_named(r)} from iova {hexa(r.iova)}, physical {hexa(r.physical)}{': ' + r.why if r.why else ''}." for r in runs[:12])
     return page.finish(title, f"{said} {told}", ("iova", "physical", "page", "count", "why not larger"), table)
@@ -57,6 +57,10 @@ def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int | None
 
 def _named(run: PageRun) -> str:
     return f"{run.count:,} × {human_size(run.page)}"
+
+
+def _numbered(number: str, run: PageRun) -> str:
+    return f"{number} {_named(run)}".strip()
 
 
 def _sum(runs: tuple[PageRun, ...]) -> str:
@@ -68,7 +72,7 @@ def _sum(runs: tuple[PageRun, ...]) -> str:
 
 def _boxes(page: Page, ruler: Ruler, runs: tuple[PageRun, ...]) -> None:
     largest = max(run.page for run in runs)
-    for number, run in zip(NUMBERS, runs, strict=False):
+    for number, run in zip(NUMBERS if len(runs) > 1 else ("",), runs, strict=False):
         x, x2 = ruler.x(run.iova), ruler.x(run.iova + run.size)
         role = "mapping" if run.page == largest else "mirror"
         page.add(Box(x, page.y, round(x2 - x, 2), HEIGHT, role, f"{_named(run)}: {run.why}" if run.why else _named(run)))
@@ -76,7 +80,7 @@ def _boxes(page: Page, ruler: Ruler, runs: tuple[PageRun, ...]) -> None:
         for n in range(1, lines):
             at = round(x + (x2 - x) * n / lines, 1)
             page.add(Line(at, page.y, at, page.y + 9, "rule"), Line(at, page.y + HEIGHT - 9, at, page.y + HEIGHT, "rule"))
-        words = next((w for w in (f"{number} {_named(run)}", _named(run), number) if text_width(w, 11, bold=True) <= x2 - x - 4), "")
+        words = next((w for w in (_numbered(number, run), _named(run), number) if text_width(w, 11, bold=True) <= x2 - x - 4), "")
         page.add(Text.plain(round((x + x2) / 2, 1), page.y + HEIGHT / 2 + 4, words, anchor="middle", bold=True))
     page.add(Text.plain(MARGIN, page.y + HEIGHT / 2 + 4, "pages", bold=True))
     page.y += HEIGHT
