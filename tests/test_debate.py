@@ -317,6 +317,15 @@ def test_the_command_prints_the_whole_table_in_80_columns(capsys):
     assert list(SCENARIOS) == [line.split()[0] for line in lines[1:13]]
 
 
+def test_a_word_too_many_is_answered_with_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["debate", "P3"])
+    assert 2 == left.value.code
+    said = capsys.readouterr().err
+    assert said.startswith("usage: vfiolab debate [-h]")
+    assert "unrecognized arguments: P3" in said
+
+
 def test_the_command_names_what_there_is(capsys):
     assert 2 == main(["debate", "--proposal", "P9"])
     assert "no proposal 'P9': P0, P1" in capsys.readouterr().err

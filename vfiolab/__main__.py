@@ -30,6 +30,7 @@ def parser(words: Sequence[str] = WORDS) -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(metavar="WORD", required=True)
     for word in words:
         importlib.import_module(f"vfiolab.commands.{word}").add(subparsers)
+        subparsers.choices[word].set_defaults(complain=subparsers.choices[word].error)
     return top
 
 
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         # Only the word that is used is loaded.
-        options = parser(given[:1] if given and given[0] in WORDS else WORDS).parse_args(given)
+        options, left = parser(given[:1] if given and given[0] in WORDS else WORDS).parse_known_args(given)
+        if left:  # with the usage of the word, not of all words
+            options.complain(f"unrecognized arguments: {' '.join(left)}")
         status: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output left: not our error
