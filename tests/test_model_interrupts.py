@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
 import threading
 from itertools import count
 
@@ -126,7 +128,7 @@ def test_a_verb_of_several_calls_is_not_cut_in_two():
     assert 1 == len(space.groups)
 
 
-def test_the_handler_that_was_there_is_there_again():
+def test_the_handler_that_was_there_gets_what_comes_in_a_call_and_between_calls():
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append("mine"))
     try:
@@ -136,6 +138,35 @@ def test_the_handler_that_was_there_is_there_again():
         assert ["mine", "mine"] == seen
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_is_set_later_gets_it_and_so_does_one_that_is_put_back():
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append("first"))
+    act = whole(lambda: signal.raise_signal(signal.SIGINT))
+    try:
+        act()
+        first = signal.signal(signal.SIGINT, lambda *_: seen.append("second"))
+        act()
+        signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, first)  # as a library does that saved it
+        act()
+        signal.raise_signal(signal.SIGINT)
+        assert ["first", "second", "second", "first", "first"] == seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_where_the_default_is_to_end_the_process_it_ends():
+    code = """
+import signal, vfiolab as vl
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+vl.load("one-smmu-its").address_space()
+signal.raise_signal(signal.SIGINT)
+print("still here")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (-signal.SIGINT, "") == (ended.returncode, ended.stdout)
 
 
 def test_other_threads_and_an_ignored_interrupt_are_left_alone():

@@ -366,9 +366,10 @@ class Type1:
     def _charge(self, dma: Dma, request: MapDma) -> None:
         process = dma.process
         dma.pinned = True
-        dma.charged = pages = self.charged_pages(request)
+        plain = process.memory.plain
+        dma.charged = pages = -(-dma.size // self.page_size) if plain else self.charged_pages(request)
         process.locked_pages += pages
-        if dma.prot & 2 and not process.memory.plain:
+        if dma.prot & 2 and not plain:
             process.memory.written(Span.sized(dma.vaddr, dma.size))
 
     @staticmethod
