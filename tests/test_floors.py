@@ -30,6 +30,7 @@ FLOORS = (
     "model.user",
     "model.machine",
     "model.builder",
+    "model.whatif",
     "readers",
     "client",
     "replay",

@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vfiolab.commands import UNUSABLE, complain, examples, say
-from vfiolab.commands.groupsview import as_json, as_text
+from vfiolab.commands.groupsview import as_json, as_text, what_changed
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.changes import planned
 from vfiolab.model.pci.grouping import Grouping, GroupingOptions, NotComputableError
 from vfiolab.model.pci.topology import TopologyError, normal_bdf
+from vfiolab.model.whatif import WhatIf, what_if
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_stdin
 from vfiolab.readers.listing import PciInput, Recorded
-from vfiolab.readers.opening import find
+from vfiolab.readers.opening import find, open_machine
 from vfiolab.readers.pcifile import read_pci, read_pci_text, read_recorded
 from vfiolab.readers.sysfs import read_sysfs
 
 __all__ = ["add", "compare", "merge_warnings", "run"]
 
 DIFFERENT = 1
+_CHANGES = (
+    ("set-acs", "BDF=BITS", "set and clear ACS control bits of a port or function, such as 00:1c.0=+SV+RR+CR+UF-EC"),
+    ("give-acs", "BDF=BITS", "as if it had an ACS capability with these bits"),
+    ("drop-acs", "BDF", "as if it had no ACS capability"),
+    ("move", "BDF=PORT", "put a card, with all its functions and all below, below another port; it keeps its addresses here"),
+    ("remove", "BDF", "take a device away, with all below; 01:00 is the whole card"),
+    ("vfs", "BDF=N", "enable so many SR-IOV virtual functions"),
+)
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,6 +49,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
             "vfiolab groups lspci.txt --why 01:00.0      what put it into its group",
             "vfiolab groups lspci.txt --check --against dmesg.txt     what Linux said",
             "vfiolab groups amd-vi-server --kernel 5.4   a machine of the kit",
+            "vfiolab groups lspci.txt --pcie-acs-override downstream --diff     what changes, and what does not",
+            "vfiolab groups lspci.txt --move 01:00.0=00:1c.4                    another slot for a card",
         ),
     )
     parser.add_argument(
@@ -73,6 +87,15 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is"
         " one group with all below it",
     )
+    changes = parser.add_argument_group("what if", "other groups for the asking; each may be given several times")
+    for word, meaning, what in _CHANGES:
+        changes.add_argument(f"--{word}", action="append", default=[], metavar=meaning, help=what)
+    changes.add_argument(
+        "--diff",
+        action="store_true",
+        help="print before (the input as it is, its own kernel, no boot parameters) and after; say what split and merged, and who can reach"
+        " whom past the IOMMU",
+    )
     parser.set_defaults(run=run)
 
 
@@ -87,19 +110,26 @@ def run(arguments: argparse.Namespace) -> int:
             pcie_acs_override=arguments.pcie_acs_override, disable_acs_redir=arguments.disable_acs_redir,
             config_acs=arguments.config_acs, proposal_2025=arguments.proposal_2025,
         )  # fmt: skip
-        grouping = found.machine().grouping(kernel, options)
+        changed = _what_if(arguments, found, kernel, options)
+        grouping = changed.after if changed else found.machine().grouping(kernel, options)
         recorded = _recorded(found, arguments)
         device = _device(grouping, arguments.why) if arguments.why and arguments.why != "all" else None
     except NotComputableError as error:
         return _unusable(arguments, f"{found.source}: {error}", found.warnings)
     except ValueError as error:  # InputError, TopologyError, BootParameterError, an unreadable kernel version
         return _unusable(arguments, str(error))
-    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found)])
+    notes = [*changed.notes, *changed.unknown] if changed else []
+    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found), *notes])
     check = compare(grouping, recorded[0], recorded[1]) if recorded else None
     if arguments.json:
-        say(json.dumps(as_json(grouping, warnings, device, check), indent=1))
+        say(json.dumps(as_json(grouping, warnings, device, check) | (changed.json() if changed else {}), indent=1))
     else:
-        say(*as_text(found.source, grouping, warnings, why=arguments.why, device=device, check=check))
+        if arguments.diff and changed:
+            say(*as_text(f"before, {found.source}", changed.before, [], why=None, device=None, check=None), "")
+        source = f"after, {found.source}" if changed else found.source
+        say(
+            *as_text(source, grouping, warnings, why=arguments.why, device=device, check=check), *(what_changed(changed) if changed else ())
+        )
     return DIFFERENT if check and check["differences"] else 0
 
 
@@ -107,6 +137,29 @@ def _read(path: str | None) -> PciInput:
     if path is None:
         return read_sysfs()
     return read_pci_text(read_stdin(), source="standard input") if path == "-" else read_pci(find(path, complain))
+
+
+def _what_if(arguments: argparse.Namespace, found: PciInput, kernel: Kernel, options: GroupingOptions) -> WhatIf | None:
+    """Compare with the input as it is; None if nothing of the kind was asked for."""
+    given = {word.replace("-", "_"): getattr(arguments, word.replace("-", "_")) for word, _, _ in _CHANGES}
+    if not arguments.diff and not any(given.values()):
+        return None
+    pairs = {word: [_pair(word, one) for one in given[word]] for word in ("set_acs", "give_acs", "move", "vfs")}
+    vfs = [(bdf, int(number)) for bdf, number in pairs["vfs"]]
+    changes = planned(**{**given, **pairs, "vfs": vfs})
+    machine = found.machine()
+    if found.form == "machine file" and arguments.path != "-":  # it may know its units, doorbells and BARs
+        known = open_machine(arguments.path, lambda _: None)
+        machine = replace(machine, units=known.units, units_assumed=known.units_assumed, interrupts=known.interrupts, bars=known.bars)
+    return what_if(machine, *changes, kernel=kernel, options=options, before=(_kernel(None, found)[0], None))
+
+
+def _pair(word: str, text: str) -> tuple[str, str]:
+    device, equals, value = text.partition("=")
+    if not (device and equals and value) or (word == "vfs" and not re.fullmatch("[0-9]{1,5}", value)):
+        meaning = next(meaning for name, meaning, _ in _CHANGES if name.replace("-", "_") == word)
+        raise InputError(f"--{word.replace('_', '-')} {text}: must be {meaning}")
+    return device, value
 
 
 def _kernel(wanted: str | None, found: PciInput) -> tuple[Kernel, list[str]]:

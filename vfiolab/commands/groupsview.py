@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 from vfiolab.commands import columns, cut, paint
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.grouping import Grouping
 from vfiolab.model.pci.reasons import between, chain
+from vfiolab.model.whatif import Reach, WhatIf
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["as_json", "as_text"]
+__all__ = ["as_json", "as_text", "what_changed"]
 
 
 def as_json(grouping: Grouping, warnings: list[str], device: str | None, check: dict[str, Any] | None) -> dict[str, Any]:
@@ -57,6 +59,45 @@ def as_text(
     if warnings:
         lines += ["", paint("Warnings:", "warn"), *(f"  - {warning}" for warning in warnings)]
     return lines + (["", *_check_text(check)] if check is not None else [])
+
+
+def what_changed(found: WhatIf) -> list[str]:
+    """Return the lines that say what a change did: groups, then isolation."""
+    lines = ["", paint("What changes:", "bold")]
+    lines += [f"  {word}: {' '.join(map(short, devices))}" for word, devices in (("gone", found.gone), ("new", found.new)) if devices]
+    lines += [f"  {one}" for one in (*found.split, *found.merged)]
+    if len(lines) == 2:
+        lines.append("  no group")
+    for (title, by), rows in _sorted_reach(found.reach).items():
+        way = {"p2p": "peer-to-peer DMA", "interrupt": "raising interrupts"}[by]
+        lines += ["", paint(f"{title}, by {way} ({rows[0].rests}):", "bold" if "gained" in title else "warn"), *_who(rows)]
+    return lines
+
+
+def _sorted_reach(reach: Iterable[Reach]) -> dict[tuple[str, str], list[Reach]]:
+    titles = {"reaches now": "Isolation lost", "no longer reaches": "Isolation gained"}
+    found: dict[tuple[str, str], list[Reach]] = {}
+    for row in reach:
+        still = "No isolation, though in two groups" if row.apart else "No isolation, as before, and now in one group"
+        found.setdefault((titles.get(row.became, still), row.by), []).append(row)
+    return found
+
+
+def _who(rows: list[Reach]) -> list[str]:
+    """Say who reaches whom, those that all reach one another in one line."""
+    peers: dict[str, list[str]] = {}
+    for row in rows:
+        peers.setdefault(row.device, []).append(row.peer)
+    circles: dict[frozenset[str], list[str]] = {}
+    for device, others in peers.items():
+        circles.setdefault(frozenset([device, *others]), []).append(device)
+    lines = []
+    for circle, devices in circles.items():
+        if len(devices) == len(circle):
+            lines.append(f"  {', '.join(map(short, devices))}: one another")
+        else:
+            lines += [f"  {short(device)} -> {', '.join(map(short, peers[device]))}" for device in devices]
+    return lines
 
 
 def _group_lines(source: str, grouping: Grouping) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,11 @@ from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine
+from vfiolab.model.pci.changes import planned
 from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.user.descriptors import Container
+from vfiolab.model.whatif import WhatIf, what_if
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,6 +153,34 @@ class Host(ModelHost):
         """
         return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel), self.options)
 
+    def what_if(
+        self, *, set_acs: Mapping[str, str] | None = None, give_acs: Mapping[str, str] | None = None, drop_acs: str | Iterable[str] = (),
+        move: Mapping[str, str] | None = None, remove: str | Iterable[str] = (), vfs: Mapping[str, int] | None = None,
+        kernel: Kernel | str | None = None, options: GroupingOptions | None = None,
+    ) -> WhatIf:  # fmt: skip
+        """Compare this host with what it would be: which groups split or merge, by which fact, and who reaches whom past the IOMMU.
+
+        `set_acs`: for each port, ACS bits as `+SV+RR-EC`; `give_acs`: a capability that has these; `drop_acs`: ports that lose theirs.
+        `move`: a card (with all functions and all below) and the port to put it below; `remove`: devices to take away with all below
+        (`01:00` is the whole card). `vfs`: how many virtual functions to enable. `kernel`, `options`: another boot. The host itself stays
+        as it is. ValueError says what makes no sense.
+
+        >>> host = load("amd-matisse-desktop")
+        >>> found = host.what_if(options=GroupingOptions(pcie_acs_override="downstream,multifunction"))
+        >>> len(found.before.groups), len(found.after.groups), len(found.split)
+        (25, 33, 1)
+        >>> print(found.reach[0])
+        02:00.0 still reaches 02:00.1 by p2p, though in another group [inference]
+        >>> found.machine.host("6.12")
+        Host('amd-matisse-desktop', kernel 6.12, 25 groups)
+        """
+        changes = planned(
+            set_acs=(set_acs or {}).items(), give_acs=(give_acs or {}).items(), drop_acs=_list(drop_acs),
+            move=(move or {}).items(), remove=_list(remove), vfs=(vfs or {}).items(),
+        )  # fmt: skip
+        chosen = kernel if isinstance(kernel, Kernel) else self.kernel if kernel is None else Kernel(kernel)
+        return what_if(self.machine, *changes, kernel=chosen, options=options or self.options, before=(self.kernel, self.options))
+
     @property
     def groups_table(self) -> Table:
         """The IOMMU groups: number, devices, unit, reserved regions."""
@@ -226,6 +257,10 @@ def boot(machine: ModelMachine, kernel: Kernel | str | None = None, options: Gro
     """
     chosen = kernel if kernel is not None else machine.kernel or Kernel()
     return Host(Machine.of(machine), chosen if isinstance(chosen, Kernel) else Kernel(chosen), options)
+
+
+def _list(names: str | Iterable[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
 
 
 def _what(function: Function) -> str:

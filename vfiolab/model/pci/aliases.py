@@ -116,7 +116,7 @@ class AliasFinder:
             return
         candidates = self.topology.on_bus(bdf) if mask else maskers
         for other in candidates:
-            if other.bdf == bdf or (bdf, other.bdf) in self.dropped:
+            if other.bdf == bdf or (bdf, other.bdf) in self.dropped or self.topology.parent(other.bdf) is not self.topology.parent(bdf):
                 continue
             if other.devfn in mask or f.devfn in self._masks.get(other.bdf, ()):
                 yield other

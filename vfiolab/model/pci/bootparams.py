@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.topology import ACS_BITS, Acs, Function, Topology, TopologyError, normal_bdf
 
-__all__ = ["AcsOverride", "BootParameterError", "apply_acs_parameters"]
+__all__ = ["AcsOverride", "BootParameterError", "apply_acs_parameters", "with_acs"]
 
 #: What disable_acs_redir= clears: request and completion redirect, egress control.
 REDIRECT = ACS_BITS["RR"] | ACS_BITS["CR"] | ACS_BITS["EC"]
@@ -89,14 +89,16 @@ def apply_acs_parameters(
             if function.acs is None:
                 warnings.append(f"{function.bdf}: has no ACS capability; the boot parameter cannot change it")
             else:
-                changed.append(_with_acs(function, function.acs, mask, bits))
+                changed.append(with_acs(function, function.acs, mask, bits))
         if not changed and not any(True for _ in _selected(topology, device)):
             warnings.append(f"boot parameter: no device matches {device}")
         topology = topology.replace(*changed)
     return topology, warnings
 
 
-def _with_acs(function: Function, acs: Acs, mask: int, bits: int) -> Function:
+def with_acs(function: Function, acs: Acs, mask: int, bits: int) -> Function:
+    """Return a function whose ACS control word (the wide one too) has these bits under the mask, where its capability has them."""
+
     def turn(word: int) -> int:
         return word & ~mask | bits & acs.cap
 

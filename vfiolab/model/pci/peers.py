@@ -34,12 +34,16 @@ def turn(topology: Topology, kernel: Kernel, bars: Mapping[str, tuple[Span, ...]
     if hit is None or device not in topology or hit[0] not in topology:
         return None
     peer, bar = hit
-    mine = [topology[device], *topology.path(device)]
-    theirs = {function.bdf for function in (topology[peer], *topology.path(peer))}
-    at = next((n for n, function in enumerate(mine) if _joins(topology, function, theirs)), len(mine) - 1)
-    where = mine[at]
-    redirected, why = _redirects(topology, kernel, where)
+    where = meeting(topology, device, peer)
+    redirected, why = redirects(topology, kernel, where)
     return Turn(where.bdf, peer, bar, redirected, f"{peer} answers at {bar}, and {hexa(address)} is among it: {why}")
+
+
+def meeting(topology: Topology, device: str, peer: str) -> Function:
+    """Return the last function that a request of `device` passes before its way and the peer's join."""
+    mine = [topology[device], *topology.path(device)]
+    theirs = {peer, *(function.bdf for function in topology.path(peer))}
+    return next((function for function in mine if _joins(topology, function, theirs)), mine[-1])
 
 
 def _joins(topology: Topology, function: Function, theirs: set[str]) -> bool:
@@ -47,7 +51,8 @@ def _joins(topology: Topology, function: Function, theirs: set[str]) -> bool:
     return above is None or above.bdf in theirs
 
 
-def _redirects(topology: Topology, kernel: Kernel, where: Function) -> tuple[bool, str]:
+def redirects(topology: Topology, kernel: Kernel, where: Function) -> tuple[bool, str]:
+    """Say whether a request to a peer that could turn round at this function is sent upstream all the same, and why."""
     above = topology.parent(where.bdf)
     if above is not None and above.kind in CONVENTIONAL:
         return False, f"devices below {above.bdf} share one conventional bus and hear each other"

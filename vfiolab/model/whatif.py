@@ -1,0 +1,314 @@
+"""What if: a machine before and after a change, its groups compared, and what isolation was gained or lost.
+
+Groups come from the one rule for groups, each split and merge with the reasons that the rule gave. Who reaches whom is decided as for a
+delivery: by where a request turns round (`peers`), and by whether the interrupt path checks the sender.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import permutations
+from typing import Any, Literal, NamedTuple
+
+from vfiolab._table import Table
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.machine import Machine
+from vfiolab.model.pci.acs import AcsTester, Verdict
+from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.bootparams import AcsOverride
+from vfiolab.model.pci.changes import Change
+from vfiolab.model.pci.grouping import Grouping, GroupingOptions, scan_order
+from vfiolab.model.pci.peers import meeting, redirects
+from vfiolab.model.pci.reasons import Reason
+from vfiolab.model.pci.topology import Topology
+
+__all__ = ["Merged", "Reach", "Split", "WhatIf", "what_if"]
+
+Group = tuple[str, ...]
+
+
+class Split(NamedTuple):
+    """A group of before whose devices are in several groups after, and the fact that did it."""
+
+    group: Group
+    into: tuple[Group, ...]
+    because: str
+
+    def __str__(self) -> str:
+        return f"split: {_names(self.group)} into {' | '.join(map(_names, self.into))}, because {self.because}"
+
+
+class Merged(NamedTuple):
+    """A group of after whose devices were in several groups before, and the fact that did it."""
+
+    groups: tuple[Group, ...]
+    into: Group
+    because: str
+
+    def __str__(self) -> str:
+        return f"merged: {' | '.join(map(_names, self.groups))} into {_names(self.into)}, because {self.because}"
+
+
+class Reach(NamedTuple):
+    """Whether `device` reaches `peer` past the IOMMU, before and after: by "p2p" (DMA to its BARs) or "interrupt" (raising its interrupts).
+
+    rests: "rule" where the kernel itself decides by it, "inference" where none of its rules says where a request goes. `apart`: they are in
+    two groups after.
+    """
+
+    device: str
+    peer: str
+    by: Literal["p2p", "interrupt"]
+    before: bool
+    after: bool
+    rests: Literal["rule", "inference"]
+    apart: bool
+
+    @property
+    def became(self) -> str:
+        """What the change did: "reaches now", "no longer reaches", or "still reaches"."""
+        return "still reaches" if self.before and self.after else "reaches now" if self.after else "no longer reaches"
+
+    def __str__(self) -> str:
+        apart = ", though in another group" if self.after and self.apart else ""
+        return f"{short(self.device)} {self.became} {short(self.peer)} by {self.by}{apart} [{self.rests}]"
+
+
+@dataclass(frozen=True, repr=False)
+class WhatIf:
+    """A machine before and after a change: groups (with reasons), what split and merged, who reaches whom.
+
+    `machine` is the changed one, to be booted; `notes` say what was taken for granted. `reach` has a row for every pair (of devices that
+    one might hand to a user, there before and after) whose reach changed, and for every pair that now shares a group or no longer shares
+    one and can still reach each other.
+    """
+
+    was: Machine
+    machine: Machine
+    before: Grouping
+    after: Grouping
+    notes: tuple[str, ...]
+
+    @property
+    def gone(self) -> Group:
+        """The devices that are in no group any more."""
+        return tuple(bdf for bdf in self.before.reasons if bdf not in self.after.reasons)
+
+    @property
+    def new(self) -> Group:
+        """The devices that were in no group before."""
+        return tuple(bdf for bdf in self.after.reasons if bdf not in self.before.reasons)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What the comparison of reach takes for granted."""
+        unknown = ["where peers answer (their BARs) is not known: each is taken to answer at an address of its own"] * (not self.was.bars)
+        return (
+            *unknown,
+            *["which IOMMU units there are is not known: who can raise whose interrupts is not compared"] * (not self.was.units),
+        )
+
+    @cached_property
+    def split(self) -> tuple[Split, ...]:
+        """The groups of before that are in pieces now, in their order; each piece is a whole group of after."""
+        parts = _in_parts(self.before, self.after)
+        return tuple(Split(group, into, self._because(self.before, self.after, group)) for group, into in parts)
+
+    @cached_property
+    def merged(self) -> tuple[Merged, ...]:
+        """The groups of after that have devices of several groups of before, in their order."""
+        parts = _in_parts(self.after, self.before)
+        return tuple(Merged(groups, into, self._because(self.after, self.before, into)) for into, groups in parts)
+
+    @cached_property
+    def reach(self) -> tuple[Reach, ...]:
+        """Which device's reach past the IOMMU changed, or stayed though the groups changed."""
+        return tuple(self._reach())
+
+    def _reach(self) -> Iterator[Reach]:
+        was, now = _numbers(self.before), _numbers(self.after)
+        users = [bdf for bdf in self.after.topology if bdf in was and bdf in now and self.after.topology[bdf].is_for_users]
+        ways: tuple[tuple[Literal["p2p", "interrupt"], Literal["rule", "inference"], Callable[[str, str], bool], Callable[[str, str], bool]], ...] = (
+            ("p2p", "inference", _peer_reach(self.before), _peer_reach(self.after)),
+            ("interrupt", "rule", _interrupt_reach(self.was), _interrupt_reach(self.machine)),
+        )  # fmt: skip
+        for device, peer in permutations(users, 2):
+            apart = now[device] != now[peer]
+            regrouped = (was[device] != was[peer]) != apart
+            for by, rests, reached, reaches in ways:
+                one, two = reached(device, peer), reaches(device, peer)
+                if one != two or (regrouped and two):
+                    yield Reach(device, peer, by, one, two, rests, apart)
+
+    def _because(self, tied: Grouping, free: Grouping, members: Group) -> str:
+        """Name the facts by which `tied` holds these together and `free` does not."""
+        apart, facts = _numbers(free), {}
+        for bdf in members:
+            reason = tied.reasons[bdf]
+            if reason.joins is not None and apart.get(bdf, bdf) != apart.get(reason.joins, reason.joins):
+                facts.update(dict.fromkeys(self._facts(reason, free)))
+        listed = list(facts)
+        return "; ".join(listed[:4]) + (f"; and {len(listed) - 4} more such facts" if len(listed) > 4 else "")
+
+    def _facts(self, reason: Reason, free: Grouping) -> list[str]:
+        failing = [cause.bdf for cause in reason.causes if cause.kind == "acs"] + [reason.joins or ""] * (reason.step == "sibling")
+        facts = [self._verdicts(bdf) for bdf in dict.fromkeys(failing) if bdf in free.topology and _verdict(free, bdf).passed]
+        ends = [bdf for bdf in (reason.device, reason.joins or "") if bdf]
+        facts = facts or [fact for bdf in ends if (fact := self._place(bdf))]
+        if facts:
+            return facts
+        then, now = (grouping.reasons.get(reason.device, "in no group") for grouping in (self.before, self.after))
+        return [f"{then} before, and now {now}"]
+
+    def _verdicts(self, bdf: str) -> str:
+        then, now = _verdict(self.before, bdf).why, _verdict(self.after, bdf).why
+        return f"{short(bdf)} {'passes' if _verdict(self.after, bdf).passed else 'fails'} the ACS test now: {now} (before: {then})"
+
+    def _place(self, bdf: str) -> str:
+        """Say that a function, or what is above it, is gone, new or elsewhere; "" if not."""
+        then, now = self.before.topology, self.after.topology
+        if bdf not in now:
+            return f"{short(bdf)} is gone"
+        if bdf not in then:
+            return f"{short(bdf)} is new"
+        for one in (bdf, *(f.bdf for f in now.path(bdf))):
+            old, new = then.parent(one) if one in then else None, now.parent(one)
+            if (old and old.bdf) != (new and new.bdf):
+                return f"{short(one)} is below {short(new.bdf) if new else 'no port'} now (before: {short(old.bdf) if old else 'no port'})"
+        return ""
+
+    def table(self) -> Table:
+        """Return the reach as a table: one row a pair and way."""
+        rows = [(short(r.device), r.became, short(r.peer), r.by, "yes" if r.apart else "no", r.rests) for r in self.reach]
+        return Table(["device", "it", "peer", "by", "in two groups now", "rests on"], rows)
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self.before.groups)} groups before, {len(self.after.groups)} after"]
+        lines += [f"{word}: {_names(devices)}" for word, devices in (("gone", self.gone), ("new", self.new)) if devices]
+        lines += [*map(str, self.split), *map(str, self.merged), *map(str, self.reach[:12])]
+        more = [f"and {len(self.reach) - 12} more: see table()"] if len(self.reach) > 12 else []
+        return "\n".join([*lines, *more])
+
+    def json(self) -> dict[str, Any]:
+        """Return the comparison as plain values: before, split, merged, reach.
+
+        >>> import vfiolab as vl
+        >>> list(vl.load("amd-matisse-desktop").what_if(remove="01:00.0").json())
+        ['before', 'split', 'merged', 'reach']
+        """
+        return {
+            "before": [list(group) for group in self.before.groups],
+            "split": [{"group": list(one.group), "into": list(map(list, one.into)), "because": one.because} for one in self.split],
+            "merged": [{"groups": list(map(list, one.groups)), "into": list(one.into), "because": one.because} for one in self.merged],
+            "reach": [
+                {"from": one.device, "to": one.peer, "by": one.by, "before": one.before, "after": one.after, "rests": one.rests}
+                for one in self.reach
+            ],
+        }
+
+
+def what_if(
+    machine: Machine,
+    *changes: Change,
+    kernel: Kernel,
+    options: GroupingOptions | None = None,
+    before: tuple[Kernel, GroupingOptions | None] | None = None,
+) -> WhatIf:
+    """Compare a machine with itself after changes, in their order, and with another kernel and other boot parameters.
+
+    `before`: kernel and options of the other side, by default the same. TopologyError (a ValueError) for a change that makes no sense,
+    NotComputableError (a ValueError) if the input does not decide the groups, ValueError where groups do not follow from registers.
+
+    >>> from vfiolab.model.builder import MachineBuilder
+    >>> from vfiolab.model.pci.changes import SetAcs
+    >>> m = MachineBuilder("demo")
+    >>> port = m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"))
+    >>> m.endpoint("01:00.0", below=port)
+    >>> what_if(m.machine(), SetAcs(port, "-RR"), kernel=Kernel("6.12"))
+    2 groups before, 1 after
+    merged: 00:01.0 | 01:00.0 into 00:01.0 01:00.0, because 00:01.0 fails the ACS test now: ACS is there but RR is off (before: ACS has SV RR CR UF on)
+    """
+    if machine.groups_from == "recorded":
+        raise ValueError(
+            f"machine {machine.name}: its groups are recorded and do not follow from ACS registers, so no change can be computed"
+        )
+    topology, notes = machine.topology, list[str]()
+    for change in changes:
+        topology = change.on(topology, notes)
+    changed = _behind_the_same_units(machine, topology)
+    old = machine.grouping(*(before or (kernel, options)))
+    return WhatIf(machine, changed, old, changed.grouping(kernel, options), tuple(dict.fromkeys(notes)))
+
+
+def _behind_the_same_units(machine: Machine, topology: Topology) -> Machine:
+    """Return the machine with other functions: what was moved is behind the IOMMU of its new port, a virtual function behind its owner's."""
+    stands_for: dict[str, str] = {}
+    for f in scan_order(topology):
+        above, bdf = topology.parent(f.bdf), f.bdf
+        old = machine.topology.parent(bdf) if bdf in machine.topology else None
+        if f.physfn is not None and bdf not in machine.topology:
+            stands_for[bdf] = stands_for.get(f.physfn, f.physfn)
+        elif above is not None and (old is None or old.bdf != above.bdf or above.bdf in stands_for):
+            stands_for[bdf] = stands_for.get(above.bdf, above.bdf)
+
+    def behind(devices: Iterable[str]) -> frozenset[str]:
+        listed = frozenset(devices)
+        return frozenset(bdf for bdf in topology if stands_for.get(bdf, bdf) in listed)
+
+    units = tuple(replace(unit, devices=behind(unit.devices)) for unit in machine.units)
+    participants = None if machine.participants is None else behind(machine.participants)
+    return replace(machine, topology=topology, units=units, participants=participants)
+
+
+def _numbers(grouping: Grouping) -> dict[str, int]:
+    return {bdf: number for number, members in enumerate(grouping.groups) for bdf in members}
+
+
+def _in_parts(whole: Grouping, other: Grouping) -> Iterator[tuple[Group, tuple[Group, ...]]]:
+    """Yield the groups of `whole` whose devices are in several groups of `other`, and those groups."""
+    number = _numbers(other)
+    for group in whole.groups:
+        parts = sorted({number[bdf] for bdf in group if bdf in number})
+        if len(parts) > 1:
+            yield group, tuple(other.groups[part] for part in parts)
+
+
+def _verdict(grouping: Grouping, bdf: str) -> Verdict:
+    known = grouping.verdicts.get(bdf)
+    if known is not None:
+        return known
+    options = grouping.options
+    override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
+    return AcsTester(grouping.topology, grouping.kernel, quirks=options.quirks, override=override, isolated=options.isolated).test(bdf)
+
+
+def _peer_reach(grouping: Grouping) -> Callable[[str, str], bool]:
+    """Return who can write to whose BARs past the IOMMU: where the two ways join, and no ACS there sends the request upstream."""
+    turned: dict[str, bool] = {}
+
+    def reaches(device: str, peer: str) -> bool:
+        where = meeting(grouping.topology, device, peer)
+        if where.bdf not in turned:
+            turned[where.bdf] = not redirects(grouping.topology, grouping.kernel, where)[0]
+        return turned[where.bdf]
+
+    return reaches
+
+
+def _interrupt_reach(machine: Machine) -> Callable[[str, str], bool]:
+    """Return who can raise whose interrupts: a sender that nobody checks, and a receiver behind the same kind of doorbell."""
+    unchecked = {bdf for unit in machine.units for bdf in unit.devices if not unit.isolated_msi or bdf in unit.exposed}
+    controller = machine.interrupts
+
+    def reaches(device: str, peer: str) -> bool:
+        if device not in unchecked or controller is None:
+            return False
+        return controller.of(device).doorbell is None or controller.of(device) == controller.of(peer)
+
+    return reaches
+
+
+def _names(group: Group) -> str:
+    return " ".join(map(short, group))
