@@ -87,7 +87,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is"
         " one group with all below it",
     )
-    changes = parser.add_argument_group("what if", "other groups for the asking; each may be given several times")
+    changes = parser.add_argument_group(
+        "what if", "the machine with these changes, compared with the machine as it is; each may be given several times"
+    )
     for word, meaning, what in _CHANGES:
         changes.add_argument(f"--{word}", action="append", default=[], metavar=meaning, help=what)
     changes.add_argument(

@@ -88,16 +88,15 @@ def _who(rows: list[Reach]) -> list[str]:
     peers: dict[str, list[str]] = {}
     for row in rows:
         peers.setdefault(row.device, []).append(row.peer)
-    circles: dict[frozenset[str], list[str]] = {}
+    alike: dict[tuple[frozenset[str], bool], list[str]] = {}
     for device, others in peers.items():
-        circles.setdefault(frozenset([device, *others]), []).append(device)
-    lines = []
-    for circle, devices in circles.items():
-        if len(devices) == len(circle):
-            lines.append(f"  {', '.join(map(short, devices))}: one another")
-        else:
-            lines += [f"  {short(device)} -> {', '.join(map(short, peers[device]))}" for device in devices]
-    return lines
+        circle = frozenset([device, *others])
+        each = all(circle == {one, *peers.get(one, ())} for one in circle)
+        alike.setdefault((circle if each else frozenset(others), each), []).append(device)
+    return [
+        f"  {', '.join(map(short, devices))}" + (": one another" if each else f" -> {', '.join(map(short, peers[devices[0]]))}")
+        for (_, each), devices in alike.items()
+    ]
 
 
 def _group_lines(source: str, grouping: Grouping) -> list[str]:

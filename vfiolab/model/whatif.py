@@ -27,6 +27,7 @@ from vfiolab.model.pci.topology import Topology
 __all__ = ["Merged", "Reach", "Split", "WhatIf", "what_if"]
 
 Group = tuple[str, ...]
+_PLURAL = {"passes": "pass", "fails": "fail", "is": "are"}
 
 
 class Split(NamedTuple):
@@ -144,40 +145,42 @@ class WhatIf:
 
     def _because(self, tied: Grouping, free: Grouping, members: Group) -> str:
         """Name the facts by which `tied` holds these together and `free` does not."""
-        apart, facts = _numbers(free), {}
+        apart = _numbers(free)
+        facts: dict[str, dict[str, None]] = {}
         for bdf in members:
             reason = tied.reasons[bdf]
             if reason.joins is not None and apart.get(bdf, bdf) != apart.get(reason.joins, reason.joins):
-                facts.update(dict.fromkeys(self._facts(reason, free)))
-        listed = list(facts)
+                for subject, what in self._facts(reason, free):
+                    facts.setdefault(what, {})[short(subject)] = None
+        listed = [_sentence(list(subjects), what) for what, subjects in facts.items()]
         return "; ".join(listed[:4]) + (f"; and {len(listed) - 4} more such facts" if len(listed) > 4 else "")
 
-    def _facts(self, reason: Reason, free: Grouping) -> list[str]:
+    def _facts(self, reason: Reason, free: Grouping) -> Iterator[tuple[str, str]]:
         failing = [cause.bdf for cause in reason.causes if cause.kind == "acs"] + [reason.joins or ""] * (reason.step == "sibling")
-        facts = [self._verdicts(bdf) for bdf in dict.fromkeys(failing) if bdf in free.topology and _verdict(free, bdf).passed]
-        ends = [bdf for bdf in (reason.device, reason.joins or "") if bdf]
-        facts = facts or [fact for bdf in ends if (fact := self._place(bdf))]
-        if facts:
-            return facts
-        then, now = (grouping.reasons.get(reason.device, "in no group") for grouping in (self.before, self.after))
-        return [f"{then} before, and now {now}"]
+        flipped = [bdf for bdf in dict.fromkeys(failing) if bdf in free.topology and _verdict(free, bdf).passed]
+        places = [place for bdf in (reason.device, reason.joins) if bdf and (place := self._place(bdf))]
+        if flipped:
+            yield from ((bdf, self._verdicts(bdf)) for bdf in flipped)
+        elif places:
+            yield from places
+        else:
+            then, now = (grouping.reasons.get(reason.device, "in no group") for grouping in (self.before, self.after))
+            yield "", f"{then} before, and now {now}"
 
     def _verdicts(self, bdf: str) -> str:
-        then, now = _verdict(self.before, bdf).why, _verdict(self.after, bdf).why
-        return f"{short(bdf)} {'passes' if _verdict(self.after, bdf).passed else 'fails'} the ACS test now: {now} (before: {then})"
+        then, now = _verdict(self.before, bdf), _verdict(self.after, bdf)
+        return f"{'passes' if now.passed else 'fails'} the ACS test now: {now.why} (before: {then.why})"
 
-    def _place(self, bdf: str) -> str:
-        """Say that a function, or what is above it, is gone, new or elsewhere; "" if not."""
+    def _place(self, bdf: str) -> tuple[str, str] | None:
+        """Say that a function, or what is above it, is gone, new or elsewhere; None if not."""
         then, now = self.before.topology, self.after.topology
-        if bdf not in now:
-            return f"{short(bdf)} is gone"
-        if bdf not in then:
-            return f"{short(bdf)} is new"
+        if bdf not in now or bdf not in then:
+            return bdf, "is gone" if bdf not in now else "is new"
         for one in (bdf, *(f.bdf for f in now.path(bdf))):
             old, new = then.parent(one) if one in then else None, now.parent(one)
             if (old and old.bdf) != (new and new.bdf):
-                return f"{short(one)} is below {short(new.bdf) if new else 'no port'} now (before: {short(old.bdf) if old else 'no port'})"
-        return ""
+                return one, f"is below {short(new.bdf) if new else 'no port'} now (before: {short(old.bdf) if old else 'no port'})"
+        return None
 
     def table(self) -> Table:
         """Return the reach as a table: one row a pair and way."""
@@ -308,6 +311,13 @@ def _interrupt_reach(machine: Machine) -> Callable[[str, str], bool]:
         return controller.of(device).doorbell is None or controller.of(device) == controller.of(peer)
 
     return reaches
+
+
+def _sentence(subjects: list[str], what: str) -> str:
+    verb, _, rest = what.partition(" ")
+    if len(subjects) > 1:
+        what = f"{_PLURAL.get(verb, verb)} {rest}"
+    return f"{', '.join(sorted(subjects))} {what}".lstrip()
 
 
 def _names(group: Group) -> str:

@@ -170,7 +170,8 @@ class Remove(NamedTuple):
     def on(self, topology: Topology, notes: list[str]) -> Topology:
         """Return the machine without the function. TopologyError: no such function."""
         whole = "." not in self.device
-        f = _find(topology, f"{self.device}.0" if whole else self.device)
+        slot = normal_bdf(f"{self.device}.0")[:-1] if whole else ""
+        f = _find(topology, next((bdf for bdf in topology if whole and bdf.startswith(slot)), f"{self.device}.0" if whole else self.device))
         card = [one for one in topology.slot(f.bdf) if one.physfn is None and f.physfn is None]
         gone = {one.bdf for one in (card if whole else [f])}
         gone |= {one.bdf for bdf in gone for one in below(topology, bdf)}
