@@ -120,8 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _unusable(arguments, f"{found.source}: {error}", found.warnings)
     except ValueError as error:  # InputError, TopologyError, BootParameterError, an unreadable kernel version
         return _unusable(arguments, str(error))
-    notes = [*changed.notes, *changed.unknown] if changed else []
-    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found), *notes])
+    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found), *(changed.notes if changed else ())])
     check = compare(grouping, recorded[0], recorded[1]) if recorded else None
     if arguments.json:
         say(json.dumps(as_json(grouping, warnings, device, check) | (changed.json() if changed else {}), indent=1))

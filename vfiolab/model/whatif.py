@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from vfiolab._table import Table
 from vfiolab.model.kernel import Kernel
@@ -27,6 +27,8 @@ from vfiolab.model.pci.topology import Topology
 __all__ = ["Merged", "Reach", "Split", "WhatIf", "what_if"]
 
 Group = tuple[str, ...]
+#: What a way to reach a peer rests on: Linux asks whether interrupts are isolated; where a request turns round it does not say.
+RESTS = {"p2p": "inference", "interrupt": "rule"}
 _PLURAL = {"passes": "pass", "fails": "fail", "is": "are"}
 
 
@@ -61,10 +63,10 @@ class Reach(NamedTuple):
 
     device: str
     peer: str
-    by: Literal["p2p", "interrupt"]
+    by: str
     before: bool
     after: bool
-    rests: Literal["rule", "inference"]
+    rests: str
     apart: bool
 
     @property
@@ -102,15 +104,6 @@ class WhatIf:
         """The devices that were in no group before."""
         return tuple(bdf for bdf in self.after.reasons if bdf not in self.before.reasons)
 
-    @property
-    def unknown(self) -> tuple[str, ...]:
-        """What the comparison of reach takes for granted."""
-        unknown = ["where peers answer (their BARs) is not known: each is taken to answer at an address of its own"] * (not self.was.bars)
-        return (
-            *unknown,
-            *["which IOMMU units there are is not known: who can raise whose interrupts is not compared"] * (not self.was.units),
-        )
-
     @cached_property
     def split(self) -> tuple[Split, ...]:
         """The groups of before that are in pieces now, in their order; each piece is a whole group of after."""
@@ -131,17 +124,17 @@ class WhatIf:
     def _reach(self) -> Iterator[Reach]:
         was, now = _numbers(self.before), _numbers(self.after)
         users = [bdf for bdf in self.after.topology if bdf in was and bdf in now and self.after.topology[bdf].is_for_users]
-        ways: tuple[tuple[Literal["p2p", "interrupt"], Literal["rule", "inference"], Callable[[str, str], bool], Callable[[str, str], bool]], ...] = (
-            ("p2p", "inference", _peer_reach(self.before), _peer_reach(self.after)),
-            ("interrupt", "rule", _interrupt_reach(self.was), _interrupt_reach(self.machine)),
-        )  # fmt: skip
+        ways = {
+            "p2p": (_peer_reach(self.before), _peer_reach(self.after)),
+            "interrupt": (_interrupt_reach(self.was), _interrupt_reach(self.machine)),
+        }
         for device, peer in permutations(users, 2):
             apart = now[device] != now[peer]
             regrouped = (was[device] != was[peer]) != apart
-            for by, rests, reached, reaches in ways:
+            for by, (reached, reaches) in ways.items():
                 one, two = reached(device, peer), reaches(device, peer)
                 if one != two or (regrouped and two):
-                    yield Reach(device, peer, by, one, two, rests, apart)
+                    yield Reach(device, peer, by, one, two, RESTS[by], apart)
 
     def _because(self, tied: Grouping, free: Grouping, members: Group) -> str:
         """Name the facts by which `tied` holds these together and `free` does not."""
@@ -240,6 +233,10 @@ def what_if(
     topology, notes = machine.topology, list[str]()
     for change in changes:
         topology = change.on(topology, notes)
+    if any(f.is_for_users and f.bdf not in machine.bars for f in topology.values()):
+        notes.append("where devices answer (their BARs) is not known of all: each is taken to answer at an address of its own")
+    if not machine.units:
+        notes.append("which IOMMU units there are is not known: who can raise whose interrupts is not compared")
     changed = _behind_the_same_units(machine, topology)
     old = machine.grouping(*(before or (kernel, options)))
     return WhatIf(machine, changed, old, changed.grouping(kernel, options), tuple(dict.fromkeys(notes)))
@@ -301,14 +298,17 @@ def _peer_reach(grouping: Grouping) -> Callable[[str, str], bool]:
 
 
 def _interrupt_reach(machine: Machine) -> Callable[[str, str], bool]:
-    """Return who can raise whose interrupts: a sender that nobody checks, and a receiver behind the same kind of doorbell."""
-    unchecked = {bdf for unit in machine.units for bdf in unit.devices if not unit.isolated_msi or bdf in unit.exposed}
+    """Return who can raise whose interrupts: on x86 whoever is not remapped, on Arm those that share a GICv2m frame."""
+    unit_of = {bdf: unit for unit in machine.units for bdf in unit.devices}
     controller = machine.interrupts
 
     def reaches(device: str, peer: str) -> bool:
-        if device not in unchecked or controller is None:
+        unit = unit_of.get(device)
+        if unit is not None and not unit.translates_msi:
+            return not unit.isolated_msi and (controller is None or controller.doorbell is None)
+        if unit is None or controller is None:
             return False
-        return controller.of(device).doorbell is None or controller.of(device) == controller.of(peer)
+        return not controller.of(device).isolated and controller.of(device) == controller.of(peer)
 
     return reaches
 

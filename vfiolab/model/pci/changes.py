@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from vfiolab.model.pci.acs import REQUIRED
@@ -170,8 +171,8 @@ class Remove(NamedTuple):
     def on(self, topology: Topology, notes: list[str]) -> Topology:
         """Return the machine without the function. TopologyError: no such function."""
         whole = "." not in self.device
-        slot = normal_bdf(f"{self.device}.0")[:-1] if whole else ""
-        f = _find(topology, next((bdf for bdf in topology if whole and bdf.startswith(slot)), f"{self.device}.0" if whole else self.device))
+        names = [f"{self.device}.{number}" for number in range(8)] if whole else [self.device]
+        f = _find(topology, next((name for name in names if normal_bdf(name) in topology), names[0]))
         card = [one for one in topology.slot(f.bdf) if one.physfn is None and f.physfn is None]
         gone = {one.bdf for one in (card if whole else [f])}
         gone |= {one.bdf for bdf in gone for one in below(topology, bdf)}
@@ -198,12 +199,9 @@ class EnableVfs(NamedTuple):
         if not 0 < self.number <= f.sriov_totalvfs:
             raise TopologyError(f"{short(f.bdf)}: it has 1 to {f.sriov_totalvfs} virtual functions to enable, not {self.number}")
         notes.append(f"{f.bdf}: the addresses of its virtual functions are invented")
-        places = _free(topology, f)
-        vfs = [
-            Function(bdf=next(places), kind="vf", physfn=f.bdf, vendor=f.vendor, class_code=f.class_code, multifunction=False)
-            for _ in range(self.number)
-        ]
-        return Topology([*(one for one in topology.values() if one.bdf != f.bdf), replace(f, sriov_numvfs=self.number), *vfs])
+        one = Function(bdf=f.bdf, kind="vf", physfn=f.bdf, vendor=f.vendor, class_code=f.class_code, multifunction=False)
+        vfs = [replace(one, bdf=bdf) for bdf in islice(_free(topology, f), self.number)]
+        return Topology([*topology.replace(replace(f, sriov_numvfs=self.number)).values(), *vfs])
 
 
 def _free(topology: Topology, f: Function) -> Iterator[str]:
