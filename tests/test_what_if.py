@@ -109,6 +109,21 @@ def test_what_is_moved_is_behind_the_iommu_of_its_new_port():
     assert ({a}, {b, "0000:02:00.0", "0000:03:00.0", "0000:01:00.0"}) == (first.devices, second.devices)
 
 
+def test_what_is_moved_shares_no_id_any_more_with_what_is_left_on_its_bus():
+    adaptec = fn("00:0e.0", "pci", vendor=0x9005, device=0x0285)  # its DMA may carry slot 1 of its bus
+    found = asked(box(fn("00:01.0", "pci"), adaptec, rp("00:02.0", 1)), Move("00:0e.0", "00:02.0"))
+    assert ["00:01.0 00:0e.0", "00:02.0"] == shown(found.before.groups)
+    assert ["00:01.0", "00:02.0", "00:0e.0"] == shown(found.after.groups)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (Move("03:00.0", "02:01.0"), "0000:02:01.0: holds 04:00.0, 04:00.1 already, and a link has one device; computed as if both were there"),
+    (Move("03:00.0", "00:02.0"), "0000:03:00.0: is below 00:02.0 now and would get a new address there; it is named by the old one"),
+])  # fmt: skip
+def test_what_a_move_takes_for_granted_is_said(change, said):
+    assert said in asked(switch(), change).notes
+
+
 def test_a_device_is_removed_with_all_below_and_a_card_without_its_function_number():
     assert ("0000:01:00.0", "0000:02:00.0", "0000:02:01.0", "0000:03:00.0", "0000:04:00.0", "0000:04:00.1") == asked(
         switch(), Remove("01:00.0")
