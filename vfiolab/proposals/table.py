@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfiolab._table import Table
 from vfiolab._text import page_text
+from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.kit import AddressSpace, Journey
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.errors import NotModelledError, VfioError
@@ -37,7 +38,6 @@ PROMISES = {
 #: Worst first: of several journeys the worst is the outcome.
 WORST = ("corrupts", "p2p", "lost", "fault", "refused", "memory", "delivered")
 WHEN = {"map": "map", "set_irqs": "setup"}
-WORDS = {"sw-msi": "software MSI window", "msi": "MSI window", "direct": "direct region", "reserved": "reserved range"}
 PAGE = "page that a doorbell takes"
 MOST = 3  # pieces of the space that a cell's text lists
 
@@ -286,7 +286,7 @@ def _domains(play: Play) -> list[list[Domain]]:
 
 def _holes(play: Play, watched: Watched) -> list[tuple[Span, str]]:
     """Return what the user is told to leave out, or has given away: regions of the scenario's groups, and windows that were registered."""
-    holes = [(region.span, WORDS.get(region.kind, region.kind)) for group in play.host.groups for region in group.reserved]
+    holes = [(region.span, KINDS[region.kind].noun) for group in play.host.groups for region in group.reserved]
     return list(dict.fromkeys([*holes, *((span, "") for span in watched.proposal.windows.values())]))
 
 
