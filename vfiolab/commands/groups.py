@@ -28,8 +28,7 @@ __all__ = ["add", "compare", "merge_warnings", "run"]
 
 DIFFERENT = 1
 _CHANGES = (
-    ("set-acs", "BDF=BITS", "set and clear ACS control bits of a port or function, such as 00:1c.0=+SV+RR+CR+UF-EC"),
-    ("give-acs", "BDF=BITS", "as if it had an ACS capability with these bits"),
+    ("set-acs", "BDF=BITS", "set and clear ACS bits, such as 00:1c.0=+SV+RR+CR+UF-EC; a function without ACS is given it"),
     ("drop-acs", "BDF", "as if it had no ACS capability"),
     ("move", "BDF=PORT", "put a card, with all its functions and all below, below another port; it keeps its addresses here"),
     ("remove", "BDF", "take a device away, with all below; 01:00 is the whole card"),
@@ -145,7 +144,7 @@ def _what_if(arguments: argparse.Namespace, found: PciInput, kernel: Kernel, opt
     given = {word.replace("-", "_"): getattr(arguments, word.replace("-", "_")) for word, _, _ in _CHANGES}
     if not arguments.diff and not any(given.values()):
         return None
-    pairs = {word: [_pair(word, one) for one in given[word]] for word in ("set_acs", "give_acs", "move", "vfs")}
+    pairs = {word: [_pair(word, one) for one in given[word]] for word in ("set_acs", "move", "vfs")}
     vfs = [(bdf, int(number)) for bdf, number in pairs["vfs"]]
     changes = planned(**{**given, **pairs, "vfs": vfs})
     machine = found.machine()

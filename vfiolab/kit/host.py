@@ -154,13 +154,13 @@ class Host(ModelHost):
         return Host(self.machine, kernel if isinstance(kernel, Kernel) else Kernel(kernel), self.options)
 
     def what_if(
-        self, *, set_acs: Mapping[str, str] | None = None, give_acs: Mapping[str, str] | None = None, drop_acs: str | Iterable[str] = (),
+        self, *, set_acs: Mapping[str, str] | None = None, drop_acs: str | Iterable[str] = (),
         move: Mapping[str, str] | None = None, remove: str | Iterable[str] = (), vfs: Mapping[str, int] | None = None,
         kernel: Kernel | str | None = None, options: GroupingOptions | None = None,
     ) -> WhatIf:  # fmt: skip
         """Compare this host with what it would be: which groups split or merge, by which fact, and who reaches whom past the IOMMU.
 
-        `set_acs`: for each port, ACS bits as `+SV+RR-EC`; `give_acs`: a capability that has these; `drop_acs`: ports that lose theirs.
+        `set_acs`: for each port, ACS bits as `+SV+RR-EC`, which give it the capability if it has none; `drop_acs`: ports that lose theirs.
         `move`: a card (with all functions and all below) and the port to put it below; `remove`: devices to take away with all below
         (`01:00` is the whole card). `vfs`: how many virtual functions to enable. `kernel`, `options`: another boot. The host itself stays
         as it is. ValueError says what makes no sense.
@@ -175,7 +175,7 @@ class Host(ModelHost):
         Host('amd-matisse-desktop', kernel 6.12, 25 groups)
         """
         changes = planned(
-            set_acs=(set_acs or {}).items(), give_acs=(give_acs or {}).items(), drop_acs=_list(drop_acs),
+            set_acs=(set_acs or {}).items(), drop_acs=_list(drop_acs),
             move=(move or {}).items(), remove=_list(remove), vfs=(vfs or {}).items(),
         )  # fmt: skip
         chosen = kernel if isinstance(kernel, Kernel) else self.kernel if kernel is None else Kernel(kernel)

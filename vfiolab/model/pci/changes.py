@@ -20,7 +20,7 @@ from vfiolab.model.pci.grouping import below
 from vfiolab.model.pci.quirks import QUIRKS
 from vfiolab.model.pci.topology import ACS_BITS, Acs, Function, Topology, TopologyError, normal_bdf
 
-__all__ = ["Change", "DropAcs", "EnableVfs", "GiveAcs", "Move", "Remove", "SetAcs", "acs_words", "planned"]
+__all__ = ["Change", "DropAcs", "EnableVfs", "Move", "Remove", "SetAcs", "acs_words", "planned"]
 
 _CONVENTIONAL = frozenset({"pcie-to-pci", "pci-bridge"})
 _FIXED = {
@@ -49,7 +49,7 @@ class Change(Protocol):
 
 
 def planned(
-    *, set_acs: Iterable[tuple[str, str]] = (), give_acs: Iterable[tuple[str, str]] = (), drop_acs: Iterable[str] = (),
+    *, set_acs: Iterable[tuple[str, str]] = (), drop_acs: Iterable[str] = (),
     move: Iterable[tuple[str, str]] = (), remove: Iterable[str] = (), vfs: Iterable[tuple[str, int]] = (),
 ) -> tuple[Change, ...]:  # fmt: skip
     """Return changes in the order in which they make sense together: hardware first, registers last.
@@ -59,7 +59,7 @@ def planned(
     """
     return (
         *map(Remove, remove), *(Move(*one) for one in move), *(EnableVfs(*one) for one in vfs),
-        *map(DropAcs, drop_acs), *(GiveAcs(*one) for one in give_acs), *(SetAcs(*one) for one in set_acs),
+        *map(DropAcs, drop_acs), *(SetAcs(*one) for one in set_acs),
     )  # fmt: skip
 
 
@@ -84,42 +84,32 @@ def acs_words(text: str) -> tuple[int, int]:
 
 
 class SetAcs(NamedTuple):
-    """Set and clear ACS control bits of a function: words as `+SV+RR-EC`. A bit that its capability does not have stays off."""
+    """Set and clear ACS control bits of a function: words as `+SV+RR-EC`.
+
+    A bit that its capability does not have stays off. A PCI Express function without the capability is given one that has the bits named.
+    """
 
     device: str
     words: str
 
     def on(self, topology: Topology, notes: list[str]) -> Topology:
-        """Return the machine with these bits set and cleared. TopologyError: no such function, no ACS capability, no such bit."""
+        """Return the machine with these bits. TopologyError: no such function or bit, capabilities not known, no PCI Express."""
         f, (mask, bits) = _find(topology, self.device), acs_words(self.words)
-        if f.acs is None:
+        if f.acs is None and not f.caps_known:
             raise TopologyError(
-                f"{short(f.bdf)} has no ACS capability to set bits in; give it one (give-acs), or see what pcie_acs_override makes of it"
-                if f.caps_known
-                else f"{short(f.bdf)}: its capabilities are not in the input, so there is no ACS word to change; list it with 'lspci -vvv' as root"
+                f"{short(f.bdf)}: its capabilities are not in the input, so there is no ACS word to change; list it with 'lspci -vvv' as root"
             )
+        if f.acs is None and f.express_type is None:
+            raise TopologyError(f"{short(f.bdf)} is no PCI Express function ({f.kind or 'unknown'}): it can have no ACS capability")
+        if f.acs is None:
+            notes.append(f"{f.bdf}: has no ACS capability; computed as if it had one with these bits")
+            return topology.replace(replace(f, acs=Acs(mask, bits)))
         missing = [name for name, bit in ACS_BITS.items() if bits & bit & ~f.acs.cap]
         if missing:
             notes.append(f"{f.bdf}: its ACS capability has no {' '.join(missing)}: what it does not have stays off")
         wide = any(row.rule == "wide-registers" for row in QUIRKS.acs_rows(f)) and f.acs.wide_ctrl is None
         acs = replace(f.acs, wide_ctrl=f.acs.cap & REQUIRED) if wide else f.acs  # where nobody read that word, Linux has turned it on
         return topology.replace(with_acs(f, acs, mask, bits))
-
-
-class GiveAcs(NamedTuple):
-    """Give a function an ACS capability that has the bits named, and has those on that bear a plus."""
-
-    device: str
-    words: str
-
-    def on(self, topology: Topology, notes: list[str]) -> Topology:  # noqa: ARG002 -- every change is called alike
-        """Return the machine with the capability. TopologyError: no such function, one that has it, one without PCI Express."""
-        f, (mask, bits) = _find(topology, self.device), acs_words(self.words)
-        if f.acs is not None:
-            raise TopologyError(f"{short(f.bdf)} has an ACS capability already ({f.acs}); set its bits instead")
-        if f.express_type is None:
-            raise TopologyError(f"{short(f.bdf)} is no PCI Express function ({f.kind or 'unknown'}): it can have no ACS capability")
-        return topology.replace(replace(f, acs=Acs(mask, bits)))
 
 
 class DropAcs(NamedTuple):
