@@ -42,6 +42,7 @@ def on_terminal(*arguments, **environment):
     [
         ("groups", "amd-matisse-desktop"),
         ("groups", "amd-matisse-desktop", "--why", "all"),
+        ("plan", "amd-matisse-desktop", "05:00.0"),
         ("machines",),
         ("explain", "no such line"),
         ("groups", "nowhere"),
@@ -111,7 +112,7 @@ def test_every_machine_has_a_line(capsys):
     assert vl.machines() == [line.split()[0] for line in capsys.readouterr().out.splitlines()]
 
 
-@pytest.mark.parametrize("word", ["explain", "groups", "machines", "replay", "snapshot"])
+@pytest.mark.parametrize("word", ["explain", "groups", "machines", "plan", "replay", "snapshot"])
 def test_help_shows_examples(word, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([word, "--help"])

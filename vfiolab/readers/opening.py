@@ -14,7 +14,7 @@ from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.pcifile import read_pci_text
 from vfiolab.readers.sysfs import is_tar, read_sysfs
 
-__all__ = ["find", "machine_names", "open_machine"]
+__all__ = ["find", "machine_names", "machine_of", "open_machine"]
 
 
 def machine_names() -> list[str]:
@@ -49,7 +49,11 @@ def open_machine(word: str | Path, tell: Callable[[str], None] = lambda _: None)
     path = find(word, tell)
     if path.is_dir() or is_tar(path):
         return read_sysfs(path).machine(path.stem)
-    text = read_text(path)
+    return machine_of(read_text(path), source=str(path), name=path.stem)
+
+
+def machine_of(text: str, *, source: str, name: str) -> Machine:
+    """Read a machine from the text of a machine file, or from lspci text. InputError as `open_machine`."""
     if text.lstrip()[:1] == "{":
-        return read_machine(text, source=str(path))
-    return read_pci_text(text, source=str(path)).machine(path.stem)
+        return read_machine(text, source=source)
+    return read_pci_text(text, source=source).machine(name)
