@@ -20,15 +20,14 @@ from vfiolab.kit import (
     Journey as Journey,
     Machine as Machine,
     MachineBuilder as MachineBuilder,
-    Plan as Plan,
     Table as Table,
     assumptions as assumptions,
     here as here,
     load as load,
     machines as machines,
-    plan as plan,
     plot as plot,
 )
+from vfiolab.kit.plan import Plan as Plan, plan as plan
 from vfiolab.model.address import Span as Span, hexa as hexa, human_size as human_size, parse_size as parse_size
 from vfiolab.model.errors import (
     KernelCrashError as KernelCrashError,

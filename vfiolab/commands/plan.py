@@ -43,7 +43,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out: 0 with a plan, also one that the kernel refuses; 2 for input that cannot be used."""
-    from vfiolab.kit import boot, plan
+    from vfiolab.kit import boot
+    from vfiolab.kit.plan import plan
 
     try:
         found = plan(boot(_machine(options.path), options.kernel), *options.devices)

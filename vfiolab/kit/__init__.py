@@ -7,7 +7,6 @@ from vfiolab._table import Table
 from vfiolab.kit.host import Host, Machine, MachineBuilder, assumptions, boot, here, load, machines
 from vfiolab.kit.ipython import install
 from vfiolab.kit.journey import Journey
-from vfiolab.kit.plan import Plan, plan
 from vfiolab.kit.space import AddressSpace, plot
 
 __all__ = [
@@ -16,14 +15,12 @@ __all__ = [
     "Journey",
     "Machine",
     "MachineBuilder",
-    "Plan",
     "Table",
     "assumptions",
     "boot",
     "here",
     "load",
     "machines",
-    "plan",
     "plot",
 ]
 

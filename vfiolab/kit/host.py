@@ -15,14 +15,14 @@ from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine
-from vfiolab.model.pci.changes import planned
 from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.user.descriptors import Container
-from vfiolab.model.whatif import WhatIf, what_if
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vfiolab.model.whatif import WhatIf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -174,6 +174,9 @@ class Host(ModelHost):
         >>> found.machine.host("6.12")
         Host('amd-matisse-desktop', kernel 6.12, 25 groups)
         """
+        from vfiolab.model.pci.changes import planned
+        from vfiolab.model.whatif import what_if
+
         changes = planned(
             set_acs=(set_acs or {}).items(), drop_acs=_list(drop_acs),
             move=(move or {}).items(), remove=_list(remove), vfs=(vfs or {}).items(),
