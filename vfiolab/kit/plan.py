@@ -13,11 +13,10 @@ from vfiolab.model.backends.compat_checks import UNSAFE
 from vfiolab.model.backends.type1 import ALLOW_UNSAFE
 from vfiolab.model.errors import STRERROR, Refusal, VfioError
 from vfiolab.model.kernel import NEWEST, Kernel
-from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, short
 from vfiolab.model.pci.grouping import NotComputableError, iommu_groups
 from vfiolab.model.pci.reasons import between
 from vfiolab.model.pci.topology import Function, Topology
-from vfiolab.model.user.descriptors import Group
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.drivers import VFIO_DRIVERS
 from vfiolab.readers.errors import InputError
@@ -68,13 +67,14 @@ NEEDS = (
         "if it is the primary display (its boot_vga in sysfs is 1), the console is on it: choose another one in the firmware's setup",
     ),
     Needed(
-        frozenset({0x0100, 0x0101, 0x0104, 0x0105, 0x0106, 0x0107, 0x0108, 0x0805, 0x0C04}),
+        frozenset({0x01, 0x0805, 0x0C04}),
         f"no other disk controller is in the input. If the host's own disk is behind it, the host dies: {DISKS}",
         f"its disks leave the host. Unmount them before, and do not go on if / is among them: {DISKS}",
     ),
     Needed(
         frozenset({0x02}),
         "no other network card is in the input. The host is offline then, and a login over ssh ends: run the lines at its own keyboard",
+        "if a login or a bridge of the host is on it, the host is offline then: `ls -l /sys/class/net` and `ip route` say",
     ),
     Needed(
         frozenset({0x0C03}),
@@ -85,6 +85,10 @@ NEEDS = (
 
 # driver_override: driver_override_store, drivers/pci/pci-sysfs.c, since 3.16 (782a985d7af2): an empty line takes it away. drivers_probe
 # leaves a device that has a driver alone: bus_rescan_devices_helper, drivers/base/bus.c.
+STATUS = (
+    '  now=$(readlink "$d/driver"); now=${now##*/}',
+    '  echo "$1 is on ${now:-no driver}"',
+)
 TAKE = (
     "modprobe vfio-pci",
     "vfio_take() {",
@@ -92,12 +96,20 @@ TAKE = (
     '  now=$(cat "$d/device" 2>/dev/null)',
     '  [ "${2:-$now}" = "${now:-$2}" ] ||',
     '    { echo "$1 is a $now now: not touched" >&2; return 1; }',
+    '  [ -e "$d/iommu_group" ] &&',
+    '    [ -d "${SYSFS:-/sys}/bus/pci/drivers/vfio-pci" ] ||',
+    '    { echo "$1: no IOMMU group, or no vfio-pci: not touched" >&2; return 1; }',
     '  case "$(readlink "$d/driver")" in */vfio-pci) return 0;; esac',
     '  echo vfio-pci > "$d/driver_override" || return 1',
-    '  [ ! -e "$d/driver" ] || echo "$1" > "$d/driver/unbind" || return 1',
+    '  if [ -e "$d/driver" ] && ! echo "$1" > "$d/driver/unbind"; then',
+    '    echo > "$d/driver_override"; return 1',
+    "  fi",
     '  echo "$1" > "${SYSFS:-/sys}/bus/pci/drivers_probe"',
-    '  now=$(readlink "$d/driver"); now=${now##*/}',
-    '  echo "$1 is on ${now:-no driver}"',
+    *STATUS,
+    '  [ "$now" = vfio-pci ] && return 0',
+    '  echo > "$d/driver_override"',
+    '  echo "$1" > "${SYSFS:-/sys}/bus/pci/drivers_probe"',
+    "  return 1",
     "}",
 )
 GIVE_BACK = (
@@ -109,7 +121,8 @@ GIVE_BACK = (
     '  echo > "$d/driver_override" || return 1',
     '  [ "$on" != vfio-pci ] || echo "$1" > "$d/driver/unbind" || return 1',
     '  [ "$2" = none ] || echo "$1" > "${SYSFS:-/sys}/bus/pci/drivers_probe"',
-    *TAKE[-3:],
+    *STATUS,
+    "}",
 )
 
 
@@ -156,7 +169,7 @@ class Plan:
             lines = []
             for step, errno, why, instead in self.refusals:
                 lines += [f"{step}: {errno and f'{errno} ({STRERROR[errno]}), '}{why}", *[f"  instead: {instead}"] * bool(instead)]
-            yield "Refused:", lines
+            yield ("Refused on the way, which the plan avoids or survives:" if self.commands else "Refused:"), lines
         if self.warnings:
             yield "Warnings:", [f"- {warning}" for warning in self.warnings]
         if self.commands:
@@ -179,7 +192,7 @@ def plan(host: Host, *devices: str) -> Plan:
     >>> [(refused.step, refused.errno) for refused in found.refusals]
     [('without the rest of the group: VFIO_GROUP_SET_CONTAINER', 'EPERM')]
     >>> [line for line in found.commands if line.startswith("vfio_take 0")]
-    ['vfio_take 0000:05:00.0 0x10d3', 'vfio_take 0000:06:00.0 0x0010']
+    ['vfio_take 0000:05:00.0 0x10d3 &&', 'vfio_take 0000:06:00.0 0x0010']
     """
     return _Planner(host, tuple(dict.fromkeys(_known(host, device) for device in devices))).plan()
 
@@ -255,15 +268,16 @@ class _Planner:
     def plan(self) -> Plan:
         """Return the plan."""
         refusals = [self._not_for_users(bdf) for bdf in self.wanted if bdf not in self.users]
+        refusals += self._behind_vmd()
         works, warnings = not refusals, list(self._warnings())
         if self.users:
             host = self.boot()
             refused = self.refusal(host, self.held, self.released)
             if refused is not None:
                 risky = self.refusal(self.boot(unsafe=True), self.held, self.released) is None
-                risk = "the risk: a device of the guest can raise any interrupt of the host" if risky else ""
+                risk = "plan again then; the risk: a device of the guest can raise any interrupt of the host" if risky else ""
                 refusals.append(refused._replace(instead="; ".join(filter(None, (refused.instead, risk, *self._later())))))
-                works = works and risky
+                works = False
             else:
                 found = list(self._running(host))
                 refusals += [one for one in found if isinstance(one, Refused)]
@@ -322,11 +336,18 @@ class _Planner:
     def _not_for_users(self, bdf: str) -> Refused:
         host = self.boot()
         try:
-            host.bind(bdf)
+            if self.topology[bdf].is_bridge:
+                host.bind(bdf)
         except Refusal as refused:
             return _told(f"bind {short(bdf)} to vfio-pci", refused)
         why = f"{short(bdf)} is the host's own (a host bridge or an IOMMU): the kernel would bind it, and the host may stop"
         return Refused(f"bind {short(bdf)} to vfio-pci", "", why, "leave it to the host, and name the device that the guest needs")
+
+    def _behind_vmd(self) -> list[Refused]:
+        """Refuse what a VMD controller's driver made: with the driver its whole domain goes (vmd_remove, drivers/pci/controller/vmd.c)."""
+        behind = [bdf for bdf in self.held if self.topology[bdf].segment >= FIRST_VMD_SEGMENT]
+        why = f"{_some(behind)}: behind a VMD controller, whose driver made this domain. When it lets go, the domain is gone, disks and all"
+        return [Refused("unbind the VMD controller", "", why, "turn VMD off in the firmware's setup")] * bool(behind)
 
     def _later(self) -> list[str]:
         """Say which later kernel takes the plan."""
@@ -352,11 +373,6 @@ class _Planner:
                 why = f"{refused.why}, as far as the input says (it does not tell of AF resets and power states)"
                 todo = "try it: QEMU starts without a reset. Before the device goes to another guest, boot the host again"
                 yield Refused(f"VFIO_DEVICE_RESET {short(device.name)}", refused.name, why, todo)
-            try:
-                device.hot_reset(*[file for file in files if isinstance(file, Group)])
-            except VfioError as refused:
-                if refused.name == "EINVAL":
-                    yield f"{short(device.name)}: its bus cannot be reset (EINVAL): {refused.why}. Name it too, if no other reset is there"
         gone = [bdf for bdf in self.drivers if bdf not in host.drivers]
         if gone:
             yield f"{_some(gone)}: virtual functions that go with the driver of their physical one"
@@ -426,14 +442,16 @@ class _Planner:
         ids = {bdf: number for bdf in held if (number := self.topology[bdf].device) is not None}
         take = list(TAKE if held else TAKE[:1])
         take += [f'[ ! -e "{place}/devices/{bdf}/driver" ] || echo {bdf} > "{place}/devices/{bdf}/driver/unbind"' for bdf in self.released]
-        take += [f"vfio_take {bdf}" + (f" 0x{ids[bdf]:04x}" if bdf in ids else "") for bdf in held]
+        taken = [f"vfio_take {bdf}" + (f" 0x{ids[bdf]:04x}" if bdf in ids else "") for bdf in held]
+        take += [f"{line} &&" for line in taken[:-1]] + taken[-1:]
         back = ["# Shut the guest down before.", *(GIVE_BACK if held else ()), *map(self._back, reversed(held))]
         back += [f'[ -e "{place}/devices/{bdf}/driver" ] || echo {bdf} > "{place}/drivers_probe"' for bdf in reversed(self.released)]
         nodes = [f"pci_{bdf.replace(':', '_').replace('.', '_')}" for bdf in held]
         take += [f"# Proxmox: hostpci{number}: {bdf}" for number, bdf in enumerate(self.users)]
-        take += [f"# libvirt: virsh nodedev-detach {node}" for node in nodes]
+        take += ["# Proxmox takes every device of the group itself when the guest starts."]
+        take += [f"# libvirt, instead of these lines: virsh nodedev-detach {node}" for node in nodes]
         take += ["# libvirt's managed='yes' does that for devices of the guest, for no other."] * bool(nodes)
-        return take, back + [f"# libvirt: virsh nodedev-reattach {node}" for node in nodes]
+        return take, back + [f"# libvirt, instead: virsh nodedev-reattach {node}" for node in nodes]
 
     def _back(self, bdf: str) -> str:
         return f"vfio_give_back {bdf}" + " none" * (self.recorded and self.drivers[bdf] is None)
