@@ -228,7 +228,7 @@ def test_everything_that_a_notebook_does_can_be_written_read_and_done_again(note
                 exec(cell.source, scope)
     ours = [one for one in hosts if "doorbells" not in one[3]]  # a trace holds calls, and no design of the debate
     done = [(host, kind, args, options) for host, kind, args, options in ours if host.log.calls]
-    assert done or hosts
+    assert done or (hosts and not ours)
     for host, kind, args, options in done:
         again(host, kind(*args, **options))
 

@@ -1,7 +1,7 @@
 """Which layer's code reaches which, found by looking while a proposal's hook runs; and what a hook may not leave behind.
 
-The layers are VFIO, the IOMMU core and the interrupt code. A hook runs in the layer whose code calls it. What it touches of another layer
-is an edge: an argument's attribute, `known` doorbells, or `vfio`.
+The layers are VFIO, the IOMMU core and the interrupt code. A hook runs in the layer whose code calls it. What it reads or sets of another
+layer's thing is an edge, and so is `vfio`. The doorbells known at boot are plain numbers, which belong to no layer.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ def _shows(trip: Journey) -> str:
 
 
 def _domains(play: Play) -> list[list[Domain]]:
-    """Return the domains of each container, those of a refused attach too."""
+    """Return the domains of each container."""
     return [space.domains for space in play.spaces]
 
 
