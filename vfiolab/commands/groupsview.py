@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
 from typing import Any
 
 from vfiolab.commands import columns, cut, paint
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.grouping import Grouping
-from vfiolab.model.pci.reasons import between, chain
-from vfiolab.model.whatif import Reach, WhatIf
+from vfiolab.model.pci.why import Why
+from vfiolab.model.whatif import WhatIf
 from vfiolab.readers.pciids import pci_ids
 
 __all__ = ["as_json", "as_text", "what_changed"]
@@ -21,23 +20,10 @@ def as_json(grouping: Grouping, warnings: list[str], device: str | None, check: 
     """Return the answer as the object that --json prints."""
     answer: dict[str, Any] = {"groups": [list(members) for members in grouping.groups], "warnings": warnings}
     if device is not None:
-        answer["why"] = _why_json(grouping, device)
+        answer["why"] = Why.of(grouping, device, _name(grouping, device)).json()
     if check is not None:
         answer["check"] = check
     return answer
-
-
-def _why_json(grouping: Grouping, device: str) -> dict[str, Any]:
-    if device not in grouping.reasons:
-        return {"device": device, "group": [], "chain": [], "left_out": grouping.left_out[device]}
-    mates = [bdf for bdf in grouping.mates(device) if bdf != device]
-    return {
-        "device": device,
-        "group": list(grouping.mates(device)),
-        "chain": [str(reason) for reason in chain(grouping.reasons, device)],
-        "causes": [str(cause) for cause in grouping.reasons[device].causes],
-        "mates": {bdf: [str(reason) for reason in between(grouping.reasons, device, bdf)] for bdf in mates},
-    }
 
 
 def as_text(
@@ -51,7 +37,7 @@ def as_text(
 ) -> list[str]:
     """Return the answer's lines."""
     if device is not None:
-        lines = _why_text(grouping, device)
+        lines = Why.of(grouping, device, _name(grouping, device)).lines()
     elif why == "all":
         lines = _why_table(grouping)
     else:
@@ -68,35 +54,9 @@ def what_changed(found: WhatIf) -> list[str]:
     lines += [f"  {one}" for one in (*found.split, *found.merged)]
     if len(lines) == 2:
         lines.append("  no group")
-    for (title, by), rows in _sorted_reach(found.reach).items():
-        way = {"p2p": "peer-to-peer DMA", "interrupt": "raising interrupts"}[by]
-        lines += ["", paint(f"{title}, by {way} ({rows[0].rests}):", "bold" if "gained" in title else "warn"), *_who(rows)]
+    for title, who in found.isolation.items():
+        lines += ["", paint(f"{title}:", "bold" if "gained" in title else "warn"), *(f"  {line}" for line in who)]
     return lines
-
-
-def _sorted_reach(reach: Iterable[Reach]) -> dict[tuple[str, str], list[Reach]]:
-    titles = {"reaches now": "Isolation lost", "no longer reaches": "Isolation gained"}
-    found: dict[tuple[str, str], list[Reach]] = {}
-    for row in reach:
-        still = "No isolation, though in two groups" if row.apart else "No isolation, as before, and now in one group"
-        found.setdefault((titles.get(row.became, still), row.by), []).append(row)
-    return found
-
-
-def _who(rows: list[Reach]) -> list[str]:
-    """Say who reaches whom, those that all reach one another in one line."""
-    peers: dict[str, list[str]] = {}
-    for row in rows:
-        peers.setdefault(row.device, []).append(row.peer)
-    alike: dict[tuple[frozenset[str], bool], list[str]] = {}
-    for device, others in peers.items():
-        circle = frozenset([device, *others])
-        each = all(circle == {one, *peers.get(one, ())} for one in circle)
-        alike.setdefault((circle if each else frozenset(others), each), []).append(device)
-    return [
-        f"  {', '.join(map(short, devices))}" + (": one another" if each else f" -> {', '.join(map(short, peers[devices[0]]))}")
-        for (_, each), devices in alike.items()
-    ]
 
 
 def _group_lines(source: str, grouping: Grouping) -> list[str]:
@@ -157,42 +117,6 @@ def _brief(name: str) -> str:
 def _name(grouping: Grouping, bdf: str) -> str:
     f = grouping.topology[bdf]
     return f.name or pci_ids().title(f.class_code, f.vendor, f.device)
-
-
-def _why_text(grouping: Grouping, device: str) -> list[str]:
-    title = f"{short(device)} {_name(grouping, device)}".rstrip()
-    if device not in grouping.reasons:
-        return [f"{title}", f"is in no group: {grouping.left_out[device]}"]
-    mates = [bdf for bdf in grouping.mates(device) if bdf != device]
-    number = grouping.group_of(device)
-    lines = [title, f"is in group {number}, " + (f"with {', '.join(map(short, mates))}" if mates else "alone"), ""]
-    lines += [f"  {reason}" for reason in chain(grouping.reasons, device)]
-    if mates:
-        lines += ["", *_ties(grouping, device, mates)]
-    causes = grouping.reasons[device].causes
-    if causes:
-        freed = [bdf for bdf in grouping.without(*causes).mates(device) if bdf != device]
-        lines += [
-            "",
-            f"It stays where it is as long as {' or '.join(map(str, causes))}; otherwise it would be "
-            + (f"with {', '.join(map(short, freed))}" if freed else "alone"),
-        ]
-    return lines
-
-
-def _ties(grouping: Grouping, device: str, mates: list[str]) -> list[str]:
-    """Show the fewest joins to each other device, and the joins on those ways that were not shown yet."""
-    shown = {reason.device for reason in chain(grouping.reasons, device)}
-    width = max(len(short(bdf)) for bdf in mates)
-    lines, further = ["What ties it to each of the others, by the fewest joins:"], {}
-    for bdf in mates:
-        steps = between(grouping.reasons, device, bdf)
-        way = [device]
-        for step in steps:
-            way.append(step.joins if step.device == way[-1] and step.joins else step.device)
-            further.update({step.device: step} if step.device not in shown else {})
-        lines.append(f"  {short(bdf):<{width}}  {' - '.join(map(short, way))}")
-    return lines + (["", "where", *(f"  {step}" for step in further.values())] if further else [])
 
 
 def _why_table(grouping: Grouping) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = ["Merged", "Reach", "Split", "WhatIf", "what_if"]
 Group = tuple[str, ...]
 #: What a way to reach a peer rests on: Linux asks whether interrupts are isolated; where a request turns round it does not say.
 RESTS = {"p2p": "inference", "interrupt": "rule"}
+WAYS = {"p2p": "peer-to-peer DMA", "interrupt": "raising interrupts"}
 _PLURAL = {"passes": "pass", "fails": "fail", "is": "are"}
 
 
@@ -120,6 +121,16 @@ class WhatIf:
     def reach(self) -> tuple[Reach, ...]:
         """Which device's reach past the IOMMU changed, or stayed though the groups changed."""
         return tuple(self._reach())
+
+    @cached_property
+    def isolation(self) -> dict[str, list[str]]:
+        """The reach in words: under what became of isolation and by which way, who reaches whom; those that all reach one another in one line."""
+        titles = {"reaches now": "Isolation lost", "no longer reaches": "Isolation gained"}
+        found: dict[str, list[Reach]] = {}
+        for row in self.reach:
+            still = "No isolation, though in two groups" if row.apart else "No isolation, as before, and now in one group"
+            found.setdefault(f"{titles.get(row.became, still)}, by {WAYS[row.by]} ({row.rests})", []).append(row)
+        return {title: _who(rows) for title, rows in found.items()}
 
     def _reach(self) -> Iterator[Reach]:
         was, now = _numbers(self.before), _numbers(self.after)
@@ -311,6 +322,21 @@ def _interrupt_reach(machine: Machine) -> Callable[[str, str], bool]:
         return not controller.of(device).isolated and controller.of(device) == controller.of(peer)
 
     return reaches
+
+
+def _who(rows: Iterable[Reach]) -> list[str]:
+    peers: dict[str, list[str]] = {}
+    for row in rows:
+        peers.setdefault(row.device, []).append(row.peer)
+    alike: dict[tuple[frozenset[str], bool], list[str]] = {}
+    for device, others in peers.items():
+        circle = frozenset([device, *others])
+        each = all(circle == {one, *peers.get(one, ())} for one in circle)
+        alike.setdefault((circle if each else frozenset(others), each), []).append(device)
+    return [
+        f"{', '.join(map(short, devices))}" + (": one another" if each else f" -> {', '.join(map(short, peers[devices[0]]))}")
+        for (_, each), devices in alike.items()
+    ]
 
 
 def _sentence(subjects: list[str], what: str) -> str:
