@@ -1,4 +1,4 @@
-"""The gallery: eleven pictures, each with what it teaches, and none of them stale."""
+"""The gallery: fourteen pictures, each with what it teaches, and none of them stale."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_no_file_of_the_gallery_is_stale():
     assert [] == gallery.stale(notebooks_dir())
 
 
-def test_there_are_twelve_pictures():
-    assert 12 == len(gallery.EXHIBITS) == len({exhibit.name for exhibit in gallery.EXHIBITS})
+def test_there_are_fourteen_pictures():
+    assert 14 == len(gallery.EXHIBITS) == len({exhibit.name for exhibit in gallery.EXHIBITS})
 
 
 @pytest.mark.parametrize("exhibit", gallery.EXHIBITS, ids=lambda exhibit: exhibit.name)

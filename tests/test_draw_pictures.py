@@ -274,16 +274,16 @@ def test_topology_has_a_row_for_each_function_with_its_group_and_reason():
     host = two_units()
 
     assert [
-        ("0000:00:01.0", "root port", "0", "ACS ✓"),
-        ("0000:01:00.0", "Ethernet", "1", "ACS ✗"),
-        ("0000:01:00.1", "Ethernet", "1", "ACS ✗"),
-        ("0000:20:01.0", "root port", "2", "ACS ✓"),
-        ("0000:21:00.0", "Ethernet", "3", "ACS ✓"),
-    ] == [row[:4] for row in topology(host).table]
+        ("0000:00:01.0", "root port", "0", "ACS ✓ isolates", "pcieport"),
+        ("0000:01:00.0", "Ethernet", "1", "ACS ✗ multifunction without an ACS capability", "vfio-pci"),
+        ("0000:01:00.1", "Ethernet", "1", "ACS ✗ multifunction without an ACS capability", "vfio-pci"),
+        ("0000:20:01.0", "root port", "2", "ACS ✓ isolates", "pcieport"),
+        ("0000:21:00.0", "Ethernet", "3", "ACS ✓ needs none", "vfio-pci"),
+    ] == [row[:5] for row in topology(host).table]
 
 
 def test_equal_functions_of_one_group_are_drawn_once_with_their_number():
-    assert any(text.startswith("01:00.0 Ethernet ×2") for text in words(topology(two_units())))
+    assert any(text.startswith("01:00.0, 01:00.1 Ethernet ×2") for text in words(topology(two_units())))
 
 
 def test_a_shared_group_is_explained_beside_its_hull():

@@ -1,4 +1,4 @@
-"""The gallery: one page of eleven pictures and what each teaches. `python tests/tools/gallery.py` writes it, `--check` compares."""
+"""The gallery: one page of fourteen pictures and what each teaches. `python tests/tools/gallery.py` writes it, `--check` compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vfiolab._paths import data_dir, notebooks_dir
+import vfiolab as vl
+from vfiolab._paths import notebooks_dir
 from vfiolab.draw.chain import chain
 from vfiolab.draw.iovamap.change import change
 from vfiolab.draw.iovamap.facts import observe
@@ -28,14 +29,13 @@ from vfiolab.model.errors import VfioError
 from vfiolab.model.machine import Host
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.proposals import debate
-from vfiolab.readers.machinefile import read_machine_file
 
 PAGE = "gallery.md"
 FOLDER = "pictures"
 INTRODUCTION = """\
 # Gallery
 
-Eleven pictures; all but the first are drawn from live objects of the model. In a notebook each shows itself as the last line of a cell,
+Fourteen pictures; all but the first are drawn from live objects of the model. In a notebook each shows itself as the last line of a cell,
 `picture.save("map.svg")` writes it to a file (.svg, .png, .pdf, or .txt in 80 columns), `vl.draw.plot` puts it on matplotlib axes, and
 every one has a table with the same facts.
 """
@@ -184,10 +184,14 @@ def then_and_now() -> Picture:
     return compare(*logs, names=("4.4", "6.12"))
 
 
-def desktop() -> Picture:
-    """Draw a real machine's groups."""
-    machine = read_machine_file(data_dir() / "machines" / "amd-matisse-desktop.json")
-    return topology(machine.with_assumed_units().host())
+def desktop() -> vl.Host:
+    """Load a real machine."""
+    return vl.load("amd-matisse-desktop")
+
+
+def overridden() -> Picture:
+    """Draw what the boot parameter that claims isolation does to the groups, and what it does not do."""
+    return desktop().what_if(options=vl.GroupingOptions(pcie_acs_override="downstream,multifunction")).picture()
 
 
 EXHIBITS = (
@@ -284,7 +288,23 @@ EXHIBITS = (
         "A recorded machine. Behind the chipset's switch everything is one group, network cards and disks together; the "
         "graphics card, behind a port with ACS, is not.",
         "vl.topology(host)",
-        desktop,
+        lambda: topology(desktop()),
+    ),
+    Exhibit(
+        "why",
+        "Why this card is not alone",
+        "Each join has a reason, and the way from the card to the function that began the group is the answer. What to change stands "
+        "at the top: as long as one of these functions does not isolate, the card stays.",
+        'host.why("05:00.0").picture()',
+        lambda: desktop().why("05:00.0").picture(),
+    ),
+    Exhibit(
+        "what-if",
+        "The override that claims isolation",
+        "Groups before at the left, groups after at the right. With pcie_acs_override every device has a group of its own, as wished. "
+        "No register has changed, so a write from one device to another still arrives.",
+        'host.what_if(options=vl.GroupingOptions(pcie_acs_override="downstream,multifunction"))',
+        overridden,
     ),
 )
 

@@ -25,6 +25,7 @@ from vfiolab.draw.stage.svg import figure_html, inline_svg, table_html, to_svg
 from vfiolab.draw.stage.text import to_text
 from vfiolab.draw.timeline import compare, timeline
 from vfiolab.draw.topology import topology
+from vfiolab.draw.whatif import what_if
 
 __all__ = [
     "Attempt",
@@ -60,5 +61,6 @@ __all__ = [
     "to_svg",
     "to_text",
     "topology",
+    "what_if",
     "who_is_who",
 ]

@@ -22,7 +22,7 @@ from vfiolab.model.user.descriptors import Container
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vfiolab.model.whatif import WhatIf
+    from vfiolab.kit.isolation import WhatIf, Why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -174,6 +174,7 @@ class Host(ModelHost):
         >>> found.machine.host("6.12")
         Host('amd-matisse-desktop', kernel 6.12, 25 groups)
         """
+        from vfiolab.kit.isolation import WhatIf
         from vfiolab.model.pci.changes import planned
         from vfiolab.model.whatif import what_if
 
@@ -182,7 +183,26 @@ class Host(ModelHost):
             move=(move or {}).items(), remove=_list(remove), vfs=(vfs or {}).items(),
         )  # fmt: skip
         chosen = kernel if isinstance(kernel, Kernel) else self.kernel if kernel is None else Kernel(kernel)
-        return what_if(self.machine, *changes, kernel=chosen, options=options or self.options, before=(self.kernel, self.options))
+        return WhatIf.of(
+            what_if(self.machine, *changes, kernel=chosen, options=options or self.options, before=(self.kernel, self.options))
+        )
+
+    def why(self, device: str) -> Why:
+        """Say why a device is in its group: the joins that put it there, what ties it to the others, and what would free it.
+
+        ENOENT for a device that the machine does not have.
+
+        >>> why = load("amd-matisse-desktop").why("00:14.3")
+        >>> why
+        Why('0000:00:14.3', group 12, with 1 other)
+        >>> print(why.stays)
+        It stays where it is as long as 00:14.3 does not isolate; otherwise it would be alone
+        """
+        from vfiolab.kit.isolation import Why
+
+        name = device_name(self, device)
+        self.drivers.driver_of(name)
+        return Why.on(self, name)
 
     @property
     def groups_table(self) -> Table:
@@ -267,7 +287,7 @@ def _list(names: str | Iterable[str]) -> list[str]:
 
 
 def _what(function: Function) -> str:
-    from vfiolab.draw.topology import what
+    from vfiolab.draw.tree import what
 
     ids = ":".join(f"{number:04x}" for number in (function.vendor, function.device) if number is not None)
     return function.name or ", ".join(filter(None, (what(function), ids)))

@@ -11,7 +11,7 @@ import ipywidgets
 from vfiolab._text import page_text
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
-from vfiolab.draw.topology import what
+from vfiolab.draw.tree import what
 from vfiolab.kit import AddressSpace, Host
 from vfiolab.lab.controls import App, press
 from vfiolab.lab.panels import panels, status

@@ -15,9 +15,7 @@ from typing import Any, NamedTuple
 from vfiolab._table import Table
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Machine
-from vfiolab.model.pci.acs import AcsTester, Verdict
 from vfiolab.model.pci.aliases import short
-from vfiolab.model.pci.bootparams import AcsOverride
 from vfiolab.model.pci.changes import Change
 from vfiolab.model.pci.grouping import Grouping, GroupingOptions, scan_order
 from vfiolab.model.pci.peers import meeting, redirects
@@ -161,7 +159,7 @@ class WhatIf:
 
     def _facts(self, reason: Reason, free: Grouping) -> Iterator[tuple[str, str]]:
         failing = [cause.bdf for cause in reason.causes if cause.kind == "acs"] + [reason.joins or ""] * (reason.step == "sibling")
-        flipped = [bdf for bdf in dict.fromkeys(failing) if bdf in free.topology and _verdict(free, bdf).passed]
+        flipped = [bdf for bdf in dict.fromkeys(failing) if bdf in free.topology and free.verdict(bdf).passed]
         places = [place for bdf in (reason.device, reason.joins) if bdf and (place := self._place(bdf))]
         if flipped:
             yield from ((bdf, self._verdicts(bdf)) for bdf in flipped)
@@ -172,7 +170,7 @@ class WhatIf:
             yield "", f"{then} before, and now {now}"
 
     def _verdicts(self, bdf: str) -> str:
-        then, now = _verdict(self.before, bdf), _verdict(self.after, bdf)
+        then, now = self.before.verdict(bdf), self.after.verdict(bdf)
         return f"{'passes' if now.passed else 'fails'} the ACS test now: {now.why} (before: {then.why})"
 
     def _place(self, bdf: str) -> tuple[str, str] | None:
@@ -284,15 +282,6 @@ def _in_parts(whole: Grouping, other: Grouping) -> Iterator[tuple[Group, tuple[G
         parts = sorted({number[bdf] for bdf in group if bdf in number})
         if len(parts) > 1:
             yield group, tuple(other.groups[part] for part in parts)
-
-
-def _verdict(grouping: Grouping, bdf: str) -> Verdict:
-    known = grouping.verdicts.get(bdf)
-    if known is not None:
-        return known
-    options = grouping.options
-    override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
-    return AcsTester(grouping.topology, grouping.kernel, quirks=options.quirks, override=override, isolated=options.isolated).test(bdf)
 
 
 def _peer_reach(grouping: Grouping) -> Callable[[str, str], bool]:

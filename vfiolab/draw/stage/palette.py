@@ -114,6 +114,7 @@ LOOKS = {
     "card": Look("paper", "rule", width=1.0),
     "group": Look("none", "blue", width=1.6),
     "hull": Look("pale-blue", "blue", width=1.4),
+    "badge": Look("lane", "rule", width=0.8),
     "unit": Look("pale-purple", "purple", width=1.4),
     "domain": Look("pale-green", "green", width=1.6),
     "container": Look("lane", "ink", width=1.4),

@@ -92,6 +92,11 @@ class Grouping:
         name = normal_bdf(bdf)
         return next((members for members in self.groups if name in members), ())
 
+    def verdict(self, bdf: str) -> Verdict:
+        """Return what the ACS test says of a function, also where grouping did not need to ask; KeyError if there is no such function."""
+        name = normal_bdf(bdf)
+        return self.verdicts.get(name) or _tester(self.topology, self.kernel, self.options).test(name)
+
     def rows(self) -> Table:
         """Return the reasons as a table: one row a device, in the order of the groups."""
         rows = [
@@ -162,6 +167,11 @@ def booted(topology: Topology, kernel: Kernel, options: GroupingOptions) -> tupl
     return changed, replace(options, disable_acs_redir="", config_acs=""), tuple(warnings)
 
 
+def _tester(topology: Topology, kernel: Kernel, options: GroupingOptions, *, reading: bool = False) -> AcsTester:
+    override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
+    return AcsTester(topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading)
+
+
 class _Run:
     """One pass over a machine: Linux probing device after device."""
 
@@ -176,8 +186,7 @@ class _Run:
         reading: bool,
     ) -> None:
         self.topology, self.kernel, self.options, self.participants, self.warnings = topology, kernel, options, participants, warnings
-        override = AcsOverride.parse(options.pcie_acs_override) if options.pcie_acs_override else None
-        self.acs = AcsTester(self.topology, kernel, quirks=options.quirks, override=override, isolated=options.isolated, reading=reading)
+        self.acs = _tester(topology, kernel, options, reading=reading)
         self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
         self.groups: list[list[str]] = []
         self.member: dict[str, int] = {}

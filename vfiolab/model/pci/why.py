@@ -64,23 +64,30 @@ class Why:
         return "\n".join(self.lines())
 
     def __repr__(self) -> str:
-        where = "in no group" if self.number is None else f"group {self.number}"
         others = f"with {len(self.mates)} other{'s' * (len(self.mates) != 1)}" if self.mates else "alone"
-        return f"Why({self.device!r}, {where if self.number is None else f'{where}, {others}'})"
+        return f"Why({self.device!r}, {'in no group' if self.number is None else f'group {self.number}, {others}'})"
+
+    def headline(self, most: int = 1 << 16) -> str:
+        """Say in which group it is, and with whom; if these are more than `most`, with how many."""
+        if self.number is None:
+            return f"{short(self.device)} {self.note}"
+        mates = ", ".join(map(short, self.mates)) if len(self.mates) <= most else f"{len(self.mates)} others"
+        return f"{short(self.device)} is in group {self.number}, " + (f"with {mates}" if mates else "alone")
+
+    @property
+    def stays(self) -> str:
+        """What keeps it there, and where it would be otherwise; empty if nothing does."""
+        causes = self.steps[0].causes if self.steps else ()
+        otherwise = f"with {', '.join(map(short, self.freed))}" if self.freed else "alone"
+        return f"It stays where it is as long as {' or '.join(map(str, causes))}; otherwise it would be {otherwise}" if causes else ""
 
     def lines(self) -> list[str]:
         """Return the answer as the lines of a text."""
-        lines = [f"{short(self.device)} {self.name}".rstrip()]
-        if self.number is not None:
-            lines.append(f"is in group {self.number}, " + (f"with {', '.join(map(short, self.mates))}" if self.mates else "alone"))
-        lines += [self.note] if self.note else []
+        lines = [f"{short(self.device)} {self.name}".rstrip(), self.headline().removeprefix(f"{short(self.device)} ")]
+        lines += [self.note] if self.note and self.number is not None else []
         lines += ["", *(f"  {step}" for step in self.steps)] if self.steps else []
         lines += ["", *self._tied()] if self.ties else []
-        causes = self.steps[0].causes if self.steps else ()
-        if causes:
-            otherwise = f"with {', '.join(map(short, self.freed))}" if self.freed else "alone"
-            lines += ["", f"It stays where it is as long as {' or '.join(map(str, causes))}; otherwise it would be {otherwise}"]
-        return lines
+        return lines + (["", self.stays] if self.stays else [])
 
     def _tied(self) -> list[str]:
         """Show the ways to the others, and the joins on them that were not shown yet."""
