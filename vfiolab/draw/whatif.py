@@ -47,7 +47,7 @@ class _Change:
             raise KeyError(f"on the machine neither before nor after: {', '.join(missing)}")
         self.kept = before.near(wanted) | after.near(wanted)
         self.nodes = nodes(self.sides, self.kept, self.place)
-        self.strip = min(130.0, 0.21 * (self.page.right - MARGIN))
+        self.strip = min(150.0, 0.21 * (self.page.right - MARGIN))
         left = MARGIN + self.strip + 10
         self.cards = Cards.fit(self.nodes, left, self.page.right - self.strip - 10 - left)
 
@@ -79,11 +79,8 @@ class _Change:
         title += f": {', '.join(done)}" if done else ""
         said = f"Only {'what was asked for' if self.only else 'what the change touches'} is drawn."
         if not done:
-            said = (
-                f"No group splits or merges. {said}"
-                if self.nodes
-                else "No group splits or merges, and no function passes the ACS test otherwise."
-            )
+            said = f"No group splits or merges. {said}" if self.nodes else "No group splits or merges, and no port's ACS verdict changes."
+        said += "" if found.isolation else " Who reaches whom past the IOMMU stays as it was."
         page.heading(title, said)
         for head, words in self.facts():
             self.tell(head, words)
