@@ -15,8 +15,8 @@ from vfiolab._paths import data_dir
 from vfiolab.commands.groupsview import as_json, as_text
 from vfiolab.draw import Box, Text, plot, to_text, topology
 from vfiolab.draw.tree import Groups, nodes, numbers, runs
-from vfiolab.model.pci.grouping import GroupingOptions
-from vfiolab.model.pci.topology import Acs, TopologyError
+from vfiolab.model.pci.grouping import GroupingOptions, iommu_groups
+from vfiolab.model.pci.topology import Acs, Function, Topology, TopologyError
 
 DRIVERS = ("nvme", "vfio-pci", "a-driver-with-a-name-longer-than-a-narrow-card", None)
 
@@ -162,6 +162,14 @@ def test_two_devices_of_one_group_are_never_told_as_two_groups_nor_two_groups_as
         assert 0 == len(row.all) % len(held)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_names_of_hundreds_of_letters_stay_on_their_cards_and_in_eighty_columns(width):
+    card = Function(bdf="01:00.0", kind="endpoint", name=f"Ethernet controller: {'x' * 500} {'y ' * 300}", driver="d" * 300)
+    picture = topology(iommu_groups(Topology([Function(bdf="00:01.0", kind="root-port", secondary=1), card])), width=width)
+    assert ([], []) == (problems(picture), spilled(picture))
+    assert max(map(len, to_text(picture).splitlines())) <= 80
+
+
 def test_ports_that_are_equal_but_for_one_device_below_are_not_one():
     m = vl.MachineBuilder("two ports")
     unit = m.unit("dmar0", kind="intel-vtd")
@@ -240,6 +248,7 @@ def test_the_table_and_the_text_have_the_groups_of_the_model_before_and_after(ki
             assert number == (str(grouping.group_of(bdf)) if bdf in grouping.reasons else "-")
         because = [one.because for one in (*found.split, *found.merged) if bdf in getattr(one, "group", getattr(one, "into", ()))]
         assert [] == [reason for reason in because if reason not in happens]
+        assert (bdf in found.gone, (bdf, kind) == ("0000:05:00.0", "move")) == ("✗ gone" in happens, "moves: " in happens)
     touched = (
         {bdf for one in found.split for bdf in one.group} | {bdf for one in found.merged for bdf in one.into} | {*found.gone, *found.new}
     )
@@ -261,6 +270,9 @@ def test_the_table_and_the_text_have_the_groups_of_the_model_before_and_after(ki
 def test_what_happens_is_told_in_words_and_signs(kind, said):
     shown = words(vl.load("amd-matisse-desktop").what_if(**AMD[kind]).picture(width=900))
     assert [] == [one for one in said if one not in shown]
+    assert {"split": ["split 1 → 9"] * 2, "merge": ["merged 3 → 1"] * 2, "move": ["split 1 → 2"] * 2}.get(kind, []) == [
+        word for word in shown if re.match(r"(split|merged) \d", word)
+    ]  # told with its reason, and on the group
 
 
 def test_what_is_moved_stands_at_both_places_each_with_its_group_on_one_side_only():
@@ -334,6 +346,10 @@ def test_an_answer_is_one_line_and_shows_itself(machine, device, shown):
     assert shown == repr(why)
     assert {"text/plain": str(why), "text/html": why._repr_mimebundle_()["text/html"]} == why._repr_mimebundle_()
     assert [] == problems(why.picture())
+
+
+def test_what_would_free_a_device_names_those_that_stay_with_it():
+    assert vl.load("apple-macmini-2018-egpu").why("44:00.0").stays.endswith("; otherwise it would be with 44:00.1")
 
 
 def test_a_machine_whose_groups_are_recorded_has_no_joins_and_says_so():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from vfiolab.draw.iovamap.words import count
 from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.page import card, folded
 from vfiolab.draw.stage.shapes import Box, Poly, Shape, Text
-from vfiolab.draw.stage.text import fold
+from vfiolab.draw.stage.text import WIDTH
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.acs import Verdict
 from vfiolab.model.pci.aliases import short
@@ -293,7 +294,8 @@ def as_text(
     out = [starts[0].rstrip()]
     for node, start in zip(rows, starts[1:], strict=True):
         inner = " " * (len(start) + 2 * min(node.depth, 9))
-        lines = [part for line in say(node) for part in fold(line, inner)]
+        said = (" ".join(line.split()) for line in say(node))
+        lines = [inner + part for line in said for part in textwrap.wrap(line, WIDTH - len(inner), break_on_hyphens=False)]
         out += [start + lines[0][len(start) :], *lines[1:]]
     return out
 
