@@ -298,3 +298,36 @@ def test_a_word_that_is_no_number_is_named_for_what_it_was_given_as():
     ):
         with pytest.raises(ValueError, match=f"cannot read {what} from 'abc'"):
             verb()
+
+
+# Boot parameters, in the kernel's own words.
+
+
+def test_a_hosts_boot_parameters_are_given_as_on_the_kernels_command_line():
+    host = vl.load("amd-matisse-desktop", options="pcie_acs_override=downstream,multifunction pci=disable_acs_redir=00:01.0")
+    assert ("downstream,multifunction", "00:01.0") == (host.options.pcie_acs_override, host.options.disable_acs_redir)
+    asked = vl.GroupingOptions(pcie_acs_override="downstream,multifunction")
+    by_words = vl.load("amd-matisse-desktop", options="pcie_acs_override=downstream,multifunction")
+    assert [g.devices for g in vl.load("amd-matisse-desktop", options=asked).groups] == [g.devices for g in by_words.groups]
+
+
+@pytest.mark.parametrize(
+    "words", ["iommu=pt", "pci=nomsi", "pcie_acs_override", "pcie_acs_override=", "pcie_acs_override=upstream", "disable_acs_redir=00:01.0"]
+)
+def test_a_boot_parameter_that_shapes_no_groups_is_refused_by_name(words):
+    with pytest.raises(ValueError, match=r"shapes no groups|is none of downstream"):
+        vl.load("amd-matisse-desktop", options=words)
+
+
+def test_a_boot_parameter_given_twice_is_refused():
+    with pytest.raises(ValueError, match="given twice"):
+        vl.load("amd-matisse-desktop", options="pcie_acs_override=downstream pcie_acs_override=multifunction")
+
+
+def test_the_peers_of_a_device_are_those_that_what_if_says_it_reaches():
+    host = vl.load("amd-matisse-desktop")
+    reached = {row["peer"] for row in host.peers("02:00.0") if row["reached"] == "yes"}
+    gained = host.what_if(options="pcie_acs_override=downstream,multifunction").reach
+    assert {row.peer for row in gained if row.device == "0000:02:00.0" and row.by == "p2p"} <= reached
+    assert "0000:02:00.1" in reached
+    assert "0000:02:00.0" not in host.peers("02:00.0")["peer"]

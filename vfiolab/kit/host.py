@@ -34,7 +34,7 @@ class Machine(ModelMachine):
         """Return a machine of the model as one whose `host` has the learner's verbs."""
         return plain if isinstance(plain, cls) else cls(**{field.name: getattr(plain, field.name) for field in fields(plain)})
 
-    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None) -> Host:
         """Boot a kernel on the machine, as `boot` does."""
         return boot(self, kernel, options)
 
@@ -156,17 +156,17 @@ class Host(ModelHost):
     def what_if(
         self, *, set_acs: Mapping[str, str] | None = None, drop_acs: str | Iterable[str] = (),
         move: Mapping[str, str] | None = None, remove: str | Iterable[str] = (), vfs: Mapping[str, int] | None = None,
-        kernel: Kernel | str | None = None, options: GroupingOptions | None = None,
+        kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None,
     ) -> WhatIf:  # fmt: skip
         """Compare this host with what it would be: which groups split or merge, by which fact, and who reaches whom past the IOMMU.
 
         `set_acs`: for each port, ACS bits as `+SV+RR-EC`, which give it the capability if it has none; `drop_acs`: ports that lose theirs.
         `move`: a card (with all functions and all below) and the port to put it below; `remove`: devices to take away with all below
-        (`01:00` is the whole card). `vfs`: how many virtual functions to enable. `kernel`, `options`: another boot. The host itself stays
-        as it is. ValueError says what makes no sense.
+        (`01:00` is the whole card). `vfs`: how many virtual functions to enable. `kernel`, `options`: another boot, as for `load`. The host
+        itself stays as it is. ValueError says what makes no sense.
 
         >>> host = load("amd-matisse-desktop")
-        >>> found = host.what_if(options=GroupingOptions(pcie_acs_override="downstream,multifunction"))
+        >>> found = host.what_if(options="pcie_acs_override=downstream,multifunction")
         >>> len(found.before.groups), len(found.after.groups), len(found.split)
         (25, 33, 1)
         >>> print(found.reach[0])
@@ -183,9 +183,8 @@ class Host(ModelHost):
             move=(move or {}).items(), remove=_list(remove), vfs=(vfs or {}).items(),
         )  # fmt: skip
         chosen = kernel if isinstance(kernel, Kernel) else self.kernel if kernel is None else Kernel(kernel)
-        return WhatIf.of(
-            what_if(self.machine, *changes, kernel=chosen, options=options or self.options, before=(self.kernel, self.options))
-        )
+        booted = _options(options) or self.options
+        return WhatIf.of(what_if(self.machine, *changes, kernel=chosen, options=booted, before=(self.kernel, self.options)))
 
     def why(self, device: str) -> Why:
         """Say why a device is in its group: the joins that put it there, what ties it to the others, and what would free it.
@@ -233,6 +232,26 @@ class Host(ModelHost):
         ]
         return Table(["device", "what it is", "driver"], rows)
 
+    def peers(self, device: str) -> Table:
+        """List which devices this one reaches past the IOMMU by peer-to-peer DMA, and where such a request turns round.
+
+        Inference from what PCI Express lets a port do: no rule of the kernel says it. ENOENT for a device that the machine does not have.
+
+        >>> peers = load("intel-vtd-39bit").peers("0f:00.0")
+        >>> [(row["peer"], row["group"], row["where it turns"]) for row in peers if row["reached"] == "yes"][-1]
+        ('0000:0f:00.1', 24, '0000:0f:00.0')
+        """
+        from vfiolab.model.pci.peers import meeting, redirects
+
+        device = device_name(self, device)
+        self.drivers.driver_of(device)
+        rows = []
+        for peer in (f.bdf for f in self.topology.values() if f.is_for_users and f.bdf != device and device in self.topology):
+            where, group = meeting(self.topology, device, peer), self.group_of(peer)
+            sent_up, why = redirects(self.topology, self.kernel, where)
+            rows.append((peer, group.id if group else "none", "no" if sent_up else "yes", where.bdf, why))
+        return Table(["peer", "group", "reached", "where it turns", "why"], rows)
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from vfiolab.draw import figure_html, to_text, topology
 
@@ -260,7 +279,7 @@ class MachineBuilder(ModelBuilder):
         """
         return Machine.of(super().machine())
 
-    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+    def host(self, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None) -> Host:
         """Boot a kernel on the machine: by default the newest. `options`: boot parameters that shape groups.
 
         >>> m = MachineBuilder("demo")
@@ -270,16 +289,21 @@ class MachineBuilder(ModelBuilder):
         return boot(self.machine(), kernel, options)
 
 
-def boot(machine: ModelMachine, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
-    """Boot a kernel on a machine: the given one, else the machine's own, else the newest. `options`: boot parameters that shape groups.
+def boot(machine: ModelMachine, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None) -> Host:
+    """Boot a kernel on a machine: the given one, else the machine's own, else the newest.
 
+    `options`: boot parameters that shape groups, as on the kernel's command line ("pcie_acs_override=downstream"), or as GroupingOptions.
     Every host of the kit starts so: `load`, `MachineBuilder.host`, `Machine.host`.
 
     >>> boot(load("intel-vtd-39bit").machine, "4.4")
     Host('intel-vtd-39bit', kernel 4.4, 30 groups)
     """
     chosen = kernel if kernel is not None else machine.kernel or Kernel()
-    return Host(Machine.of(machine), chosen if isinstance(chosen, Kernel) else Kernel(chosen), options)
+    return Host(Machine.of(machine), chosen if isinstance(chosen, Kernel) else Kernel(chosen), _options(options))
+
+
+def _options(given: GroupingOptions | str | None) -> GroupingOptions | None:
+    return GroupingOptions.parse(given) if isinstance(given, str) else given
 
 
 def _list(names: str | Iterable[str]) -> list[str]:
@@ -304,12 +328,12 @@ def machines() -> list[str]:
     return machine_names()
 
 
-def load(name: str | Path, kernel: Kernel | str | None = None, options: GroupingOptions | None = None) -> Host:
+def load(name: str | Path, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None) -> Host:
     """Load a machine by name (see `machines`) or from a file (a `Path`, or a text that is no name): machine file, lspci text, sysfs tree.
 
-    A name of the kit is that machine; `./name` or a Path is a file. `options`: boot parameters that shape groups. ValueError names the
-    machines there are, or the line and field of a file that cannot be read. A machine whose IOMMU units are not recorded gets assumed
-    ones: `host.doubts` says which.
+    A name of the kit is that machine; `./name` or a Path is a file. `options`: boot parameters that shape groups, as on the kernel's
+    command line ("pcie_acs_override=downstream"), or as GroupingOptions. ValueError names the machines there are, or the line and field of
+    a file that cannot be read. A machine whose IOMMU units are not recorded gets assumed ones: `host.doubts` says which.
     """
     from vfiolab.readers.opening import open_machine
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from vfiolab._table import Table
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.acs import AcsTester, Verdict
 from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, AliasFinder, short
-from vfiolab.model.pci.bootparams import AcsOverride, apply_acs_parameters
+from vfiolab.model.pci.bootparams import AcsOverride, BootParameterError, apply_acs_parameters
 from vfiolab.model.pci.quirks import QUIRKS, Quirks
 from vfiolab.model.pci.reasons import Above, Cause, Reason
 from vfiolab.model.pci.topology import Function, Topology, normal_bdf
@@ -32,6 +33,10 @@ class NotComputableError(ValueError):
     def __init__(self, message: str, finest: Grouping, coarsest: Grouping) -> None:
         super().__init__(message)
         self.finest, self.coarsest = finest, coarsest
+
+
+_PCI_WORDS = {"disable_acs_redir", "config_acs"}
+_BOOT_WORDS = ("pcie_acs_override=WORDS", "pci=disable_acs_redir=DEVICES", "pci=config_acs=BITS@DEVICES")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,25 @@ class GroupingOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "isolated", frozenset(map(normal_bdf, self.isolated)))
         object.__setattr__(self, "dropped_aliases", frozenset((normal_bdf(a), normal_bdf(b)) for a, b in self.dropped_aliases))
+
+    @classmethod
+    def parse(cls, text: str) -> GroupingOptions:
+        """Read those words of a kernel's command line that shape groups. BootParameterError (a ValueError) for any other word.
+
+        >>> GroupingOptions.parse("pcie_acs_override=downstream pci=disable_acs_redir=00:1c.0").disable_acs_redir
+        '00:1c.0'
+        """
+        found: dict[str, Any] = {}
+        for word in text.split():
+            for one in word.removeprefix("pci=").split(",") if word.startswith("pci=") else [word]:
+                name, _, value = one.partition("=")
+                if not value or name not in (_PCI_WORDS if word.startswith("pci=") else {"pcie_acs_override"}):
+                    raise BootParameterError(f"{one!r} of {text!r} shapes no groups: give {', '.join(_BOOT_WORDS)}")
+                if name in found:
+                    raise BootParameterError(f"{name} is given twice in {text!r}: Linux takes the last one, so give that alone")
+                found[name] = value
+        AcsOverride.parse(found.get("pcie_acs_override", ""))
+        return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)
