@@ -9,11 +9,13 @@ from vfiolab.course.experiments import carry_out, outcomes, summary
 from vfiolab.course.machines import (
     EMULATED,
     FIRMWARE,
+    GRAPHICS,
     NARROW,
     PLAIN,
     firmware_host,
     hotplug_host,
     region_answers,
+    three_ports,
     two_below_a_switch,
     two_units,
 )
@@ -22,8 +24,8 @@ from vfiolab.course.questions import ask
 from vfiolab.course.twins import carry_out_twins, twin_answers, twins
 
 __all__ = [
-    "EMULATED", "FIRMWARE", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out",
+    "EMULATED", "FIRMWARE", "GRAPHICS", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out",
     "carry_out_twins", "firmware_host",
     "hotplug_host", "outcomes", "predict", "real_regions", "recorded_calls", "recorded_messages", "region_answers", "summary",
-    "twin_answers", "twins", "two_below_a_switch", "two_units",
+    "three_ports", "twin_answers", "twins", "two_below_a_switch", "two_units",
 ]  # fmt: skip

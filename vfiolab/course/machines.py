@@ -8,10 +8,12 @@ from vfiolab.course.answer import answer
 from vfiolab.kit import Host, MachineBuilder, Table
 from vfiolab.model.iommu.unit import AMD_HYPERTRANSPORT
 from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.grouping import GroupingOptions
 from vfiolab.model.pci.topology import bdf_key
 
 FIRST, SECOND = "0000:01:00.0", "0000:81:00.0"
 EMULATED = "mdev0"
+GRAPHICS = "0000:01:00.0"
 PLAIN, NARROW = "0000:01:00.0", "0000:81:00.0"
 FIRMWARE = "0000:02:00.0"
 REGION = (0xE8000, 0xE8FFF)
@@ -49,8 +51,12 @@ def two_units(kind: str, kernel: Kernel | str | None = None, **facts: Any) -> Ho
     return m.host(kernel)
 
 
-def two_below_a_switch(*, acs: bool, kernel: Kernel | str | None = None) -> Host:
+def two_below_a_switch(
+    *, acs: bool, root: bool = True, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None
+) -> Host:
     """Build a machine with two devices below a VT-d unit's switch, whose ports redirect requests upstream if `acs`.
+
+    `root`: whether the root port above it has ACS. `options`: boot parameters, as for `vl.load`.
 
     0000:05:00.0 answers at the bus addresses 0xf000_0000-0xf000_ffff, its registers; 0000:04:00.0 is its neighbour.
 
@@ -58,10 +64,31 @@ def two_below_a_switch(*, acs: bool, kernel: Kernel | str | None = None) -> Host
     [2, 2]
     """
     m = MachineBuilder(f"switch {'with' if acs else 'without'} ACS")
-    switch = m.upstream("02:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")))
+    switch = m.upstream("02:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"), acs=root))
     for slot in (0, 1):
         m.endpoint(f"{slot + 4:02x}:00.0", below=m.downstream(f"03:{slot:02x}.0", below=switch, acs=acs))
     m.bar("05:00.0", 0xF000_0000, 0xF000_FFFF)
+    return m.host(kernel, options)
+
+
+def three_ports(kernel: Kernel | str | None = None) -> Host:
+    """Build a machine with three root ports of one slot, none with ACS, so that they are one group with all below: eight members.
+
+    0000:01:00.0 and .1 are a graphics card on nouveau and its audio on snd_hda_intel, 0000:02:00.0 is a network card on e1000e,
+    0000:03:00.0 and .1 are two more of one card, one on pci-stub and one without a driver. The ports are on pcieport.
+
+    >>> host = three_ports()
+    >>> len(host.group_of(GRAPHICS).devices), host.mates(GRAPHICS)["driver"][3:]
+    (8, ['nouveau', 'snd_hda_intel', 'e1000e', 'pci-stub', 'none'])
+    """
+    m = MachineBuilder("three ports without ACS")
+    unit = m.unit("dmar0", kind="intel-vtd")
+    ports = [m.root_port(f"00:01.{n}", unit=unit, acs=False) for n in range(3)]
+    m.endpoint("01:00.0", below=ports[0], driver="nouveau", class_code=0x030000)
+    m.endpoint("01:00.1", below=ports[0], driver="snd_hda_intel", class_code=0x040300)
+    m.endpoint("02:00.0", below=ports[1], driver="e1000e")
+    m.endpoint("03:00.0", below=ports[2], driver="pci-stub")
+    m.endpoint("03:00.1", below=ports[2], driver=None)
     return m.host(kernel)
 
 

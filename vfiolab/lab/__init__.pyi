@@ -4,8 +4,10 @@ from vfiolab.lab.debate import DebateLab as DebateLab
 from vfiolab.lab.drill import MapDrill as MapDrill
 from vfiolab.lab.explorer import Explorer as Explorer
 from vfiolab.lab.hotadd import JOINING as JOINING, MEMORY as MEMORY, HotAddLab as HotAddLab, HotAddRun as HotAddRun
+from vfiolab.lab.isolation import IsolationLab as IsolationLab, IsolationRun as IsolationRun
 from vfiolab.lab.problems import Problem as Problem
 from vfiolab.lab.split import SplitLab as SplitLab
 from vfiolab.lab.stepper import Stepper as Stepper
 from vfiolab.lab.twin import TwinLab as TwinLab
+from vfiolab.lab.viability import ViabilityLab as ViabilityLab, ViabilityRun as ViabilityRun
 from vfiolab.lab.window import WindowLab as WindowLab, WindowRun as WindowRun

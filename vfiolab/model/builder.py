@@ -161,13 +161,14 @@ class MachineBuilder:
         driver: str | None = "vfio-pci",
         vendor: int = 0x1B36,
         device: int = 0x0010,
+        class_code: int = 0x020000,
         msi: int = 1,
         msix: int = 8,
     ) -> None:
         """Add an endpoint of so many functions: below a port, or on the root bus (then `unit` says behind which IOMMU).
 
         `kind`: a word of the machine file, such as legacy-endpoint. `acs`: as for `root_port`. `driver`: what it is bound to at boot, None
-        for nothing. `vendor`, `device`: its ids. `msi`, `msix`: how many vectors it has of each. ValueError for an address that is taken,
+        for nothing. `vendor`, `device`: its ids; `class_code`: what it is, 24 bits (Ethernet). `msi`, `msix`: how many vectors it has of each. ValueError for an address that is taken,
         a bus that is elsewhere, or a unit that is not there.
 
         >>> m = MachineBuilder("demo")
@@ -185,7 +186,7 @@ class MachineBuilder:
                 unit,
                 acs,
                 driver=driver,
-                class_code=0x020000,
+                class_code=class_code,
                 multifunction=functions > 1,
                 vendor=vendor,
                 device=device,
