@@ -24,6 +24,7 @@ from vfiolab.kit import (
     assumptions as assumptions,
     here as here,
     load as load,
+    loads as loads,
     machines as machines,
     plot as plot,
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vfiolab.kit.ipython import box, case
-from vfiolab.model.errors import VfioError
+from vfiolab.model.errors import KernelCrashError, VfioError, WouldBlockError
 
 
 class Answer(UserString):  # no str: IPython prints those in its own way
@@ -32,6 +32,8 @@ class Answer(UserString):  # no str: IPython prints those in its own way
 def answer(verb: Callable[..., object], *args: Any, **named: Any) -> Answer:
     """Call a verb and return what the kernel answered instead of raising it: a number, or the errno's name and the reason.
 
+    Where no answer comes, it says `the kernel dies: ` or `waits: ` and why.
+
     >>> import vfiolab as vl
     >>> space = vl.load("two-smmu-server").address_space()
     >>> space.attach("0000:01:00.0")
@@ -43,4 +45,6 @@ def answer(verb: Callable[..., object], *args: Any, **named: Any) -> Answer:
         value = verb(*args, **named)
     except VfioError as refusal:
         error = refusal
+    except (KernelCrashError, WouldBlockError) as never:
+        return Answer(f"{'the kernel dies' if isinstance(never, KernelCrashError) else 'waits'}: {never}")
     return Answer(error if error is not None else 0 if value is None else value, error)

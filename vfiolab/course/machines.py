@@ -84,11 +84,11 @@ def three_ports(kernel: Kernel | str | None = None) -> Host:
     m = MachineBuilder("three ports without ACS")
     unit = m.unit("dmar0", kind="intel-vtd")
     ports = [m.root_port(f"00:01.{n}", unit=unit, acs=False) for n in range(3)]
-    m.endpoint("01:00.0", below=ports[0], driver="nouveau", class_code=0x030000)
-    m.endpoint("01:00.1", below=ports[0], driver="snd_hda_intel", class_code=0x040300)
-    m.endpoint("02:00.0", below=ports[1], driver="e1000e")
-    m.endpoint("03:00.0", below=ports[2], driver="pci-stub")
-    m.endpoint("03:00.1", below=ports[2], driver=None)
+    m.endpoint("01:00.0", below=ports[0], driver="nouveau", class_code=0x030000, vendor=0x10DE, device=0x1B80)
+    m.endpoint("01:00.1", below=ports[0], driver="snd_hda_intel", class_code=0x040300, vendor=0x10DE, device=0x10F0)
+    m.endpoint("02:00.0", below=ports[1], driver="e1000e", vendor=0x8086, device=0x10D3)
+    m.endpoint("03:00.0", below=ports[2], driver="pci-stub", vendor=0x8086, device=0x1521)
+    m.endpoint("03:00.1", below=ports[2], driver=None, vendor=0x8086, device=0x1521)
     return m.host(kernel)
 
 

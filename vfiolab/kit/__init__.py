@@ -4,7 +4,7 @@ What may not come in: rules of its own. A verb here calls verbs of the model, an
 """
 
 from vfiolab._table import Table
-from vfiolab.kit.host import Host, Machine, MachineBuilder, assumptions, boot, here, load, machines
+from vfiolab.kit.host import Host, Machine, MachineBuilder, assumptions, boot, here, load, loads, machines
 from vfiolab.kit.ipython import install
 from vfiolab.kit.journey import Journey
 from vfiolab.kit.space import AddressSpace, plot
@@ -20,6 +20,7 @@ __all__ = [
     "boot",
     "here",
     "load",
+    "loads",
     "machines",
     "plot",
 ]

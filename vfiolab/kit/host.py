@@ -337,10 +337,26 @@ def load(name: str | Path, kernel: Kernel | str | None = None, options: Grouping
     """
     from vfiolab.readers.opening import open_machine
 
+    return _booted(open_machine(name, lambda said: warnings.warn(said, stacklevel=4)), name, kernel, options)
+
+
+def loads(
+    text: str, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None, *, name: str = "pasted"
+) -> Host:  # fmt: skip
+    """Load a machine from text that was pasted or uploaded: lspci text or a machine file; the rest as `load`, which opens files.
+
+    >>> loads(load("intel-vtd-39bit").machine.json())
+    Host('intel-vtd-39bit', kernel 6.12, 31 groups)
+    """
+    from vfiolab.readers.opening import machine_of
+
+    return _booted(machine_of(text, source=name, name=name), name, kernel, options)
+
+
+def _booted(machine: ModelMachine, name: str | Path, kernel: Kernel | str | None, options: GroupingOptions | str | None) -> Host:
     chosen = kernel if kernel is None or isinstance(kernel, Kernel) else Kernel(kernel)
-    machine = open_machine(name, lambda said: warnings.warn(said, stacklevel=4)).with_assumed_units()
     try:
-        return boot(machine, chosen, options)
+        return boot(machine.with_assumed_units(), chosen, options)
     except NotComputableError as error:
         raise NotComputableError(f"{name}: {error}", error.finest, error.coarsest) from error
     except ValueError as error:  # what a file says of its groups, devices and parameters may not go together
