@@ -14,6 +14,7 @@ _BOX = (
     "display:flex;flex-direction:column-reverse;max-height:9.8em;overflow:auto;border:1px solid var(--jp-border-color1,#888);"
     "padding:0 8px;font-size:12px;line-height:1.4"  # seven lines, none of them cut
 )
+_TOP = _BOX.replace("display:flex;flex-direction:column-reverse;max-height:9.8em", "max-height:24em")
 _TEXT = (
     "margin:0;flex:none;overflow:visible;white-space:pre-wrap;word-break:normal;"
     "overflow-wrap:anywhere;font-size:inherit;line-height:inherit"
@@ -26,15 +27,15 @@ def columns(parts: Iterable[str], width: int) -> str:
     return f'<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax({width}px,1fr));gap:8px">{"".join(parts)}</div>'
 
 
-def panel(title: str, text: str, legend: str = "") -> str:
-    """Return a scrolling box that shows its last lines first and can be reached and scrolled with the keyboard.
+def panel(title: str, text: str, legend: str = "", *, top: bool = False) -> str:
+    """Return a scrolling box that shows its last lines first (the first ones if `top`); the keyboard reaches and scrolls it.
 
     A `legend` stands beside the title and says how to read a line.
     """
     key = f'<span style="display:block;font-size:12px;line-height:1.4">{page_text(legend)}</span>' if legend else ""
     return (
         f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>{key}'
-        f'<div tabindex="0" style="{_BOX}"><pre style="{_TEXT}">{page_text(text) or "—"}</pre></div></section>'
+        f'<div tabindex="0" style="{_TOP if top else _BOX}"><pre style="{_TEXT}">{page_text(text) or "—"}</pre></div></section>'
     )
 
 
