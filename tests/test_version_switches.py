@@ -22,7 +22,7 @@ from recorded import ENVIRONMENTS, machine
 
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.errors import NAMES, NotModelledError, VfioError, WouldBlockError
-from vfiolab.model.irq.faultlog import interrupt_fault
+from vfiolab.model.irq.faultlog import dma_fault, interrupt_fault
 from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import RECORDED, Kernel
 from vfiolab.model.pci.grouping import iommu_groups
@@ -515,6 +515,19 @@ TWO_LINES = f"DMAR: INTR-REMAP: Request device [[01:00.0] fault index 10\nINTR-R
 probe("4.7", on=ONE_LINE, off=TWO_LINES, switch="fault_line_is_one")(fault_line)
 probe("5.14", on=HEX.format("0x", "0x"), off=ONE_LINE, switch="fault_line_is_hex")(fault_line)
 probe("5.15", on=HEX.format("", ""), off=HEX.format("0x", "0x"), switch="fault_line_is_plain")(fault_line)
+
+
+def dma_line(kernel):
+    return dma_fault(kernel, "intel-vtd", "dmar0", A, "vfio-pci", 0x1234, write=False, mapped=False, beyond=False)
+
+
+UNREAD = "[fault reason 06] PTE Read access is not set"
+probe(
+    "5.4",
+    on=f"DMAR: [DMA Read] Request device [01:00.0] PASID ffffffff fault addr 1000 {UNREAD}",
+    off=f"DMAR: [DMA Read] Request device [01:00.0] fault addr 1000 {UNREAD}",
+    switch="fault_line_has_pasid",
+)(dma_line)
 
 
 # groups

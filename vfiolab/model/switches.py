@@ -160,6 +160,7 @@ _TABLE = (
     Switch("intel_map_erange", "VT-d answers a mapping past its width with ERANGE, before EFAULT (inside the kernel; replay passes it on)", f"pt_check_range, drivers/iommu/generic_pt/pt_iter.h; before intel_iommu_map, {INTEL}", (6, 19), (6, 18), commit="d373449d8e97"),
     # what the host's log says of a blocked interrupt request
     Switch("fault_line_is_one", "an interrupt-remapping fault is one line in the log, before two", "dmar_fault_do_one, drivers/iommu/dmar.c", (4, 7), (4, 6), commit="a0fe14d7dcf5"),
+    Switch("fault_line_has_pasid", "a DMA fault of VT-d is printed with a PASID, ffffffff for none", "dmar_fault_do_one, drivers/iommu/dmar.c", (5, 4), (5, 3)),
     Switch("fault_line_is_hex", "the numbers of an interrupt-remapping fault are printed as hex", "dmar_fault_do_one, drivers/iommu/intel/dmar.c", (5, 14), (5, 13), commit="719a19335692"),
     Switch("fault_line_is_plain", "the device of an interrupt-remapping fault is printed as lspci does again", "dmar_fault_do_one, drivers/iommu/intel/dmar.c", (5, 15), (5, 14), commit="0b482d0c75bf"),
     # interrupts

@@ -19,7 +19,7 @@ from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.doorbells import ALL_ONES, FIRST_ARM_RECORDING
 from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.iommu.unit import X86_MSI, IommuUnit
-from vfiolab.model.irq.faultlog import blocked_reason, interrupt_fault
+from vfiolab.model.irq.faultlog import blocked_reason, dma_fault, interrupt_fault
 from vfiolab.model.irq.msi import InterruptController, IrqState, Message
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.bars import bar_at
@@ -43,6 +43,13 @@ PLACES = ("device", "bus", "IOMMU", "target", "outcome")
 SPI = range(32, 1020)
 
 
+class Bound(Protocol):
+    """Who knows which driver a device has."""
+
+    def driver_of(self, device: str) -> str | None:
+        """Return a device's driver, None if it has none."""
+
+
 class Fabric(Protocol):
     """What a delivery needs of a host."""
 
@@ -51,6 +58,10 @@ class Fabric(Protocol):
     topology: Topology
     interrupts: InterruptController | None
     log: EventLog
+
+    @property
+    def drivers(self) -> Bound:
+        """Who knows the drivers."""
 
     @property
     def bars(self) -> Mapping[str, tuple[Span, ...]]:
@@ -101,6 +112,8 @@ class Journey:
     def __str__(self) -> str:
         lines = [f"{self.act}, {Kernel(self.kernel).title}: {self.outcome} ({OUTCOMES[self.outcome]})"]
         lines += [fill(f"  {step.place:<7} {step.kind:<10} {step.why}{mark(step)}", 100, subsequent_indent=" " * 21) for step in self.steps]
+        if self.logged:
+            lines.append("  host's log: " + self.logged.replace("\n", "\n" + " " * 14).replace("\t", "  "))
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -296,6 +309,13 @@ class _Trip:
             return "fault"
         return self._lose("the message never reaches the doorbell: no interrupt is raised", rests)
 
+    def _log(self, unit: IommuUnit, address: int, *, mapped: bool = False, beyond: bool = False) -> None:
+        """Keep the line that the host's kernel logs of a DMA fault."""
+        driver = self.system.drivers.driver_of(self.device) or ""
+        self.logged = dma_fault(
+            self.system.kernel, unit.kind, unit.name, self.device, driver, address, write=self.what != "read", mapped=mapped, beyond=beyond
+        )
+
     def _recorded(self, domain: Domain) -> str:
         """Return "reading" where no recording shows what this kernel maps: behind SMMUs before 5.10."""
         return "reading" if domain.unit.is_arm and self.system.kernel.version < FIRST_ARM_RECORDING else ""
@@ -305,12 +325,16 @@ class _Trip:
         run, last = domain.translate(self.address), self.address + self.size - 1
         name = f"D{domain.number}"
         if run is None:
-            past = f"; it lies past the aperture {domain.aperture}" if self.address >= domain.aperture.end else ""
+            beyond = self.address >= domain.aperture.end
+            past = f"; it lies past the aperture {domain.aperture}" if beyond else ""
+            self._log(domain.unit, self.address, beyond=beyond)
             return self._fault(f"{name} maps nothing at iova {hexa(self.address)}{past}", rests, domain.number)
         if last >= run.iova + run.size and domain.translate(last) is None:
+            self._log(domain.unit, run.iova + run.size)
             return self._fault(f"{name} maps nothing at iova {hexa(run.iova + run.size)}, which the request reaches", rests, domain.number)
         need, word = (PROT_READ, "read") if self.what == "read" else (PROT_WRITE, "write")
         if not run.prot & need:
+            self._log(domain.unit, self.address, mapped=True)
             return self._fault(f"{name} does not let the device {word} at iova {hexa(self.address)}", rests, domain.number)
         self.physical = run.physical + self.address - run.iova
         why = f"{name} translates iova {hexa(self.address)} to {hexa(self.physical)}"

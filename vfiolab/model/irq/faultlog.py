@@ -1,15 +1,17 @@
-"""What the host's kernel log says when VT-d blocks an interrupt request: the line that an administrator finds.
+"""What the host's kernel log says when an IOMMU faults a request: the line that an administrator finds.
 
 A write into the MSI window is an interrupt request. Without an entry that lets the sender raise it, the unit records a fault, and the host
 logs it; the guest and the device are told nothing. That Linux blocks compatibility format while it remaps is iommu_enable_irq_remapping
 (drivers/iommu/intel_irq_remapping.c, 4.4; later intel/irq_remapping.c).
+
+Any other request that finds no mapping, or no right, is a DMA fault: each kind of unit has its own line.
 """
 
 from __future__ import annotations
 
 from vfiolab.model.kernel import Kernel
 
-__all__ = ["BLOCKED", "blocked_reason", "interrupt_fault"]
+__all__ = ["BLOCKED", "blocked_reason", "dma_fault", "interrupt_fault"]
 
 #: Fault reasons of blocked interrupt requests, in the kernel's words (irq_remap_fault_reasons, 4.4 to 6.12).
 BLOCKED = {
@@ -52,3 +54,55 @@ def interrupt_fault(kernel: Kernel, device: str, reason: int, entry: int | None)
     _, bus, rest = device.split(":")
     form = next((form for switch, form in FORMS if kernel.has(switch)), FIRST_FORM)
     return "DMAR: " + form.format(bus=bus, rest=rest, index=".." if entry is None else f"{entry:x}", reason=reason, words=BLOCKED[reason])
+
+
+#: Fault reasons of DMA requests, in the kernel's words (dma_remap_fault_reasons, 4.4 to 6.12): no write, no read, beyond the width.
+UNTRANSLATED = {4: "Access beyond MGAW", 5: "PTE Write access is not set", 6: "PTE Read access is not set"}
+DMA_FORMS = (
+    ("fault_line_is_plain", "[{what} NO_PASID] Request device [{bus}:{rest}] fault addr 0x{address:x} [fault reason 0x{reason:02x}] {words}"),
+    ("fault_line_is_hex", "[{what} NO_PASID] Request device [0x{bus}:0x{rest}] fault addr 0x{address:x} [fault reason 0x{reason:02x}] {words}"),
+    ("fault_line_has_pasid", "[{what}] Request device [{bus}:{rest}] PASID ffffffff fault addr {address:x} [fault reason {reason:02}] {words}"),
+    ("fault_line_is_one", "[{what}] Request device [{bus}:{rest}] fault addr {address:x} [fault reason {reason:02}] {words}"),
+)  # fmt: skip
+FIRST_DMA_FORM = "DMAR:[{what}] Request device [{bus}:{rest}] fault addr {address:x} \nDMAR:[fault reason {reason:02}] {words}"
+#: Flags of an AMD-Vi event: the page was present, the request was a write, the right was missing (AMD IOMMU specification, IO_PAGE_FAULT).
+PRESENT, WRITE, RIGHT = 0x10, 0x20, 0x40
+
+
+def dma_fault(
+    kernel: Kernel, kind: str, unit: str, device: str, driver: str, address: int, *, write: bool, mapped: bool, beyond: bool
+) -> str:
+    r"""Return what this kernel logs of a DMA request that was not translated; what only the hardware knows is printed as dots.
+
+    `kind`, `unit`: of the IOMMU; `driver`: that of the device, which newer AMD lines begin with. `mapped`: the page is mapped, without the
+    right; `beyond`: it lies past the width. "" where the line was not read: for other units, and for AMD-Vi from 4.9 to 5.3.
+    Sources: dmar_fault_do_one, drivers/iommu/intel/dmar.c; iommu_print_event, drivers/iommu/amd_iommu.c (4.4 to 4.8) and
+    amd_iommu_report_page_fault (5.4 and later); arm_smmu_evtq_thread, drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c.
+
+    >>> at = {"device": "0000:01:00.0", "driver": "vfio-pci", "address": 0x1234, "write": True, "mapped": False, "beyond": False}
+    >>> dma_fault(Kernel("6.12"), "intel-vtd", "dmar0", **at)
+    'DMAR: [DMA Write NO_PASID] Request device [01:00.0] fault addr 0x1000 [fault reason 0x05] PTE Write access is not set'
+    >>> dma_fault(Kernel("6.12"), "amd-vi", "ivhd0", **at)
+    'vfio-pci 0000:01:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x.... address=0x1234 flags=0x0020]'
+    """
+    _, bus, rest = device.split(":")
+    if kind == "intel-vtd":
+        form = next((form for switch, form in DMA_FORMS if kernel.has(switch)), FIRST_DMA_FORM)
+        reason = 4 if beyond else 5 if write else 6
+        what, page = "DMA Write" if write else "DMA Read", address & ~0xFFF
+        return "DMAR: " + form.format(what=what, bus=bus, rest=rest, address=page, reason=reason, words=UNTRANSLATED[reason])
+    if kind == "amd-vi":
+        flags = (WRITE if write else 0) | (PRESENT | RIGHT if mapped else 0)
+        if kernel.version >= (5, 4):
+            return f"{driver} {device}: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x.... address={address:#x} flags=0x{flags:04x}]"
+        known = kernel.version <= (4, 8)
+        return (
+            f"AMD-Vi: Event logged [IO_PAGE_FAULT device={bus}:{rest} domain=0x.... address=0x{address:016x} flags=0x{flags:04x}]" * known
+        )
+    if kind == "arm-smmu-v3":
+        slot, function = rest.split(".")
+        stream, event = int(bus, 16) << 8 | int(slot, 16) << 3 | int(function), 0x13 if mapped else 0x10
+        words = (f"0x{stream:08x}{event:08x}", "0x" + 16 * ".", f"0x{address:016x}", "0x" + 16 * ".")
+        head = f"arm-smmu-v3 {unit}: "
+        return "\n".join((f"{head}event 0x{event:02x} received:", *(f"{head}\t{one}" for one in words)))
+    return ""
