@@ -130,7 +130,8 @@ def resolves(row: Row) -> bool:
 def _recorded(name: str) -> bool:
     environment, _, scenario = name.partition("/")
     folder = data_dir() / "traces" / environment
-    if not scenario and (data_dir() / "captures" / environment).is_file():
+    captured, listed = data_dir() / "captures" / environment, data_dir() / "machines" / f"{environment}.json"
+    if not scenario and (captured.is_file() or listed.is_file()):  # a capture, or a machine's own groups
         return True
     if not (folder / "machine.json").is_file():
         return False

@@ -76,9 +76,9 @@ class MachineLab(App):
 
     def _take(self, host: Host, code: str) -> None:
         self.host, self.code = host, code
-        users = [bdf for bdf, f in host.topology.items() if f.is_for_users and host.group_of(bdf)]
-        shared = (bdf for bdf in users if len(host.group_of(bdf).devices) > 1)
-        self.device.value = short(next(shared, users[0])) if users else ""
+        users = {bdf: group for bdf, f in host.topology.items() if f.is_for_users and (group := host.group_of(bdf))}
+        shared = (bdf for bdf, group in users.items() if len(group.devices) > 1)
+        self.device.value = short(next(shared, next(iter(users)))) if users else ""
         self.port.value = ""
         self._show()
 
