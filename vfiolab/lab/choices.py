@@ -63,8 +63,9 @@ class ChoiceLab(App):
     def __init__(self, kind: Callable[..., Shown], **choices: tuple[str, Iterable[str], str]) -> None:
         """Make the buttons. `choices`: for each parameter of the run the words before its buttons, the buttons, the one pressed first."""
         self.kind = kind
+        names = [words for words, _, _ in choices.values()]
         self.controls: dict[str, Any] = {
-            name: choice(words, tuple(options), first, self._show) for name, (words, options, first) in choices.items()
+            name: choice(words, tuple(options), first, self._show, among=names) for name, (words, options, first) in choices.items()
         }
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.box = column(*self.controls.values(), self.status, self.picture, self.panels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets
@@ -28,9 +28,13 @@ class App:
         return {**(self.box._repr_mimebundle_(**kwargs) or {}), "text/plain": text, "text/html": html}
 
 
-def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[], None]) -> Any:
-    """Return toggle buttons with a name and a tooltip each; `changed` is called after every choice."""
-    buttons = toggles(options, value, [f"{name}: {option}" for option in options], name, "70px")
+def choice(name: str, options: tuple[str, ...], value: str, changed: Callable[[], None], *, among: Iterable[str] = ()) -> Any:
+    """Return toggle buttons with a name and a tooltip each; `changed` is called after every choice.
+
+    The name has room for the longest of `among`, the names that stand one below the other.
+    """
+    width = max(70, 8 * max(map(len, (name, *among))))
+    buttons = toggles(options, value, [f"{name}: {option}" for option in options], name, f"{width}px")
     buttons.observe(lambda _: changed(), "value")
     return buttons
 

@@ -113,7 +113,12 @@ class MachineLab(App):
         groups = self.why.host.groups
         shared = sum(len(group.devices) > 1 for group in groups)
         whole = f"{self.host.machine.name}: {count(len(groups), 'group')}, {shared} of them with more than one device. "
-        return f"{whole}{self.why.headline(8)}."
+        device = self.why.device
+        if self.found is None or device not in self.found.after.reasons:
+            return f"{whole}{self.why.headline(8)}."
+        mates = [short(bdf) for bdf in self.found.after.mates(device) if bdf != device]
+        now = f"shares its group with {len(mates)}" if mates else "is alone"
+        return f"{whole}{self.why.headline(8)}. After the change {short(device)} {now}, in {count(len(self.found.after.groups), 'group')}."
 
     @property
     def shown(self) -> Picture:

@@ -14,10 +14,10 @@ __all__ = ["ViabilityLab", "ViabilityRun"]
 KERNELS = ("5.10", "6.12")
 ACTS = ("leave it", "unbind", "vfio-pci")
 MEMBERS = {
-    "audio": ("0000:01:00.1", "Its audio (snd_hda_intel)"),
-    "network": ("0000:02:00.0", "Network card (e1000e)"),
-    "port": ("0000:00:01.1", "A port (pcieport)"),
-    "stub": ("0000:03:00.0", "Device on pci-stub"),
+    "audio": ("0000:01:00.1", "Audio, 01:00.1"),
+    "network": ("0000:02:00.0", "Network, 02:00.0"),
+    "port": ("0000:00:01.1", "Port, 00:01.1"),
+    "stub": ("0000:03:00.0", "Other, 03:00.0"),
 }
 
 
