@@ -14,6 +14,7 @@ from vfiolab.course.machines import (
     PLAIN,
     firmware_host,
     hotplug_host,
+    no_iommu,
     region_answers,
     three_ports,
     two_below_a_switch,
@@ -26,6 +27,6 @@ from vfiolab.course.twins import carry_out_twins, twin_answers, twins
 __all__ = [
     "EMULATED", "FIRMWARE", "GRAPHICS", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out",
     "carry_out_twins", "firmware_host",
-    "hotplug_host", "outcomes", "predict", "real_regions", "recorded_calls", "recorded_messages", "region_answers", "summary",
+    "hotplug_host", "no_iommu", "outcomes", "predict", "real_regions", "recorded_calls", "recorded_messages", "region_answers", "summary",
     "three_ports", "twin_answers", "twins", "two_below_a_switch", "two_units",
 ]  # fmt: skip

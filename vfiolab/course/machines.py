@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from vfiolab.course.answer import answer
-from vfiolab.kit import Host, MachineBuilder, Table
+from vfiolab.kit import Host, Machine, MachineBuilder, Table
 from vfiolab.model.iommu.unit import AMD_HYPERTRANSPORT
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.grouping import GroupingOptions
@@ -90,6 +91,17 @@ def three_ports(kernel: Kernel | str | None = None) -> Host:
     m.endpoint("03:00.0", below=ports[2], driver="pci-stub", vendor=0x8086, device=0x1521)
     m.endpoint("03:00.1", below=ports[2], driver=None, vendor=0x8086, device=0x1521)
     return m.host(kernel)
+
+
+def no_iommu(kernel: Kernel | str | None = None) -> Host:
+    """Boot a kernel that finds no IOMMU, as where the firmware has it off: no device is in a group. 0000:04:00.0 is on e1000e.
+
+    >>> no_iommu().groups, no_iommu().mates("04:00.0")["driver"]
+    ([], ['e1000e'])
+    """
+    m = MachineBuilder("no IOMMU in use")
+    m.endpoint("04:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd")), driver="e1000e")
+    return Machine.of(replace(m.machine(), units=(), participants=frozenset())).host(kernel)
 
 
 def hotplug_host(kernel: str = "7.3", kind: str = "intel-vtd") -> Host:
