@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
-__all__ = ["drawn_text", "in_every_font", "markup", "page_text", "plain"]
+__all__ = ["count", "drawn_text", "in_every_font", "markup", "page_text", "plain"]
 
 
 def plain(text: str, *, keep: str = "") -> str:
@@ -70,3 +70,12 @@ def _no_formula(written: str, element: str) -> str:
         if mark in written:
             written = written.replace(mark, f"{mark}<{element}></{element}>")
     return written
+
+
+def count(number: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> count(1, "domain"), count(65535, "mapping")
+    ('1 domain', '65,535 mappings')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -6,6 +6,7 @@ import re
 import textwrap
 from typing import Any
 
+from vfiolab._text import count
 from vfiolab.commands import columns, cut, paint
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.grouping import Grouping
@@ -61,9 +62,9 @@ def what_changed(found: WhatIf) -> list[str]:
 
 def _group_lines(source: str, grouping: Grouping) -> list[str]:
     room = columns()
-    count = f"{len(grouping.groups)} groups, {len(grouping.reasons)} devices"
+    size = f"{count(len(grouping.groups), 'group')}, {count(len(grouping.reasons), 'device')}"
     lines = [
-        f"{paint(count, 'bold')}: {cut(source, None if room is None else max(room - 50, 20))} by the rules of {grouping.kernel.title}",
+        f"{paint(size, 'bold')}: {cut(source, None if room is None else max(room - 50, 20))} by the rules of {grouping.kernel.title}",
         "",
     ]
     wide = max((len(short(bdf)) for bdf in grouping.topology), default=7)

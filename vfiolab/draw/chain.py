@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vfiolab._text import count
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
-from vfiolab.draw.iovamap.words import count, differing, groups_word, headline, kinds, traits
+from vfiolab.draw.iovamap.words import differing, groups_word, headline, kinds, traits
 from vfiolab.draw.stage.measure import text_width, widest, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vfiolab._text import count
 from vfiolab.draw.iovamap.facts import page_words
-from vfiolab.draw.iovamap.words import count
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Line, Picture, Poly, Text
 from vfiolab.model.address import hexa

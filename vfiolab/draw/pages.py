@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vfiolab._text import count
 from vfiolab.draw.iovamap.axis import Shelf
 from vfiolab.draw.iovamap.facts import page_words
 from vfiolab.draw.iovamap.ruler import Ruler, Segment, fit, wish
-from vfiolab.draw.iovamap.words import count
 from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Text

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 
+from vfiolab._text import count
 from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
-from vfiolab.draw.iovamap.words import count, listed
+from vfiolab.draw.iovamap.words import listed
 from vfiolab.draw.stage.measure import text_width, widest, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Run, Text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vfiolab.draw.iovamap.words import count
+from vfiolab._text import count
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Picture
 from vfiolab.draw.stage.text import fold

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
-from vfiolab.draw.iovamap.words import count
+from vfiolab._text import count
 from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.page import card, folded
 from vfiolab.draw.stage.shapes import Box, Poly, Shape, Text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from vfiolab.draw.iovamap.words import count
+from vfiolab._text import count
 from vfiolab.draw.stage.measure import wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Picture, Text

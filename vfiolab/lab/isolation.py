@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vfiolab._text import count
 from vfiolab.draw import Picture, topology
-from vfiolab.draw.iovamap.words import count
 from vfiolab.kit import Journey
 from vfiolab.lab.choices import ChoiceLab, Run
 from vfiolab.model.irq.delivery import mark

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipywidgets
 
+from vfiolab._text import count
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import Picture, figure_html, inline_svg, to_text
-from vfiolab.draw.iovamap.words import count
 from vfiolab.kit import Host, load, loads
 from vfiolab.kit.plan import plan
 from vfiolab.lab.controls import App, choice, press, said

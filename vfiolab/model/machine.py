@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
+from vfiolab._text import count
 from vfiolab.model.address import Span
 from vfiolab.model.backends.compat import Compat
 from vfiolab.model.backends.native import NOIOMMU_MODE, Native
@@ -400,7 +401,7 @@ class Host:
         return next(number for number in range(len(self.core.groups) + 1) if number not in self.core.groups)
 
     def __repr__(self) -> str:
-        return f"Host({self.machine.name!r}, kernel {self.kernel}, {len(self.core.groups)} groups)"
+        return f"Host({self.machine.name!r}, kernel {self.kernel}, {count(len(self.core.groups), 'group')})"
 
     def _check(self) -> None:
         self.core._check()

@@ -13,6 +13,7 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 from vfiolab._table import Table
+from vfiolab._text import count
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Machine
 from vfiolab.model.pci.aliases import short
@@ -190,7 +191,7 @@ class WhatIf:
         return Table(["device", "it", "peer", "by", "in two groups now", "rests on"], rows)
 
     def __repr__(self) -> str:
-        lines = [f"{len(self.before.groups)} groups before, {len(self.after.groups)} after"]
+        lines = [f"{count(len(self.before.groups), 'group')} before, {len(self.after.groups)} after"]
         lines += [f"{word}: {_names(devices)}" for word, devices in (("gone", self.gone), ("new", self.new)) if devices]
         lines += [*map(str, self.split), *map(str, self.merged), *map(str, self.reach[:12])]
         more = [f"and {len(self.reach) - 12} more: see table()"] if len(self.reach) > 12 else []

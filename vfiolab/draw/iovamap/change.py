@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vfiolab._text import count
 from vfiolab.draw.calls import call_words, names_of
 from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.layout import Scene
 from vfiolab.draw.iovamap.refusals import attempts_of
 from vfiolab.draw.iovamap.scene import holes, lay_out
-from vfiolab.draw.iovamap.words import blame, count, differing, groups_word, kinds, listed
+from vfiolab.draw.iovamap.words import blame, differing, groups_word, kinds, listed
 from vfiolab.model.address import Span
 
 if TYPE_CHECKING:

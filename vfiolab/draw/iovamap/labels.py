@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
+from vfiolab._text import count
 from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.kinds import KINDS, QUIET
-from vfiolab.draw.iovamap.words import count, differing, groups_word, traits
+from vfiolab.draw.iovamap.words import differing, groups_word, traits
 from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.shapes import Box, Run, Shape, Text
 from vfiolab.model.address import hexa, human_size

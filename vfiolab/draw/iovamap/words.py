@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+from vfiolab._text import count
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, page_words, width_words
 from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.draw.iovamap.refusals import Attempt
 from vfiolab.model.address import hexa, human_size
-
-
-def count(number: int, noun: str) -> str:
-    """Return a count with its noun.
-
-    >>> count(1, "domain"), count(65535, "mapping")
-    ('1 domain', '65,535 mappings')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vfiolab._table import Table
+from vfiolab._text import count
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.acs import AcsTester, Verdict
 from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, AliasFinder, short
@@ -372,7 +373,7 @@ def _undecided(unsure: list[str], fine: Grouping, coarse: Grouping) -> str:
     return (
         f"not computable: the capabilities of {_some(unsure)} are not in the input, and they decide the groups of"
         f" {_some(split)}"
-        f" ({len(coarse.groups)} groups if those devices do not isolate, {len(fine.groups)} if they do);"
+        f" ({count(len(coarse.groups), 'group')} if those devices do not isolate, {len(fine.groups)} if they do);"
         " list them with 'lspci -vvv' as root"
     )
 
