@@ -89,6 +89,7 @@ LANDED = {
     "virtio_groups_at_boot": ("6.14", "6.15"),
     "intel_map_erange": ("6.18", "6.19"),
     "fault_line_is_one": ("4.6", "4.7"),
+    "fault_line_has_pasid": ("5.3", "5.4"),
     "fault_line_is_hex": ("5.13", "5.14"),
     "fault_line_is_plain": ("5.14", "5.15"),
     "msi_two_phase": ("5.1", "5.2"),
