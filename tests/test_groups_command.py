@@ -13,7 +13,7 @@ from real_machines import NAMES, kernel, listing, machine, partition, recorded_d
 
 from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
-from vfiolab.commands.groups import merge_warnings
+from vfiolab.kit.asked import merge_warnings
 from vfiolab.model.pci.grouping import iommu_groups
 from vfiolab.readers import sysfs
 

@@ -17,6 +17,7 @@ from pci_bytes import sysfs_tree
 import vfiolab as vl
 from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
+from vfiolab.kit.plan import NOBODY, refusals
 from vfiolab.model.address import Span
 from vfiolab.model.iommu.unit import ReservedRegion
 from vfiolab.model.pci.topology import Function
@@ -579,3 +580,33 @@ def test_a_join_that_ties_several_devices_is_told_once_in_text_and_each_time_in_
     found = vl.plan(vl.load("amd-matisse-desktop"), "05:00.0")
     shared = "05:00.0 joins 03:07.0 because"
     assert (1, 4) == (repr(found).count(shared), sum(shared in reason for _, reason in found.together))
+
+
+# all groups of a machine
+
+
+WHOLE = sorted(
+    path for pattern in ("machines/*.json", "lspci/*.txt", "traces/*-rmrr/machine.json", "traces/*-noir/machine.json",
+                         "traces/virtio-*/machine.json", "traces/*compat/machine.json") for path in data_dir().glob(pattern)
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_each_group_is_refused_what_a_plan_for_it_is_refused(path):
+    host = vl.load(path)
+    found = refusals(host.machine, host.kernel, host.options, host.grouping)
+    assert set(host.topology) == set(found)
+    for group in host.groups:
+        users = [bdf for bdf in group.devices if bdf in host.topology and host.topology[bdf].is_for_users]
+        plan = vl.plan(host, *(users or group.devices[:1])) if users or group.devices[0] in host.topology else None
+        if plan is not None:
+            wanted = "" if plan.commands else ("" if users else NOBODY) + str(plan.refusals[0])
+            assert {wanted} == {found[bdf] for bdf in group.devices if bdf in host.topology}
+
+
+def test_a_region_of_one_group_refuses_that_group_alone():
+    machine = vl.load("intel-vtd-39bit").machine
+    region = ReservedRegion(Span(0xA000_0000, 0xA010_0000), "direct")
+    found = refusals(replace(machine, firmware={"0000:02:00.0": (region,)}), vl.Kernel("6.1"))
+    assert found["0000:02:00.0"].startswith("VFIO_GROUP_SET_CONTAINER: EPERM (Operation not permitted), group 3 is ineligible")
+    assert ("", "") == (found["0000:01:00.0"], found["0000:03:00.0"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from vfiolab.__main__ import main
 from vfiolab.model.pci.grouping import NotComputableError
+from vfiolab.readers import lines
 from vfiolab.readers.lspci import read_lspci
 from vfiolab.readers.pcifile import read_pci_text, read_recorded
 from vfiolab.readers.pciids import pci_ids
@@ -199,3 +202,11 @@ def test_a_record_with_driver_names_is_compared(tmp_path, capsys):
     (tmp_path / "dmesg.txt").write_text("pcieport 0000:00:01.1: Adding to iommu group 4\nnvme 0000:01:00.0: Adding to iommu group 5\n")
     assert 0 == main(["groups", str(tmp_path / "lspci.txt"), "--check", "--against", str(tmp_path / "dmesg.txt")])
     assert "2 devices in 2 groups" in capsys.readouterr().out
+
+
+def test_no_colour_code_is_missed_by_the_look_that_spares_texts_without_one():
+    rng = random.Random(5)
+    pieces = ["\x1b", "[", "m", "K", "0", "1", ";", "x", "]", "^", "ESC[", "\x9b", " ", "[m[K", "?", "(B", "^[", "\x07", "ms"]
+    for _ in range(20_000):
+        text = "".join(rng.choices(pieces, k=rng.randrange(1, 9)))
+        assert [lines._ESCAPES.sub("", text)] == lines.lines_of(text), repr(text)

@@ -5,26 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from vfiolab.commands import UNUSABLE, complain, examples, say
 from vfiolab.commands.groupsview import as_json, as_text, what_changed
-from vfiolab.model.kernel import Kernel
+from vfiolab.kit.asked import Asked, merge_warnings
+from vfiolab.model.machine import Machine
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.changes import planned
-from vfiolab.model.pci.grouping import Grouping, GroupingOptions, NotComputableError
+from vfiolab.model.pci.grouping import Grouping, NotComputableError
 from vfiolab.model.pci.topology import TopologyError, normal_bdf
-from vfiolab.model.whatif import WhatIf, what_if
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_stdin
 from vfiolab.readers.listing import PciInput, Recorded
+from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.opening import find, open_machine
 from vfiolab.readers.pcifile import read_pci, read_pci_text, read_recorded
-from vfiolab.readers.sysfs import read_sysfs
+from vfiolab.readers.sysfs import SYS, read_sysfs
 
-__all__ = ["add", "compare", "merge_warnings", "run"]
+__all__ = ["add", "add_options", "asked", "compare", "run"]
 
 DIFFERENT = 1
 _CHANGES = (
@@ -59,11 +60,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="lspci -vvvnn text, a machine file, a machine of the kit by name, a sysfs tree (folder or tar), '-' for standard input;"
         " without it, this machine",
     )
-    parser.add_argument(
-        "--kernel",
-        metavar="V",
-        help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)",
-    )
+    changes = add_options(parser)
     parser.add_argument("--why", metavar="DEVICE", help="say what put this device into its group; 'all' for a table of all devices")
     parser.add_argument("--check", action="store_true", help="compare with the groups recorded in the input; exit 1 if they differ")
     parser.add_argument(
@@ -72,6 +69,22 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="with --check: take the recorded groups from this file (dmesg, a listing by group, another machine file)",
     )
     parser.add_argument("--json", action="store_true", help='print {"groups": [[address, ...], ...], "warnings": [...]}')
+    changes.add_argument(
+        "--diff",
+        action="store_true",
+        help="print before (the input as it is, its own kernel, no boot parameters) and after; say what split and merged, and who can reach"
+        " whom past the IOMMU",
+    )
+    parser.set_defaults(run=run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Add the kernel, the boot parameters and the changes that groups may be asked for with; return the group of the changes."""
+    parser.add_argument(
+        "--kernel",
+        metavar="V",
+        help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)",
+    )
     parser.add_argument(
         "--pcie-acs-override",
         default="",
@@ -91,35 +104,31 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     for word, meaning, what in _CHANGES:
         changes.add_argument(f"--{word}", action="append", default=[], metavar=meaning, help=what)
-    changes.add_argument(
-        "--diff",
-        action="store_true",
-        help="print before (the input as it is, its own kernel, no boot parameters) and after; say what split and merged, and who can reach"
-        " whom past the IOMMU",
-    )
-    parser.set_defaults(run=run)
+    return changes
+
+
+def asked(arguments: argparse.Namespace) -> Asked:
+    """Return what these options ask of a machine. InputError (a ValueError) for one that is not written as it must be."""
+    given = {word.replace("-", "_"): getattr(arguments, word.replace("-", "_")) for word, _, _ in _CHANGES}
+    pairs = {word: [_pair(word, one) for one in given[word]] for word in ("set_acs", "move", "vfs")}
+    changes = planned(**{**given, **pairs, "vfs": [(bdf, int(number)) for bdf, number in pairs["vfs"]]})
+    boot = {name: getattr(arguments, name) for name in ("pcie_acs_override", "disable_acs_redir", "config_acs", "proposal_2025")}
+    return Asked(arguments.kernel, {name: value for name, value in boot.items() if value}, changes, getattr(arguments, "diff", False))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; return 0, 1 for a difference found by --check, or 2 for input that cannot be used."""
     try:
-        found = _read(arguments.path)
-        kernel, doubt = _kernel(arguments.kernel, found)
-        if found.not_computable:
-            return _unusable(arguments, f"{found.source}: not computable: {found.not_computable}")
-        options = GroupingOptions(
-            pcie_acs_override=arguments.pcie_acs_override, disable_acs_redir=arguments.disable_acs_redir,
-            config_acs=arguments.config_acs, proposal_2025=arguments.proposal_2025,
-        )  # fmt: skip
-        changed = _what_if(arguments, found, kernel, options)
-        grouping = changed.after if changed else found.machine().grouping(kernel, options)
+        found, whole = _read(arguments.path)
+        answer = asked(arguments).of(found, whole)
+        grouping, changed = answer.grouping, answer.changed
         recorded = _recorded(found, arguments)
         device = _device(grouping, arguments.why) if arguments.why and arguments.why != "all" else None
     except NotComputableError as error:
         return _unusable(arguments, f"{found.source}: {error}", found.warnings)
     except ValueError as error:  # InputError, TopologyError, BootParameterError, an unreadable kernel version
         return _unusable(arguments, str(error))
-    warnings = merge_warnings([*doubt, *found.warnings, *grouping.warnings, *_hints(found), *(changed.notes if changed else ())])
+    warnings = merge_warnings(list(answer.warnings))
     check = compare(grouping, recorded[0], recorded[1]) if recorded else None
     if arguments.json:
         say(json.dumps(as_json(grouping, warnings, device, check) | (changed.json() if changed else {}), indent=1))
@@ -133,25 +142,14 @@ def run(arguments: argparse.Namespace) -> int:
     return DIFFERENT if check and check["differences"] else 0
 
 
-def _read(path: str | None) -> PciInput:
+def _read(path: str | None) -> tuple[PciInput, Callable[[], Machine]]:
+    """Return what the input says of PCI, and what reads the rest of a machine file."""
     if path is None:
-        return read_sysfs()
-    return read_pci_text(read_stdin(), source="standard input") if path == "-" else read_pci(find(path, complain))
-
-
-def _what_if(arguments: argparse.Namespace, found: PciInput, kernel: Kernel, options: GroupingOptions) -> WhatIf | None:
-    """Compare with the input as it is; None if nothing of the kind was asked for."""
-    given = {word.replace("-", "_"): getattr(arguments, word.replace("-", "_")) for word, _, _ in _CHANGES}
-    if not arguments.diff and not any(given.values()):
-        return None
-    pairs = {word: [_pair(word, one) for one in given[word]] for word in ("set_acs", "move", "vfs")}
-    vfs = [(bdf, int(number)) for bdf, number in pairs["vfs"]]
-    changes = planned(**{**given, **pairs, "vfs": vfs})
-    machine = found.machine()
-    if found.form == "machine file" and arguments.path != "-":  # it may know its units, doorbells and BARs
-        known = open_machine(arguments.path, lambda _: None)
-        machine = replace(machine, units=known.units, units_assumed=known.units_assumed, interrupts=known.interrupts, bars=known.bars)
-    return what_if(machine, *changes, kernel=kernel, options=options, before=(_kernel(None, found)[0], None))
+        return read_sysfs(), lambda: open_machine(SYS)
+    if path == "-":
+        text = read_stdin()
+        return read_pci_text(text, source="standard input"), lambda: read_machine(text, source="standard input")
+    return read_pci(find(path, complain)), lambda: open_machine(path)
 
 
 def _pair(word: str, text: str) -> tuple[str, str]:
@@ -160,19 +158,6 @@ def _pair(word: str, text: str) -> tuple[str, str]:
         meaning = next(meaning for name, meaning, _ in _CHANGES if name.replace("-", "_") == word)
         raise InputError(f"--{word.replace('_', '-')} {text}: must be {meaning}")
     return device, value
-
-
-def _kernel(wanted: str | None, found: PciInput) -> tuple[Kernel, list[str]]:
-    """Return the kernel asked for, else the input's, else the newest; what either names may be unknown to us."""
-    if wanted is not None:
-        kernel = Kernel(wanted)
-        return kernel, [doubt for doubt in kernel.doubts if "is newer than" in doubt]
-    if found.kernel is None:
-        return Kernel(), []
-    try:
-        return Kernel(found.kernel), []
-    except ValueError as error:
-        return Kernel(), [f"the input's kernel is not used: {error}; the rules of Linux {Kernel()} apply"]
 
 
 def _recorded(found: PciInput, arguments: argparse.Namespace) -> tuple[Recorded, str] | None:
@@ -225,36 +210,6 @@ def compare(grouping: Grouping, recorded: Recorded, source: str) -> dict[str, An
         "not_recorded": unrecorded,
         "differences": differences,
     }
-
-
-def merge_warnings(warnings: list[str]) -> list[str]:
-    """Put warnings that say the same of several devices into one, naming each.
-
-    >>> merge_warnings(["0000:00:1c.0: cut off", "0000:00:1c.1: cut off", "made without -vvv"])
-    ['00:1c.0, 00:1c.1: cut off', 'made without -vvv']
-    """
-    named: dict[str, list[str]] = {}
-    for warning in dict.fromkeys(warnings):
-        device, _, text = warning.partition(": ")
-        try:
-            who = short(normal_bdf(device))
-        except TopologyError:
-            named.setdefault(warning, [])
-        else:
-            named.setdefault(text, []).append(who)
-    return [f"{', '.join(who)}: {text}" if who else text for text, who in named.items()]
-
-
-def _hints(found: PciInput) -> list[str]:
-    if found.form != "sysfs" or found.recorded:
-        return []
-    if any(warning.startswith("no IOMMU was in use") for warning in found.warnings):
-        return []
-    hint = (
-        f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every device were"
-        " behind one (turn it on in the firmware; Intel also needs intel_iommu=on)"
-    )
-    return [hint]
 
 
 def _unusable(arguments: argparse.Namespace, message: str, warnings: tuple[str, ...] = ()) -> int:

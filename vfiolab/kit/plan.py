@@ -13,8 +13,9 @@ from vfiolab.model.backends.compat_checks import UNSAFE
 from vfiolab.model.backends.type1 import ALLOW_UNSAFE
 from vfiolab.model.errors import STRERROR, Refusal, VfioError
 from vfiolab.model.kernel import NEWEST, Kernel
+from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, short
-from vfiolab.model.pci.grouping import NotComputableError, iommu_groups
+from vfiolab.model.pci.grouping import Grouping, GroupingOptions, NotComputableError, iommu_groups
 from vfiolab.model.pci.reasons import between
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.user.device import Device
@@ -23,6 +24,8 @@ from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 
 ASSUMED = "its usual driver"
+#: What a refusal begins with where no device of the group is one that a guest could have.
+NOBODY = "nobody needs it: "
 IOCTLS = {
     "set_container": "VFIO_GROUP_SET_CONTAINER", "set_iommu": "VFIO_SET_IOMMU", "get_device_fd": "VFIO_GROUP_GET_DEVICE_FD",
 }  # fmt: skip
@@ -48,6 +51,9 @@ class Refused(NamedTuple):
     errno: str
     why: str
     instead: str
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.errno and f'{self.errno} ({STRERROR[self.errno]}), '}{self.why}"
 
 
 class Needed(NamedTuple):
@@ -167,8 +173,8 @@ class Plan:
             yield "May stay:", [f"{short(bdf)}: {why}" for bdf, why in self.may_stay]
         if self.refusals:
             lines = []
-            for step, errno, why, instead in self.refusals:
-                lines += [f"{step}: {errno and f'{errno} ({STRERROR[errno]}), '}{why}", *[f"  instead: {instead}"] * bool(instead)]
+            for refused in self.refusals:
+                lines += [str(refused), *[f"  instead: {refused.instead}"] * bool(refused.instead)]
             yield ("Refused on the way, which the plan avoids or survives:" if self.commands else "Refused:"), lines
         if self.warnings:
             yield "Warnings:", [f"- {warning}" for warning in self.warnings]
@@ -197,6 +203,39 @@ def plan(host: Host, *devices: str) -> Plan:
     return _Planner(host, tuple(dict.fromkeys(_known(host, device) for device in devices))).plan()
 
 
+def refusals(
+    machine: ModelMachine, kernel: Kernel, options: GroupingOptions | None = None, grouping: Grouping | None = None
+) -> dict[str, str]:
+    """Say of each function what the kernel refuses if its whole group is handed over, as `plan` does; "" for nothing.
+
+    All are tried on one boot. Of groups behind one unit with the same reserved regions the first one's way into a container is that of all:
+    a container looks at nothing else. A text that begins with `NOBODY`: there are bridges and the host's own functions alone in the group.
+    `grouping`: see `Host`.
+
+    >>> import vfiolab as vl
+    >>> found = refusals(vl.load("intel-vtd-39bit").machine, vl.Kernel("6.12"))
+    >>> found["0000:05:00.0"], found["0000:00:03.0"].split(", ")[0]
+    ('', 'nobody needs it: bind 00:03.0 to vfio-pci: EINVAL (Invalid argument)')
+    """
+    host = Host(_usual(machine, {f.bdf: f.driver for f in machine.topology.values()}), kernel, options, grouping=grouping)
+    planner, tried, found = _Planner(host, tuple(host.topology)), host, dict.fromkeys(host.topology, "")
+    groups = [(group, members) for group in host.groups if (members := [bdf for bdf in group.devices if bdf in host.topology])]
+    grouped = {bdf for _, members in groups for bdf in members}
+    alone = [(None, [bdf]) for bdf in host.topology if bdf not in grouped]
+    passed: set[Any] = set()
+    # virtual functions first: they go with the driver of their physical one
+    for group, members in sorted([*groups, *alone], key=lambda pair: not any(host.topology[bdf].physfn for bdf in pair[1])):
+        users = [bdf for bdf in members if bdf in planner.users]
+        way = group and (group.unit and group.unit.name, group.reserved, group.firmware)
+        refused = planner.whole_group(tried, members, users, attach=way is None or way not in passed)
+        if refused is not None:
+            found |= dict.fromkeys(members, str(refused) if users else NOBODY + str(refused))
+            tried = planner.boot() if users else tried
+        elif way is not None:
+            passed.add(way)
+    return found
+
+
 def _known(host: Host, device: str) -> str:
     name = device_name(host, device)
     if name in host.drivers and name in host.topology:
@@ -208,6 +247,14 @@ def _known(host: Host, device: str) -> str:
     raise InputError(f"there is no device {device!r} on {host.machine.name}", advice=advice)
 
 
+def _usual(machine: ModelMachine, drivers: Mapping[str, str | None]) -> Machine:
+    """Return the machine with these drivers; where none is recorded at all, each ordinary device is on its usual one."""
+    if not any(drivers.values()):
+        drivers = {bdf: ASSUMED if machine.topology[bdf].is_for_users else None for bdf in drivers}
+    functions = [f if f.driver == (on := drivers.get(f.bdf)) else replace(f, driver=on) for f in machine.topology.values()]
+    return Machine.of(replace(machine, topology=Topology(functions), drivers=machine.drivers | {"vfio-pci", ASSUMED}))
+
+
 class _Planner:
     """What is asked for, and the machine that it is tried on again and again."""
 
@@ -217,58 +264,76 @@ class _Planner:
         self.host, self.wanted, self.topology = host, wanted, host.topology
         self.drivers = {bdf: host.drivers.driver_of(bdf) for bdf in self.topology if bdf in host.drivers}
         self.recorded = any(self.drivers.values())
-        assumed = {bdf: driver if self.recorded or not self.topology[bdf].is_for_users else ASSUMED for bdf, driver in self.drivers.items()}
-        functions = [replace(f, driver=assumed.get(f.bdf)) for f in host.machine.topology.values()]
-        loaded = host.machine.drivers | {"vfio-pci", ASSUMED}
-        self.machine = replace(host.machine, topology=Topology(functions), drivers=loaded)
+        self.machine = _usual(host.machine, self.drivers)
         groups = dict.fromkeys(group for bdf in wanted if (group := host.group_of(bdf)) is not None)
         others = [bdf for group in groups for bdf in group.devices if bdf not in wanted]
         self.together = [bdf for bdf in others if self.topology[bdf].is_for_users and self.drivers[bdf] != "pci-stub"]
         self.stays = [bdf for bdf in others if bdf not in self.together]
         self.users = [bdf for bdf in wanted if self.topology[bdf].is_for_users]
         self.held = self.users + self.together
-        self.released = self._released()
+        self.released = [] if not others else self._let_go(self.boot(), self.held, self.stays)
 
     def boot(self, *, unsafe: bool = False) -> Host:
         """Boot the machine anew; `unsafe`: interrupts that are not isolated are allowed."""
-        host = Host(Machine.of(self.machine), self.host.kernel, self.host.options)
+        host = Host(Machine.of(self.machine), self.host.kernel, self.host.options, grouping=self.host.grouping)
         _set(host, self.host.params | (dict.fromkeys((ALLOW_UNSAFE, UNSAFE), "Y") if unsafe else {}))
         return host
 
-    def _released(self) -> list[str]:
-        """Return who of the rest has to lose its driver before the group is viable; bridges last: before 5.19 they never have to."""
-        host, found = self.boot(), []
-        for bdf in self.held:
+    def _let_go(self, host: Host, held: Iterable[str], stays: Iterable[str]) -> list[str]:
+        """Unbind what is handed over, and return who of the rest loses its driver then, for the group to be viable.
+
+        Bridges last: before 5.19 they never have to.
+        """
+        found = []
+        for bdf in held:
             if bdf in host.drivers:  # virtual functions go with the driver of their physical one
                 host.unbind(bdf)
-        for bdf in sorted(self.stays, key=lambda one: self.topology[one].is_bridge):
+        for bdf in sorted(stays, key=lambda one: self.topology[one].is_bridge):
             group = host.group_of(bdf)
             if group is not None and bdf in group.native and not host.drivers.viable(group):
                 host.unbind(bdf)
                 found.append(bdf)
         return found
 
-    def refusal(self, host: Host, held: Iterable[str], released: Iterable[str] = ()) -> Refused | None:
-        """Carry the plan out, up to the opening of the user's devices; return the first refusal."""
+    def whole_group(self, host: Host, members: list[str], users: list[str], *, attach: bool) -> Refused | None:
+        """Hand over a group on a host that may have seen this with others; return the first refusal. `attach`: also into a container."""
+        if not users:
+            return self._not_for_users(members[0], host)
+        behind, rest = self._behind_vmd(users), [bdf for bdf in members if bdf not in users]
+        if behind:
+            return behind[0]
+        if rest:
+            self._let_go(host, users, rest)
+        refused = None if attach else self.refusal(host, users, users=())
+        group = host.group_of(users[0])
+        if attach or (refused is None and group is not None and not host.drivers.viable(group)):
+            refused = self.refusal(host, users, users=users)
+        return refused
+
+    def refusal(self, host: Host, held: Iterable[str], released: Iterable[str] = (), users: Iterable[str] | None = None) -> Refused | None:
+        """Carry the plan out, up to the opening of the user's devices (`users`, else all); return the first refusal."""
+        users, before = self.users if users is None else users, len(host.log.calls)
         try:
             for bdf in released:
                 host.unbind(bdf)
             for bdf in held:
                 host.bind(bdf)
+            if not users:
+                return None
             space = host.address_space()
-            space.attach(*{host.group_of(bdf) or bdf: bdf for bdf in self.users}.values())
-            for bdf in self.users:
+            space.attach(*{host.group_of(bdf) or bdf: bdf for bdf in users}.values())
+            for bdf in users:
                 space.open(bdf)
         except Refusal as refused:
-            call = next(call for call in host.log.calls if call.error is not None or call.died)
+            call = next(call for call in host.log.calls[before:] if call.error is not None or call.died)
             step = f"bind {short(call.args['dev'])} to vfio-pci" if call.verb == "bind" else IOCTLS.get(call.verb, call.verb)
             return _told(step, refused)
         return None
 
     def plan(self) -> Plan:
         """Return the plan."""
-        refusals = [self._not_for_users(bdf) for bdf in self.wanted if bdf not in self.users]
-        refusals += self._behind_vmd()
+        refusals = [self._not_for_users(bdf, self.boot()) for bdf in self.wanted if bdf not in self.users]
+        refusals += self._behind_vmd(self.held)
         works, warnings = not refusals, list(self._warnings())
         if self.users:
             host = self.boot()
@@ -333,8 +398,7 @@ class _Planner:
 
     # refusals
 
-    def _not_for_users(self, bdf: str) -> Refused:
-        host = self.boot()
+    def _not_for_users(self, bdf: str, host: Host) -> Refused:
         try:
             if self.topology[bdf].is_bridge:
                 host.bind(bdf)
@@ -343,9 +407,9 @@ class _Planner:
         why = f"{short(bdf)} is the host's own (a host bridge or an IOMMU): the kernel would bind it, and the host may stop"
         return Refused(f"bind {short(bdf)} to vfio-pci", "", why, "leave it to the host, and name the device that the guest needs")
 
-    def _behind_vmd(self) -> list[Refused]:
+    def _behind_vmd(self, held: Iterable[str]) -> list[Refused]:
         """Refuse what a VMD controller's driver made: with the driver its whole domain goes (vmd_remove, drivers/pci/controller/vmd.c)."""
-        behind = [bdf for bdf in self.held if self.topology[bdf].segment >= FIRST_VMD_SEGMENT]
+        behind = [bdf for bdf in held if self.topology[bdf].segment >= FIRST_VMD_SEGMENT]
         why = f"{_some(behind)}: behind a VMD controller, whose driver made this domain. When it lets go, the domain is gone, disks and all"
         return [Refused("unbind the VMD controller", "", why, "turn VMD off in the firmware's setup")] * bool(behind)
 

@@ -171,8 +171,14 @@ class Host:
     """
 
     def __init__(
-        self, machine: Machine, kernel: Kernel, options: GroupingOptions | None = None, doorbells: Callable[..., Doorbells] = Landed
+        self,
+        machine: Machine,
+        kernel: Kernel,
+        options: GroupingOptions | None = None,
+        doorbells: Callable[..., Doorbells] = Landed,
+        grouping: Grouping | None = None,
     ) -> None:
+        """Boot. `grouping`: what grouping said of the same machine, kernel and options, whatever its drivers; it is not computed again then."""
         if machine.vfio == "iommufd-compat" and kernel.version < (6, 2):
             raise ValueError(
                 f"machine {machine.name}: iommufd serves /dev/vfio/vfio from Linux 6.2 on; boot 6.2 or later, or a machine with vfio='type1', not {kernel}"
@@ -188,7 +194,7 @@ class Host:
         self.grouping: Grouping | None = None
         #: The PCI functions, as the boot parameters left them: for grouping, delivery, drivers and pictures alike.
         self.topology = booted(machine.topology, kernel, self.options)[0]
-        for group in self._form_groups():
+        for group in self._form_groups(grouping):
             self.core.add(group)
         self._boot_groups = tuple(group.devices for group in self.core.groups.values())
         bound = {function.bdf: function.driver for function in self.topology.values()}
@@ -318,18 +324,18 @@ class Host:
             self.drivers.noiommu_mode = switched_on(self.params, NOIOMMU_MODE)
             call.output = {"value": text}
 
-    def _form_groups(self) -> list[IommuGroup]:
+    def _form_groups(self, known: Grouping | None) -> list[IommuGroup]:
         machine = self.machine
         if machine.groups_from == "recorded":
             return [self._group(group.id, group.devices) for group in machine.groups]
         if not machine.units:
             return []
-        self.grouping = machine.grouping(self.kernel, self.options)
+        self.grouping = machine.grouping(self.kernel, self.options) if known is None else replace(known, topology=self.topology)
         self.topology = self.grouping.topology
-        known = {frozenset(group.devices): group.id for group in machine.groups}
-        taken = {known[key] for members in self.grouping.groups if (key := frozenset(members)) in known}
+        numbers = {frozenset(group.devices): group.id for group in machine.groups}
+        taken = {numbers[key] for members in self.grouping.groups if (key := frozenset(members)) in numbers}
         free = (number for number in range(len(self.grouping.groups) + len(taken)) if number not in taken)
-        return [self._group(known.get(frozenset(members), -1), members, free) for members in self.grouping.groups]
+        return [self._group(numbers.get(frozenset(members), -1), members, free) for members in self.grouping.groups]
 
     def _group(self, number: int, devices: Iterable[str], free: Iterable[int] = ()) -> IommuGroup:
         devices = tuple(devices)

@@ -28,6 +28,9 @@ _ESCAPES = re.compile(
     r"(?:\x1b|\^\[|\x9b|ESC)\[[0-9;?]{0,16}[A-Za-z]|\x1b\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|\x1b[()][A-Z0-9]"
     r"|\[[0-9][0-9;]{0,11}m(?:\[K)?(?![A-Za-z0-9\]])|\[m\[K"  # the same after a program took the escape itself away
 )
+#: What every colour code has; a text without it needs no second look.
+_HINTS = ("\x1b", "\x9b", "^[", "ESC[")
+_HINT = re.compile(r"m(?<=[0-9;\[]m)(?![A-Za-z0-9\]])")
 _ENDS = re.compile(r"\r\n|\n|\r|\x0b|\x0c|\x85|\u2028|\u2029")
 
 
@@ -98,18 +101,14 @@ def lines_of(text: str) -> list[str]:
     >>> lines_of("\x1b[01;31m00:1f.3\x1b[0m Audio\r\n" + "x" * 9999)[0]
     '00:1f.3 Audio'
     """
-    lines = _ENDS.split(text)
+    lines = _ENDS.split(text.replace("\u00a0", " "))
     if lines and not lines[-1]:
         lines.pop()
-    return [_clean(line) for line in lines]
-
-
-def _clean(line: str) -> str:
-    if len(line) > LONGEST:
-        line = line[:LONGEST]
-    if "[" in line or "\x1b" in line or "\x9b" in line:
-        line = _ESCAPES.sub("", line)
-    return line.replace("\u00a0", " ") if "\u00a0" in line else line
+    if max(map(len, lines), default=0) > LONGEST:
+        lines = [line[:LONGEST] for line in lines]
+    elif not (any(hint in text for hint in _HINTS) or _HINT.search(text)):
+        return lines
+    return [_ESCAPES.sub("", line) for line in lines]
 
 
 def number_of(digits: str, base: int = 10) -> int | None:

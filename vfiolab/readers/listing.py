@@ -26,7 +26,7 @@ class PciInput:
 
     ``recorded`` are the groups written in the input, for comparison only. ``participants`` are
     the devices behind an IOMMU where the input names the units; ``not_computable`` says why groups
-    cannot be computed from it ("" if they can).
+    cannot be computed from it ("" if they can); ``name`` is what a machine file calls the machine.
     """
 
     source: str
@@ -37,6 +37,7 @@ class PciInput:
     kernel: str | None = None
     participants: frozenset[str] | None = None
     not_computable: str = ""
+    name: str = ""
 
     def machine(self, name: str = "input") -> Machine:
         """Return the machine that this describes, its IOMMU units unknown; `notes` are the warnings."""
@@ -44,6 +45,9 @@ class PciInput:
             name=name, topology=self.topology, source=PurePath(self.source).name, kernel=self.kernel, participants=self.participants,
             notes=self.warnings,
         )  # fmt: skip
+
+
+_FIELDS = tuple(one.name for one in fields(Function) if one.init)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +83,7 @@ class Draft:
 
     def function(self) -> Function:
         """Return the finished value."""
-        return Function(**{one.name: getattr(self, one.name) for one in fields(Function) if one.init})
+        return Function(**{name: getattr(self, name) for name in _FIELDS})
 
     def take(self, other: Draft | Config, *names: str) -> None:
         """Set fields to what another one says."""

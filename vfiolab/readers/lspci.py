@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import html
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from vfiolab.model.pci.topology import Acs, TopologyError, normal_bdf
 from vfiolab.readers.config import decode
@@ -20,7 +22,7 @@ from vfiolab.readers.pciids import pci_ids
 __all__ = ["looks_like_lspci", "read_lspci"]
 
 _DEVICE = re.compile(r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7])(?:\s+(\S.*))?$")
-_QUOTE = re.compile(r"[>|\s]+")
+_QUOTE = ">|" + "".join(one for one in map(chr, range(0x3001)) if one.isspace())
 _DUMP = re.compile(r"([0-9a-fA-F]{2,3}):((?: [0-9a-fA-F]{2}){1,16})\s*$")
 _NEEDED = {"SrcValid", "ReqRedir", "CmpltRedir", "UpstreamFwd"}
 _PORTS = {"root-port", "downstream"}
@@ -33,7 +35,8 @@ _MOST_PIECES = 6
 
 def looks_like_lspci(text: str) -> bool:
     """Return whether some line is a device line of lspci."""
-    return any(found[2] for line in lines_of(text[:200_000]) if (found := _DEVICE.match(_unquoted(line))))
+    parts = (text[:2_000].rpartition("\n")[0], text[:200_000])  # most begin with one
+    return any(found[2] for part in parts for line in lines_of(part) if (found := _DEVICE.match(_unquoted(line))))
 
 
 def read_lspci(text: str, *, source: str = "lspci text") -> PciInput:
@@ -63,7 +66,23 @@ def _unquoted(line: str) -> str:
     """Return a line without the marks of a mail that quotes it, and without the blanks around it."""
     if "&" in line:
         line = html.unescape(line)
-    return _QUOTE.sub("", line, count=1).rstrip() if line[:1] in "> |\t" else line.rstrip()
+    return line.lstrip(_QUOTE).rstrip() if line[:1] in "> |\t" else line.rstrip()
+
+
+class _Sorted(NamedTuple):
+    """A line without what a mail put around it, and what it may be by itself."""
+
+    text: str
+    device: re.Match[str] | None
+    dump: re.Match[str] | None
+    starts: bool
+    labelled: bool
+
+
+@lru_cache(maxsize=1 << 13)  # most lines of a listing are in it again and again
+def _sorted(raw: str) -> _Sorted:
+    line = _unquoted(raw)
+    return _Sorted(line, _DEVICE.match(line), _DUMP.match(line), bool(STARTS.match(line)), bool(LABEL.match(line)))
 
 
 class _Reader:
@@ -78,29 +97,27 @@ class _Reader:
         self.apart = True
 
     def take(self, number: int, raw: str) -> None:
-        line = _unquoted(raw)
+        line, device, dump, starts, labelled = _sorted(raw)
         if not line:
             self._close()
             self.apart = True
             if self.now is not None:
                 self.now.ended = self.now.parted = True
             return
-        device = _DEVICE.match(line)
-        if device is not None and not _DUMP.match(line):
+        if device is not None and dump is None:
             self._begin(number, device)
             return
         if self.now is None or line.startswith(_NOISE):
             return
-        dump = _DUMP.match(line)
         if dump is not None:
             self._close()
             self.now.last = number
             self.now.details += 1
             self._dump(number, dump)
-        elif self.titled and not (STARTS.match(line) or (":" in self.now.pieces[0] and LABEL.match(line))):
+        elif self.titled and not (starts or (labelled and ":" in self.now.pieces[0])):
             if len(self.now.pieces) < _MOST_PIECES and open_title(" ".join(self.now.pieces)):
                 self.now.pieces.append(line)
-        elif STARTS.match(line) or LABEL.match(line) or not self.pieces:
+        elif labelled or starts or not self.pieces:
             self._close()
             self.now.last = number
             self.now.details += 1
@@ -114,7 +131,7 @@ class _Reader:
         self.titled = False
         if self.now is None or not self.pieces:
             return
-        line, self.pieces = " ".join(self.pieces), []
+        line, self.pieces = self.pieces[0] if len(self.pieces) == 1 else " ".join(self.pieces), []
         label, _, rest = line.partition(":")
         if label in _ONCE:
             if label in self.now.labels:

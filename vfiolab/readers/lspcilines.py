@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from vfiolab._text import plain
 from vfiolab.model.pci.topology import bdf_key
@@ -75,7 +77,6 @@ class Entry:
         self.offsets: set[str] = set()
         self.labels: set[str] = set()
         self.denied = self.listed = False
-        self.section = ""
         self.words: dict[str, dict[str, bool]] = {}
         self.has_acs = False
         self.express = False
@@ -93,6 +94,9 @@ def open_title(text: str) -> bool:
 
 def read_title(draft: Draft, pieces: list[str]) -> None:
     """Take class, ids and name from the first line of an entry, which a mail may have wrapped into several."""
+    if len(pieces) == 1:
+        _read_title(draft, pieces[0])
+        return
     best = -1
     for count in range(1, len(pieces) + 1):
         for text in dict.fromkeys((" ".join(pieces[:count]), "".join(pieces[:count]))):
@@ -180,38 +184,60 @@ def _bus(entry: Entry, rest: str, _line: str) -> None:
     entry.draft.subordinate = subordinate if whole else max(secondary or 0, subordinate or 0)
 
 
+class _Capability(NamedTuple):
+    """One capability's line: what it is in one word ("" for most), and a number or kind that goes with it."""
+
+    offset: str
+    word: str
+    value: Any = None
+
+
+@lru_cache(maxsize=1 << 12)  # the same ones are in every listing
+def _capability_in(rest: str) -> _Capability | None:
+    match = _CAPABILITY.match(rest)
+    if match is None:
+        return None
+    offset, what = match[1].lower(), match[2]
+    short = squeezed(what)
+    if short.startswith("Express"):
+        port = _PORT.match(short)
+        return _Capability(offset, "express", None if port is None else _port(port[1]))
+    if short.startswith(("MSI-X:", "MSI:")):
+        count = _COUNT.search(short)
+        return _Capability(offset, "msix" if what.startswith("MSI-X") else "msi", min(int(count[1]), 2048) if count else 0)
+    named = {"Null": "null", "PCI-X": "pcix", "AccessControlServices": "acs"}
+    word = next((word for name, word in named.items() if (short == name if word == "null" else short.startswith(name))), "")
+    begun = any(name.startswith(short) for name in ("Express", "AccessControlServices", "PCI-X"))
+    return _Capability(offset, word or "cut" * begun)
+
+
 def _capability(entry: Entry, rest: str, _line: str) -> None:
     entry.capabilities += 1
     if rest.startswith("<") or "access denied" in rest:
         entry.denied = True
         return
-    match = _CAPABILITY.match(rest)
-    if match is None:
+    found = _capability_in(rest)
+    if found is None:
         entry.cut = "one of its capabilities is cut off"
         return
-    offset, what = match[1].lower(), match[2]
+    offset, word, value = found
     if offset in entry.offsets and offset != "00":
         entry.cut, entry.mixed = "two capabilities stand at one place, so lines of another device are among its own", True
     entry.offsets.add(offset)
-    entry.section = what
     entry.extended = entry.extended or len(offset) > 2
-    short = squeezed(what)
-    entry.null = entry.null or short == "Null"
-    if short.startswith("Express"):
+    if not word:
+        return
+    if word == "express":
         if entry.express:
             entry.cut, entry.mixed = "it has two Express capabilities, so lines of another device are among its own", True
         entry.express = True
-        port = _PORT.match(short)
-        entry.draft.kind = None if port is None else _port(port[1])
-    elif short.startswith("PCI-X"):  # the other kind that has extended capabilities: conventional all the same
-        entry.pcix = True
-    elif short.startswith("AccessControlServices"):
-        entry.has_acs = True
-    elif short.startswith(("MSI-X:", "MSI:")):
-        count = _COUNT.search(short)
-        setattr(entry.draft, "msix" if what.startswith("MSI-X") else "msi", min(int(count[1]), 2048) if count else 0)
-    elif any(name.startswith(short) for name in ("Express", "AccessControlServices", "PCI-X")):
+        entry.draft.kind = value
+    elif word in {"msi", "msix"}:
+        setattr(entry.draft, word, value)
+    elif word == "cut":
         entry.cut = "one of its capabilities is cut off"
+    else:  # PCI-X: the other kind that has extended capabilities, conventional all the same
+        setattr(entry, {"null": "null", "pcix": "pcix", "acs": "has_acs"}[word], True)
 
 
 def _port(text: str) -> str | None:

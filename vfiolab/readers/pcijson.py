@@ -60,6 +60,7 @@ def pci_of(data: Field, source: str) -> PciInput:
         kernel=kernel if isinstance(kernel, str) else None,
         participants=behind or None,
         not_computable=_NO_ACS if data.get("groups_from").value == "recorded" else "",
+        name=str(data.get("name").value or ""),
     )
 
 

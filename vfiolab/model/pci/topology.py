@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 __all__ = ["ACS_BITS", "Acs", "Function", "Topology", "TopologyError", "bdf_key", "normal_bdf"]
 
@@ -30,6 +31,7 @@ class TopologyError(ValueError):
     """A set of functions that cannot be one machine (a loop, a device listed twice, a bad address)."""
 
 
+@lru_cache(maxsize=1 << 14)
 def bdf_key(bdf: str) -> tuple[int, int, int, int]:
     """Split an address into (segment, bus, slot, function), the order in which Linux scans.
 
@@ -42,6 +44,7 @@ def bdf_key(bdf: str) -> tuple[int, int, int, int]:
     return int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4])
 
 
+@lru_cache(maxsize=1 << 14)
 def normal_bdf(bdf: str) -> str:
     """Write an address the one way used everywhere here: segment of four digits or more, lower case.
 
