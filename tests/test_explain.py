@@ -7,7 +7,7 @@ import pytest
 import vfiolab as vl
 from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
-from vfiolab.explain import explain_map
+from vfiolab.detective import explain_map
 from vfiolab.readers.qemu import parse_dma_map_error
 
 BAR = "qemu: vfio_dma_map(0x5e043daea2f0, 0x380010000000, 0x2000000, 0x771a6ce00000) = -22 (Invalid argument)"
@@ -77,7 +77,7 @@ def test_the_command_prints_the_cause_and_the_other_machines(capsys):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["explain", "no such thing"], "no line of the form"),
+        (["explain", BAR, "--device", "0000:99:00.0"], "has no device 0000:99:00.0"),
         (["explain", BAR, "--machine", "nowhere"], "no machine and no file"),
         (["explain", BAR, "--kernel", "3.2"], "older than 4.4"),
     ],
@@ -85,6 +85,14 @@ def test_the_command_prints_the_cause_and_the_other_machines(capsys):
 def test_what_cannot_be_used_is_said_without_a_traceback(arguments, word, capsys):
     assert 2 == main(arguments)
     assert word in capsys.readouterr().err
+
+
+def test_a_line_that_is_not_known_is_said_to_be_and_the_nearest_kind_is_shown(capsys):
+    assert 3 == main(["explain", "group 7 is viable"])
+    said = capsys.readouterr()
+    assert "" == said.out
+    assert "This line is not known: group 7 is viable" in said.err
+    assert "The nearest kind is not-viable" in said.err
 
 
 def test_a_group_refused_at_attach_is_not_the_cause_of_the_map_line():

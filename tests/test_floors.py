@@ -40,7 +40,7 @@ FLOORS = (
     "draw",
     "kit",
     "proposals",
-    "explain",
+    "detective",
     "course",
     "lab",
     "commands",

@@ -12,7 +12,7 @@ from pci_bytes import sysfs_tree
 import vfiolab as vl
 from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
-from vfiolab.explain import explain_map
+from vfiolab.detective import explain_map
 from vfiolab.lab import Explorer
 from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.pcifile import read_pci

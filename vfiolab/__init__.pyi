@@ -13,7 +13,7 @@ from vfiolab.draw import (
     timeline as timeline,
     topology as topology,
 )
-from vfiolab.explain import explain_map as explain_map
+from vfiolab.detective import explain as explain, explain_map as explain_map
 from vfiolab.kit import (
     AddressSpace as AddressSpace,
     Host as Host,

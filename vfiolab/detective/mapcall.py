@@ -1,16 +1,18 @@
-"""From an error line to its cause: the call is made again on a machine of the kit, and the check that refuses it speaks.
+"""The line that QEMU prints most, `vfio_dma_map(0x..., 0xIOVA, 0xSIZE, 0xVADDR) = -22 (Invalid argument)`: its numbers decide.
 
-So far for the line that QEMU prints most: `vfio_dma_map(0x..., 0xIOVA, 0xSIZE, 0xVADDR) = -22 (Invalid argument)`.
+The call is made again on a machine of the kit, and the check that refuses it speaks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cache
+from typing import Literal, NamedTuple
 
-from vfiolab.kit import AddressSpace, Host
+from vfiolab.kit import AddressSpace, Host, load
 from vfiolab.kit.space import device_name
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
@@ -21,9 +23,23 @@ from vfiolab.model.user.descriptors import MOST_FRESH
 from vfiolab.readers.lines import LONGEST
 from vfiolab.readers.qemu import DmaMapError, parse_dma_map_error
 
+#: Where QEMU's x86 machines never put RAM: above max-ram-below-4g's default, below the I/O APIC (pc_init1, hw/i386/pc_piix.c; pc_q35.c).
+BELOW_4G = Span(0xE0000000, 0xFEC00000)
 BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user
 
-__all__ = ["Case", "Explanation", "explain_map"]
+#: The word for a check that a call fails without running into anything, by what the check states.
+KINDS = {
+    "the size is not 0": "size",
+    "iova, size and vaddr are multiples of the smallest page": "alignment",
+    "neither iova nor vaddr wraps past 2^64": "wrap",
+    "the range is within the width of every IOMMU": "outside",
+}
+#: Without a machine given, one of each kind is asked: the second entry is the kernel, "" for the machine's own.
+ONE_OF_EACH = (("intel-vtd-39bit", ""), ("amd-vi-server", ""), ("one-smmu-its", ""))
+#: Between 4.12 and 5.9 VT-d answered EFAULT past its width.
+WIDTH_IS_EFAULT = (("intel-vtd-39bit", "5.4"),)
+
+__all__ = ["Case", "Explanation", "Suspect", "a_device", "explain_map", "loaded", "suspects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +136,35 @@ class Explanation:
             yield _said(cases[0], _groups(cases))
 
     def _experiment(self, case: Case) -> Iterator[str]:
+        yield ""
+        yield "Try it:"
+        yield from (f"  {line}" for line in self.experiment(case).splitlines())
+
+    def experiment(self, case: Case) -> str:
+        """Return the call on this machine as Python that runs as it is."""
         error, page = self.error, self.host.machine.page_size
         vaddr = error.vaddr or 0
         fresh = 0 <= error.size < MOST_FRESH and vaddr % page == 0 and vaddr + error.size <= 1 << 64
-        yield ""
-        yield "Try it:"
-        yield "  import vfiolab as vl"
-        yield f'  space = vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}").address_space()'
-        yield f'  space.attach("{case.device}")'
-        yield f"  space.map({error.iova:#_x}, {error.size:#_x}{'' if fresh else f', vaddr={vaddr:#_x}'})"
+        return "\n".join(
+            (
+                "import vfiolab as vl",
+                f'space = vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}").address_space()',
+                f'space.attach("{case.device}")',
+                f"space.map({error.iova:#_x}, {error.size:#_x}{'' if fresh else f', vaddr={vaddr:#_x}'})",
+            )
+        )
+
+    @property
+    def kinds(self) -> list[tuple[str, Case]]:
+        """What stands in the way, a word for each kind of cause and the case that shows it: what the call ran into, else the check."""
+        found: dict[str, Case] = {}
+        for case in self.causes:
+            refused = case.refused
+            if isinstance(refused, VfioError):
+                failed = next((text for text, state in refused.checks if state == "failed"), "")
+                kind = refused.obstacles[0].kind if refused.obstacles else KINDS.get(failed, "other")
+                found.setdefault(kind, case)
+        return list(found.items())
 
 
 def _said(case: Case, groups: str) -> str:
@@ -227,3 +263,63 @@ def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str
                 rows = [check for check in map_tables(backend.kernel)[0].whole if check.errno == name]
                 return [(row.text, row.fix, row.source) for row in rows if arm or not row.source.startswith("arm_")]
     return []
+
+
+class Suspect(NamedTuple):
+    """A kind of cause that fits a line's numbers, and the experiment that shows it, if the model has one."""
+
+    kind: str
+    why: str = ""
+    experiment: str | None = None
+
+
+@cache
+def loaded(name: str, kernel: str | None) -> Host:
+    """Return a host that is only looked at, loaded once; ValueError as `vl.load`."""
+    return load(name, kernel)
+
+
+def a_device(host: Host, wished: Iterable[str], *, must: bool) -> str:
+    """Return the first wished device that the host has, else one that can be handed over; ValueError if it `must` be a wished one."""
+    for name in wished:
+        device: str = device_name(host, name)
+        if must or device in host.topology:
+            _need(host, [device])
+            return device
+    groups = _kinds(host)
+    return next((group.devices[0] for group in (*groups, *host.groups)), "0000:01:00.0")
+
+
+def suspects(
+    error: DmaMapError, program: str, machine: str | None, kernel: str | None, devices: Sequence[str]
+) -> tuple[list[Suspect], list[Explanation]]:
+    """Return what can have refused the call, most likely first, and what was tried. ValueError: see `explain_map`, `load`.
+
+    What the line's numbers leave out is left out: a range of guest RAM larger than 512 GiB was not refused by a host of 39 bits, whose own
+    memory ends there (inference), and an x86 guest under KVM is behind no SMMU.
+    """
+    names = [(machine, kernel)] if machine else [(name, kernel or own) for name, own in ONE_OF_EACH]
+    if not machine and not kernel and error.name == "EFAULT":
+        names = [*names, *WIDTH_IS_EFAULT]
+    tried = [explain_map(error, loaded(name, version or None), devices, machine=name) for name, version in names]
+    found: dict[str, Suspect] = {}
+    for one in tried:
+        for kind, case in one.kinds:
+            found.setdefault(kind, Suspect(kind, getattr(case.refused, "why", ""), one.experiment(case)))
+    if not machine:
+        _leave_out(found, error, program)
+    if error.name == "EFAULT" and not found:
+        found = {kind: Suspect(kind) for kind in (("bar",) if BELOW_4G.start <= error.iova < BELOW_4G.end else ("bar", "hole"))}
+    if error.name == "EINVAL" and not found:
+        small = any(number % 0x10000 for number in (error.iova, error.size, error.vaddr or 0))
+        found = {kind: Suspect(kind) for kind in (*(("pages",) if small else ()), "unseen", "order")}
+    return list(found.values()), tried
+
+
+def _leave_out(found: dict[str, Suspect], error: DmaMapError, program: str) -> None:
+    if "outside" in found and "reserved" in found and error.size > 1 << 39:
+        del found["outside"]
+    if "sw-msi" in found and not re.search("aarch64|arm|virt.ram", program):
+        del found["sw-msi"]
+        if not re.search("x86_64|i386|pc.ram", program):
+            found |= {"sw-msi": Suspect("sw-msi"), "unseen": Suspect("unseen")}
