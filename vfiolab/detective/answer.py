@@ -123,7 +123,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Log:
-    """The lines of a log that matter, in order. `cause`: which of them is the cause, None if none is; `numbers`: their line numbers."""
+    """The lines of a log that matter, in order; notes only where there is nothing else.
+
+    `cause`: which of them is the cause, None if none is; `numbers`: their line numbers; `read`: how many lines the log has.
+    """
 
     lines: tuple[Answer, ...]
     cause: int | None
@@ -182,6 +185,7 @@ def explain(text: str | Path, machine: str | None = None, kernel: str | None = N
     if sum(bool(line.strip()) for line in lines) <= 1:
         line = next((line for line in lines if line.strip()), "")
         return _line(found[0], asked) if found else Answer(line=line)
+    found = [message for message in found if any(one.family.role != "note" for one in message.found)] or found
     answers = [_line(message, asked) for message in found]
     return Log(tuple(answers), _cause(answers), tuple(message.number for message in found), len(lines))
 

@@ -14,19 +14,23 @@ from functools import cache
 from typing import Any
 
 from vfiolab._paths import data_dir
-from vfiolab.model.errors import NAMES, STRERROR
+from vfiolab.model.errors import ERRNO, NAMES, STRERROR
 
 __all__ = ["Family", "Found", "families", "rows", "search"]
 
 BLANK = r"(?:\s{1,9})"
+TEXTS = "|".join(STRERROR.values())
 WORDS = {words.casefold(): name for name, words in STRERROR.items()}
-#: What a pattern writes in short. `words`: an errno's text as the C library writes it; `errno`: its number, with or without a minus.
+#: What a pattern writes in short. `words`: an errno's text as the C library writes it; `errno`: its number; `name`: EBUSY.
 SHORT = {
-    "ERR": rf"(?:\[Errno (?P<number>\d{{1,5}})\] )?(?P<words>{'|'.join(STRERROR.values())})(?: \((?:os )?error (?P<code>\d{{1,5}})\))?",
+    "ERR": rf"(?:\[Errno (?P<number>\d{{1,5}})\] )?(?:(?P<words>{TEXTS})|(?P<name>{'|'.join(ERRNO)})(?: \((?P<words_0>{TEXTS})\))?)"
+    r"(?: \((?:os )?error (?P<code>\d{1,5})\))?",
     "BDF": r"(?P<device>(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])",
     "ANYBDF": r"(?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]",
     "NUM": r"(?P<errno>\d{1,10})",
     "MINUS": r"(?P<errno>-\d{1,10})",
+    "OS": rf"Os \{{ code: (?P<errno>\d{{1,5}}), kind: \w{{1,40}}, message: \"(?P<words>{TEXTS})\" \}}",
+    "FAILS": r"\)?(?: ioctl)?(?:, .{0,300}\))?(?: failed)?(?::| with|,| -| =)(?: error)? (?:-1 )?%ERR%",
     "GROUP": r"(?P<group>\d{1,10})",
     "HEX": r"(?:0x)?[0-9a-f]{1,16}",
     "Q": r"[\"'`]?",
@@ -87,7 +91,8 @@ def _parts(text: str) -> tuple[list[str], list[tuple[str, str]], str]:
 
 def _numbered(name: str, number: str) -> str:
     """Return what a short form stands for; %ERR2% has the same fields again, for another branch of a pattern."""
-    return re.sub(r"\(\?P<(\w+)>", rf"(?P<\1_{number}>", SHORT[name]) if number else SHORT[name]
+    meaning = SHORT[name].replace("%ERR%", SHORT["ERR"])
+    return re.sub(r"\(\?P<(\w+)>", rf"(?P<\1_{number}>", meaning) if number else meaning
 
 
 def _family(row: dict[str, Any]) -> Family:
@@ -157,6 +162,7 @@ def _checked(family: Family, fields: dict[str, str]) -> tuple[dict[str, str], tu
     numbers = [int(fields[name].lstrip("-")) for name in ("errno", "number", "code") if name in fields]
     words = " ".join(fields.get("words", "").split())
     readings = [NAMES.get(number, f"errno {number}") for number in numbers]
+    readings += [fields["name"].upper()] if "name" in fields else []
     readings += [WORDS.get(words.casefold(), repr(words))] if words else []
     if readings:
         fields["error"] = readings[0]
