@@ -11,8 +11,9 @@ import pytest
 import vfiolab as vl
 from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
-from vfiolab.detective.answer import FIELD, KEYS
+from vfiolab.detective.answer import FIELD, KEYS, Answer
 from vfiolab.detective.families import families, rows, search
+from vfiolab.model.irq.faultlog import BLOCKED, dma_fault, interrupt_fault
 
 FAMILIES = families()
 EXAMPLES = [(family, example) for family in FAMILIES for example in family.data["examples"]]
@@ -178,6 +179,33 @@ def test_a_number_and_a_text_that_name_two_errors_give_no_cause():
     answer = vl.explain("vfio_dma_map(0x1, 0x380010000000, 0x2000000, 0x7f0000000000) = -22 (Cannot allocate memory)")
     assert answer.cause is None
     assert "the line contradicts itself: EINVAL against ENOMEM" in str(answer)
+
+
+# the model's own lines
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "4.8", "4.14", "5.4", "5.10", "5.15", "6.1", "6.12", "7.3"])
+@pytest.mark.parametrize("kind", ["intel-vtd", "amd-vi", "arm-smmu-v3"])
+@pytest.mark.parametrize(
+    ("write", "mapped", "beyond"), [(False, False, False), (True, False, False), (True, True, False), (False, False, True)]
+)
+def test_a_fault_that_the_model_logs_is_explained(kernel, kind, write, mapped, beyond):
+    line = dma_fault(vl.Kernel(kernel), kind, "dmar0", "0000:01:00.0", "vfio-pci", 0x1234000, write=write, mapped=mapped, beyond=beyond)
+    found = vl.explain(line)
+    answer = found if isinstance(found, Answer) else (found.lines or [None])[0]
+    if line:
+        assert 29 == answer.question
+        assert answer.cause
+        assert kind == "arm-smmu-v3" or "1234000" in answer.what
+
+
+@pytest.mark.parametrize("kernel", ["4.4", "4.14", "5.10", "5.14", "6.12"])
+@pytest.mark.parametrize("reason", sorted(BLOCKED))
+def test_an_interrupt_that_the_model_blocks_is_explained(kernel, reason):
+    found = vl.explain(interrupt_fault(vl.Kernel(kernel), "0000:01:00.0", reason, None if reason == 37 else 0x10))
+    answer = found if isinstance(found, Answer) else found.lines[0]
+    assert ("intr-remap-fault", 25) == (answer.kind, answer.question)
+    assert answer.cause
 
 
 # on a machine
