@@ -20,7 +20,7 @@ from vfiolab._paths import data_dir
 from vfiolab.kit.plan import NOBODY, refusals
 from vfiolab.model.address import Span
 from vfiolab.model.iommu.unit import ReservedRegion
-from vfiolab.model.pci.topology import Function
+from vfiolab.model.pci.topology import Function, Topology
 
 KEYS = ["devices", "together", "may_stay", "refusals", "commands", "undo", "warnings"]
 
@@ -610,3 +610,21 @@ def test_a_region_of_one_group_refuses_that_group_alone():
     found = refusals(replace(machine, firmware={"0000:02:00.0": (region,)}), vl.Kernel("6.1"))
     assert found["0000:02:00.0"].startswith("VFIO_GROUP_SET_CONTAINER: EPERM (Operation not permitted), group 3 is ineligible")
     assert ("", "") == (found["0000:01:00.0"], found["0000:03:00.0"])
+
+
+def test_a_function_of_the_board_without_a_driver_stays_as_it_is_and_any_other_goes_along():
+    m = vl.MachineBuilder("a board's slot")
+    unit = m.unit("dmar0", kind="intel-vtd")
+    for number, class_code, driver in ((0, 0x060100, None), (3, 0x040300, "snd_hda_intel"), (4, 0x0C0500, None), (5, 0x020000, None)):
+        m.endpoint(f"00:1f.{number}", unit=unit, driver=driver, class_code=class_code, functions=1)
+    functions = [replace(f, multifunction=True) for f in m.machine().topology.values()]
+    host = vl.Machine.of(replace(m.machine(), topology=Topology(functions))).host("6.12")
+    found = vl.plan(host, "00:1f.3")
+    assert ["0000:00:1f.5"] == [member.bdf for member in found.together]
+    assert ["0000:00:1f.0", "0000:00:1f.4"] == [member.bdf for member in found.may_stay]
+    assert all("Without a driver it does not stand in the way" in member.why for member in found.may_stay)
+
+
+def test_a_graphics_card_comes_with_the_advice_to_end_the_session_first():
+    found = vl.plan(vl.course.three_ports("6.12"), "01:00.0")
+    assert any("systemctl isolate multi-user.target" in warning for warning in found.warnings)

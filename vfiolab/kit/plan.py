@@ -66,11 +66,13 @@ class Needed(NamedTuple):
 
 DISKS = "`ls -l /sys/block /sys/class/nvme` says which are behind it"
 ANOTHER_WAY = "have another way in before, such as ssh"
+SESSION = "End the graphical session before (systemctl isolate multi-user.target): while a screen is in use, the unbind may hang"
 NEEDS = (
     Needed(
         frozenset({0x03}),
-        f"no other display adapter is in the input. The host's screen goes dark when its driver lets go: {ANOTHER_WAY}",
-        "if it is the primary display (its boot_vga in sysfs is 1), the console is on it: choose another one in the firmware's setup",
+        f"no other display adapter is in the input. The host's screen goes dark when its driver lets go: {ANOTHER_WAY}. {SESSION}",
+        "if it is the primary display (its boot_vga in sysfs is 1), the console is on it: choose another one in the firmware's setup."
+        f" {SESSION}",
     ),
     Needed(
         frozenset({0x01, 0x0805, 0x0C04}),
@@ -267,11 +269,15 @@ class _Planner:
         self.machine = _usual(host.machine, self.drivers)
         groups = dict.fromkeys(group for bdf in wanted if (group := host.group_of(bdf)) is not None)
         others = [bdf for group in groups for bdf in group.devices if bdf not in wanted]
-        self.together = [bdf for bdf in others if self.topology[bdf].is_for_users and self.drivers[bdf] != "pci-stub"]
+        self.together = [bdf for bdf in others if self.topology[bdf].is_for_users and not self._idle(bdf)]
         self.stays = [bdf for bdf in others if bdf not in self.together]
         self.users = [bdf for bdf in wanted if self.topology[bdf].is_for_users]
         self.held = self.users + self.together
         self.released = [] if not others else self._let_go(self.boot(), self.held, self.stays)
+
+    def _idle(self, bdf: str) -> bool:
+        """Return whether a function can be left as it is: held by pci-stub, or part of the board and known to have no driver."""
+        return self.drivers[bdf] == "pci-stub" or (self.recorded and self.drivers[bdf] is None and _is(self.topology[bdf], BOARD))
 
     def boot(self, *, unsafe: bool = False) -> Host:
         """Boot the machine anew; `unsafe`: interrupts that are not isolated are allowed."""
