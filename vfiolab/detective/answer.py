@@ -211,6 +211,8 @@ def _found(text: str, found: Found, asked: Asked) -> Answer:
     data, fields = found.family.data, dict(found.fields)
     if named := A_DEVICE.findall(text):
         fields.setdefault("device", named[-1])
+    if "iova" in fields and "size" in fields:
+        fields.setdefault("class", _class(int(fields["iova"], 16), int(fields["size"], 16)))
     start = Answer(line=text, kind=found.family.id, what=_fill(data["what"], fields), role=found.family.role)
     if found.clash:
         return _clashing(start, found)
@@ -225,6 +227,11 @@ def _found(text: str, found: Found, asked: Asked) -> Answer:
             start, withheld=why, candidates=({"cause": "another call failed, or its errno was lost on the way", "decides": decides},)
         )
     return _filled(start, {**data, **(known[0] if known else {})}, fields, asked)
+
+
+def _class(iova: int, size: int) -> str:
+    """Name what the numbers of a range show by themselves: that it ends at 2^64, or is not made of pages; nothing if neither."""
+    return "alignment" if (iova | size) % 4096 else "top" if iova + size == 1 << 64 else ""
 
 
 def _clashing(start: Answer, found: Found) -> Answer:

@@ -25,6 +25,10 @@ from vfiolab.readers.qemu import DmaMapError, parse_dma_map_error
 
 #: Where QEMU's x86 machines never put RAM: above max-ram-below-4g's default, below the I/O APIC (pc_init1, hw/i386/pc_piix.c; pc_q35.c).
 BELOW_4G = Span(0xE0000000, 0xFEC00000)
+#: Where QEMU's virt machine puts the BARs of a guest with up to 255 GiB of RAM (VIRT_HIGH_PCIE_MMIO, hw/arm/virt.c).
+ARM_HIGH_MMIO = Span(1 << 39, 1 << 40)
+#: No x86 process has memory there, unless it asks for five-level tables (TASK_SIZE_MAX); Arm processes put their own near 2^48.
+X86_USER_END = 1 << 47
 BRIDGE_CLASS = 0x06  # bridges of every sort, the host bridge included: nobody hands those to a user
 
 #: The word for a check that a call fails without running into anything, by what the check states.
@@ -296,10 +300,13 @@ def suspects(
     """Return what can have refused the call, most likely first, and what was tried. ValueError: see `explain_map`, `load`.
 
     What the line's numbers leave out is left out: a range of guest RAM larger than 512 GiB was not refused by a host of 39 bits, whose own
-    memory ends there (inference), and an x86 guest under KVM is behind no SMMU.
+    memory ends there (inference); an x86 guest under KVM is behind no SMMU; memory at a vaddr past 2^47 is no x86 process's.
     """
-    names = [(machine, kernel)] if machine else [(name, kernel or own) for name, own in ONE_OF_EACH]
-    if not machine and not kernel and error.name == "EFAULT":
+    arm = (error.vaddr or 0) >= X86_USER_END
+    names = (
+        [(machine, kernel)] if machine else [(name, kernel or own) for name, own in ONE_OF_EACH if name.startswith("one-smmu") or not arm]
+    )
+    if not machine and not kernel and error.name == "EFAULT" and not arm:
         names = [*names, *WIDTH_IS_EFAULT]
     tried = [explain_map(error, loaded(name, version or None), devices, machine=name) for name, version in names]
     found: dict[str, Suspect] = {}
@@ -309,7 +316,8 @@ def suspects(
     if not machine:
         _leave_out(found, error, program)
     if error.name == "EFAULT" and not found:
-        found = {kind: Suspect(kind) for kind in (("bar",) if BELOW_4G.start <= error.iova < BELOW_4G.end else ("bar", "hole"))}
+        bars = ARM_HIGH_MMIO if arm else BELOW_4G
+        found = {kind: Suspect(kind) for kind in (("bar",) if bars.contains(error.iova) else ("bar", "hole"))}
     if error.name == "EINVAL" and not found:
         small = any(number % 0x10000 for number in (error.iova, error.size, error.vaddr or 0))
         found = {kind: Suspect(kind) for kind in (*(("pages",) if small else ()), "unseen", "order")}
