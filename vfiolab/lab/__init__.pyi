@@ -5,6 +5,7 @@ from vfiolab.lab.drill import MapDrill as MapDrill
 from vfiolab.lab.explorer import Explorer as Explorer
 from vfiolab.lab.hotadd import JOINING as JOINING, MEMORY as MEMORY, HotAddLab as HotAddLab, HotAddRun as HotAddRun
 from vfiolab.lab.isolation import IsolationLab as IsolationLab, IsolationRun as IsolationRun
+from vfiolab.lab.log import LogLab as LogLab
 from vfiolab.lab.machine import MachineLab as MachineLab
 from vfiolab.lab.problems import Problem as Problem
 from vfiolab.lab.split import SplitLab as SplitLab

@@ -103,8 +103,13 @@ class MachineLab(App):
         self.picture.value = inline_svg(self.shown)
         lines = ["import vfiolab as vl", self.code, f"host = host.with_kernel({word(kernel)})", f"host.why({word(device)})"]
         lines += [call("host.what_if", (), asked)] if asked else []
-        parts = {"Why": str(why), "What if": repr(self.found) if asked else "", "Plan": repr(planned), "The same in Python": ""}
-        parts["The same in Python"] = "\n".join([*lines, f"vl.plan(host, {word(device)})"])
+        self.code_shown = "\n".join([*lines, f"vl.plan(host, {word(device)})"])
+        parts = {
+            "Why": str(why),
+            "What if": repr(self.found) if asked else "",
+            "Plan": repr(planned),
+            "The same in Python": self.code_shown,
+        }
         self.panels.value = columns([panel(title, text, top=True) for title, text in parts.items() if text], 380)
 
     @property
