@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hostile import many_devices
 from pci_bytes import sysfs_tree
 from real_machines import NAMES, from_lspci, listing
 from test_readers_manglings import mangled
@@ -397,3 +398,17 @@ def test_the_output_is_none_of_the_inputs(tmp_path):
     (tmp_path / "out.csv.new").write_text("left behind")
     assert first == audited(tmp_path, tmp_path / "out.csv")
     assert {"a.txt"} == {row["file"] for row in first}
+
+
+def test_rows_grow_with_the_machine_and_not_with_its_square(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/many.txt").write_text(many_devices(1))
+    bridge = '{"bdf": "0000:00:00.0", "kind": "pci-bridge", "buses": {"primary": 0, "secondary": 1, "subordinate": 9}}'
+    below = ", ".join(f'{{"bdf": "0000:{bus:02x}:{slot:02x}.{n}", "kind": "pci", "parent": "0000:00:00.0"}}'
+                      for bus in range(1, 9) for slot in range(32) for n in range(8))  # fmt: skip
+    (tmp_path / "in/one.json").write_text(f'{{"devices": [{bridge}, {below}]}}')
+    found = by_file(audited(tmp_path / "in", tmp_path / "out.csv"))
+    assert 8192 == len(found["many.txt"])
+    assert 2049 == len(found["one.json"])
+    assert {"0"} == {row["group"] for row in found["one.json"]}
+    assert found["one.json"][0]["with"].endswith(" and 1024 more")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,8 +14,10 @@ from typing import NamedTuple
 from vfiolab._text import plain
 from vfiolab.kit.asked import Answer, Asked, merge_warnings
 from vfiolab.kit.plan import NOBODY, refusals
+from vfiolab.model.errors import Refusal
 from vfiolab.model.machine import Machine
 from vfiolab.model.pci.aliases import short
+from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.lines import read_text
 from vfiolab.readers.listing import PciInput
 from vfiolab.readers.machinefile import read_machine
@@ -30,8 +32,8 @@ _PLACE = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|bus [0-9a-f]{
 #: The folders at the top of sysfs; and a name that only a folder of sysfs has: a PCI host bridge, or a function.
 _TOP = frozenset({"block", "bus", "class", "dev", "devices", "firmware", "fs", "hypervisor", "kernel", "module", "power"})
 _SYSFS = re.compile(r"pci[0-9a-f]{4,8}:[0-9a-f]{2}|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-
-
+#: Others of a group that a row lists, and warnings: of what nobody means well there could be any number in every row.
+_MOST_OTHERS, _MOST_DOUBTS = 1024, 8
 #: What differs from machine to machine: addresses in a row, and on which line something is.
 _OWN = re.compile(r"{0}(?:, {0})*(?: and \d+ more)?|^line \d+: ".format(r"(?:\b[0-9a-f]{4,8}:)?\b[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]\b"))
 
@@ -155,7 +157,7 @@ def audited(path: Path, asked: Asked, given: PciInput | str | ValueError | None 
     except (ValueError, OSError) as error:
         return Found([Row(machine, error=_said(error, path))])
     except Exception as error:  # noqa: BLE001 -- a fault of ours in one file may not cost the answers of all others; its row names it
-        return Found([Row(machine, error=f"vfiolab failed, which is its own fault: {type(error).__name__}: {error}")])
+        return Found([Row(machine, error=plain(f"vfiolab failed, which is its own fault: {type(error).__name__}: {error}"))])
     return Found([*_rows(found.name or machine, answer, refused)], bool(answer.warnings), assumed)
 
 
@@ -173,30 +175,35 @@ def _refused(asked: Asked, answer: Answer, whole: Callable[[], Machine]) -> tupl
             machine = replace(machine, topology=new.topology, units=new.units, participants=new.participants)
         machine = machine.with_assumed_units()
         return refusals(machine, answer.kernel, asked.options, answer.grouping), machine.units_assumed
-    except ValueError as error:  # what it says of its units and the like does not go together; its groups stand all the same
+    except (ValueError, Refusal) as error:  # what it says of its units and the like does not go together; its groups stand all the same
         return dict.fromkeys(answer.grouping.topology, f"not tried: {error}"), False
 
 
 def _rows(machine: str, answer: Answer, refused: Mapping[str, str]) -> Iterator[Row]:
-    grouping = answer.grouping
+    grouping, told = answer.grouping, defaultdict[str, list[str]](list)
+    for warning in answer.warnings:
+        place = warning.partition(": ")[0]
+        told[place if _PLACE.fullmatch(place) else ""].append(warning)
     for number, members in [*enumerate(grouping.groups), *((None, (bdf,)) for bdf in grouping.left_out)]:
-        doubts = _doubts(answer, members)
+        doubts = _doubts(grouping.topology, members, told)
         for bdf in members:
             f = grouping.topology[bdf]
             why = str(grouping.reasons[bdf]) if bdf in grouping.reasons else f"{short(bdf)} is in no group: {grouping.left_out[bdf]}"
+            others = [one for one in members[: _MOST_OTHERS + 1] if one != bdf][:_MOST_OTHERS]
+            left = len(members) - 1 - len(others)
             yield Row(
                 machine, bdf, f.name or pci_ids().title(f.class_code, f.vendor, f.device), number,
-                " ".join(one for one in members if one != bdf), None if number is None else len(members) == 1,
+                " ".join(others) + f" and {left} more" * bool(left), None if number is None else len(members) == 1,
                 "; in doubt: ".join((why, *doubts)), refused.get(bdf, ""),
             )  # fmt: skip
 
 
-def _doubts(answer: Answer, members: Iterable[str]) -> list[str]:
-    """Return the warnings that may concern a group: of its slots, of the bridges above and their buses, or of no device in particular."""
-    if not answer.warnings:
+def _doubts(topology: Topology, members: Iterable[str], told: Mapping[str, list[str]]) -> list[str]:
+    """Return the warnings that may concern a group: of its slots, of the bridges above and their buses, or of no place in particular."""
+    if not told:
         return []
-    topology = answer.grouping.topology
     near = {one.bdf: one for bdf in members for up in (topology[bdf], *topology.path(bdf)) for one in topology.slot(up.bdf)}
-    buses = {f"bus {one.bus:02x}" for one in near.values()}
-    told = ((warning, warning.partition(": ")[0]) for warning in answer.warnings)
-    return merge_warnings(warning for warning, about in told if not _PLACE.fullmatch(about) or about in near or about in buses)
+    places = dict.fromkeys((*near, *(f"bus {one.bus:02x}" for one in near.values()), ""))
+    found = merge_warnings(warning for place in places for warning in told.get(place, ())[:_MOST_DOUBTS])
+    more = len(found) > _MOST_DOUBTS or any(len(told.get(place, ())) > _MOST_DOUBTS for place in places)
+    return found[:_MOST_DOUBTS] + ["there are more warnings: `vfiolab groups` prints them"] * more
