@@ -52,6 +52,10 @@ def test_most_code_cells_have_at_most_three_lines_nine_of_ten_at_most_five_and_n
     assert sizes[-1] <= 8
 
 
+def test_no_line_of_code_runs_out_of_its_cell(cells):
+    assert max(len(line) for cell in code(cells) for line in cell.source.splitlines()) <= 127
+
+
 def test_texts_between_the_cells_are_thirty_to_sixty_words_long(cells):
     sizes = [words(text) for text in prose(cells)[1:-1]]
     assert 30 <= median(sizes) <= 60
