@@ -28,6 +28,7 @@ from vfiolab.kit import (
     machines as machines,
     plot as plot,
 )
+from vfiolab.kit.capture import open_capture as open_capture
 from vfiolab.kit.isolation import WhatIf as WhatIf, Why as Why
 from vfiolab.kit.plan import Plan as Plan, plan as plan
 from vfiolab.model.address import Span as Span, hexa as hexa, human_size as human_size, parse_size as parse_size

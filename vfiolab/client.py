@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from vfiolab.model.address import U64
-from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.errors import KernelCrashError, NotModelledError, Refusal, VfioError, WouldBlockError
 from vfiolab.model.events import Event
 from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
@@ -39,7 +39,10 @@ Kind = TypeVar("Kind", bound=Descriptor)
 
 @dataclass(slots=True)
 class Done:
-    """One operation as the model carried it out. `exit_events`: what the process's end did, below the last operation."""
+    """One operation as the model carried it out. `exit_events`: what the process's end did, below the last operation.
+
+    `refused`: what the model answered instead of a result, with its check, source and fix.
+    """
 
     operation: Operation
     result: str
@@ -49,6 +52,7 @@ class Done:
     why: str = ""
     write: Waiting | None = None
     either: tuple[str, ...] = ()
+    refused: Refusal | None = None
 
 
 class _Skip(Exception):  # noqa: N818 # a jump to "skipped", no error
@@ -109,9 +113,9 @@ class Client:
             if self.process.asleep() and process is not None:
                 done.result, done.why, done.write = BLOCKS, self.process.asleep(), self.process.write
         except VfioError as error:
-            done.result, done.why, done.either = error.name, error.why, error.either
+            done.result, done.why, done.either, done.refused = error.name, error.why, error.either, error
         except KernelCrashError as error:
-            done.result, done.why, done.either = CRASH, str(error), error.either
+            done.result, done.why, done.either, done.refused = CRASH, str(error), error.either, error
         except _Skip as error:
             done.result, done.why = SKIPPED, str(error)
         except WouldBlockError as error:

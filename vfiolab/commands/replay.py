@@ -1,4 +1,4 @@
-"""``vfiolab replay``: run a trace through the model; compare with its answers, or print the model's own."""
+"""``vfiolab replay``: run a trace through the model; compare with its answers. Run a capture up to the first call that cannot work."""
 
 from __future__ import annotations
 
@@ -11,39 +11,52 @@ from typing import TYPE_CHECKING
 
 from vfiolab._paths import data_dir
 from vfiolab.commands import UNUSABLE, complain, examples, progress, say
+from vfiolab.readers.capture import capture_kind, read_capture, text_of
 from vfiolab.readers.errors import InputError
+from vfiolab.readers.lines import read_bytes
 from vfiolab.readers.opening import find, open_machine
-from vfiolab.readers.trace import questions, read_trace_file
+from vfiolab.readers.simpletrace import is_simple_trace
+from vfiolab.readers.trace import Scenario, questions, read_trace_file
 
 if TYPE_CHECKING:
     from vfiolab.client import Done
     from vfiolab.model.machine import Machine
-    from vfiolab.readers.trace import Scenario
 
 __all__ = ["add", "run"]
 
 DIVERGED = 1
+SHOWN = 5
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the word ``replay`` and its options."""
     parser = subparsers.add_parser(
         "replay",
-        help="run a recorded kernel trace through the model, and compare",
-        description="Run a trace's operations through the model and print each divergence from what the kernel answered.",
+        help="run a recorded kernel trace or a capture through the model, and compare",
+        description="Run a trace's operations through the model and print each divergence from what the kernel answered. A capture (QEMU's"
+        " trace as text or binary, the IOMMU's tracepoints from ftrace or perf script, strace's text) is told from what is in it: the first"
+        " call that cannot work on the machine and kernel is printed, and what of it was not understood.",
         **examples(
             "vfiolab replay data/traces                 every recording of the kit",
             "vfiolab replay mine.trace --machine intel-vtd-39bit",
             "vfiolab replay --results mine.trace        the model's own answers",
+            "vfiolab replay qemu.log --machine intel-vtd-39bit --kernel 5.4",
         ),
     )
-    parser.add_argument("trace", metavar="FILE.trace", help="a trace, or a folder of folders that each hold one beside its machine.json")
+    parser.add_argument(
+        "trace", metavar="FILE", help="a .trace, a folder of folders that each hold one beside its machine.json, or a capture"
+    )
     parser.add_argument(
         "--machine",
         metavar="machine.json",
         help="a machine file, or the name of a machine of the kit (default: machine.json beside the trace)",
     )
     parser.add_argument("--results", action="store_true", help="print the model's own answers instead; recorded ones are not looked at")
+    parser.add_argument("--kernel", metavar="VERSION", help="for a capture: the kernel that is booted (default: the machine's own)")
+    parser.add_argument(
+        "--device", metavar="BDF", action="append", default=[],
+        help="for a capture: the device of the machine that stands for the capture's first, second, ... device",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -53,6 +66,9 @@ def run(options: argparse.Namespace) -> int:
         path = find(Path(options.trace), complain)
         if path.is_dir():
             return _folder(path, options.machine)
+        text = _capture_text(path, only=bool(options.kernel or options.device))
+        if text:
+            return _capture(path, text, options)
         return _one(path, _machine(path, options.machine), results=options.results)
     except InputError as error:
         complain(f"vfiolab replay: {error}")
@@ -71,6 +87,64 @@ def _machine(trace: Path, given: str | None) -> str | Path:
             advice="name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)",
         )
     return beside
+
+
+def _capture_text(path: Path, *, only: bool) -> str:
+    """Return a file's text if it is a capture; "" for a trace, and for what is neither or cannot be read: the trace's reader says why.
+
+    `only`: what is asked for is possible with captures only.
+    """
+    try:
+        text, _ = text_of(path)
+    except InputError:
+        if is_simple_trace(read_bytes(path)):
+            raise
+        return ""
+    if capture_kind(text) not in ("", "trace"):
+        return text
+    if only:
+        raise InputError("is no capture", where=str(path), advice="--kernel and --device are for captures: a trace names both itself")
+    return ""
+
+
+def _capture(path: Path, text: str, options: argparse.Namespace) -> int:
+    """Carry a capture out, and print the first call that cannot work; 1 if there is one."""
+    from vfiolab.kit.capture import Capture
+    from vfiolab.kit.host import boot
+    from vfiolab.replay import format_results
+
+    capture = Capture(read_capture(text, where=str(path)))
+    named = options.machine or path.with_name("machine.json")
+    if not options.machine and not named.is_file():
+        raise InputError(
+            "no machine.json is beside it", where=str(path), advice="name a machine to run it on: --machine NAME (vfiolab machines)"
+        )
+    machine = open_machine(named, complain).with_assumed_units()
+    begun = time.monotonic()
+
+    def tell(number: int) -> None:
+        if time.monotonic() - begun > 1:
+            progress(f"{number} of {len(capture.operations)} calls")
+
+    try:
+        run = capture.run(boot(machine, options.kernel), devices=options.device, tell=tell)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    finally:
+        progress("")
+    if options.results:
+        say(*format_results([Scenario(path.stem, 1)], [run.done], machine), wrap=False)
+        return 0
+    say(f"{path.name}: {', '.join(f'{number} {what}' for what, number in capture.counts.items())} ({capture.kind})")
+    shown = capture.calls.unread[:SHOWN]
+    say(*(f"  {one}" for one in shown), *([f"  and {len(capture.calls.unread) - SHOWN} more"] if len(capture.calls.unread) > SHOWN else []))
+    say(*(f"  assumed: {one}" for one in run.said))
+    first, where = run.first_refused, f"{machine.name}, kernel {run.host.kernel}"
+    if first is None:
+        say(f"{where}: {len(run.done)} calls, all of them work")
+        return 0
+    say(f"{where}: call {first.step} of {len(run.operations)} is the first that cannot work", str(first))
+    return DIVERGED
 
 
 def _one(trace: Path, named: str | Path, *, results: bool, before: str = "") -> int:

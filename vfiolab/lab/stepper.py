@@ -1,4 +1,4 @@
-"""The stepper: one journey, step by step. Each click draws the journey up to the next or the previous step."""
+"""The stepper: one journey or one capture, step by step. Each click draws it up to the next or the previous step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipywidgets
 
 from vfiolab.draw import figure_html, inline_svg
 from vfiolab.kit import Journey
+from vfiolab.kit.capture import CaptureRun
 from vfiolab.lab.controls import App, press, said
 from vfiolab.model.irq.delivery import mark
 
@@ -13,12 +14,12 @@ __all__ = ["Stepper"]
 
 
 class Stepper(App):
-    """Walk along a journey with four buttons; `stepper.step` is where you are, 1 is the first.
+    """Walk along a journey, or the calls of a capture, with four buttons; `stepper.step` is where you are, 1 is the first.
 
     `stepper.go(n)` does what the buttons do, and so does `trip.picture(upto=n)` without them.
     """
 
-    def __init__(self, trip: Journey) -> None:
+    def __init__(self, trip: Journey | CaptureRun) -> None:
         self.trip, self.step = trip, 1
         go = {
             "First": lambda: self.go(1),

@@ -1,4 +1,4 @@
-"""ftrace's `iommu` events: which iovas a kernel mapped and unmapped, and where it faulted.
+"""ftrace's and `perf script`'s `iommu` events: which iovas a kernel mapped and unmapped, and where it faulted.
 
 The forms differ with the kernel: `iova=A paddr=P size=N` (older) or `iova=A - B paddr=P size=N`. A line that is no such event is kept with
 its number and the reason.
@@ -18,8 +18,9 @@ from vfiolab.readers.qemu import Unread
 __all__ = ["Ftrace", "IommuEvent", "read_ftrace"]
 
 _LINE = re.compile(
-    r"^\s{0,32}(?P<task>\S.{0,40}?)-(?P<pid>\d{1,10})\s{1,8}(?:\(\s{0,8}[\d-]{1,10}\)\s{1,8})?\[\d{1,6}\]\s{1,8}(?:\S{1,12}\s{1,8})?"
-    r"(?P<time>\d{1,12}\.\d{1,9}):\s{1,4}(?P<event>\w{1,40}): (?P<rest>.*)$"
+    r"^\s{0,32}(?P<task>\S.{0,40}?)(?:-|\s{1,8}(?:\d{1,10}/)?)(?P<pid>\d{1,10})\s{1,8}(?:\(\s{0,8}[\d-]{1,10}\)\s{1,8})?"
+    r"\[\d{1,6}\]\s{1,8}(?:\S{1,12}\s{1,8})?(?P<time>\d{1,12}\.\d{1,9}):\s{1,40}"
+    r"(?:\d{1,20} )?(?:iommu:)?(?P<event>\w{1,40}(?::\w{1,40})?): {1,8}(?P<rest>.*)$"
 )
 _PAIR = re.compile(r"\b(\w{1,20})=(0x[0-9a-fA-F]{1,32}|[0-9]{1,32})")
 _END = re.compile(r"iova=0x[0-9a-fA-F]{1,32} - (0x[0-9a-fA-F]{1,32})")
