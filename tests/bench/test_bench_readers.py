@@ -54,8 +54,10 @@ def long_capture(kind, lines):
             "7@1.5:vfio_listener_region_del region_del {0:#x} - {1:#x}\n" + 3 * "7@1.5:kvm_run_exit cpu_index 0, reason 2\n",
         ),
         "strace": (
-            'openat(AT_FDCWD, "/dev/vfio/vfio", O_RDWR) = 12\nopenat(AT_FDCWD, "/dev/vfio/26", O_RDWR) = 13\n'
-            "ioctl(13, VFIO_GROUP_SET_CONTAINER, [12]) = 0\nioctl(12, VFIO_SET_IOMMU, 0x3) = 0\n",
+            (
+                'openat(AT_FDCWD, "/dev/vfio/vfio", O_RDWR) = 12\nopenat(AT_FDCWD, "/dev/vfio/26", O_RDWR) = 13\n'
+                "ioctl(13, VFIO_GROUP_SET_CONTAINER, [12]) = 0\nioctl(12, VFIO_SET_IOMMU, 0x3) = 0\n"
+            ),
             "ioctl(12, VFIO_IOMMU_MAP_DMA, {{argsz=32, flags=READ, vaddr=0x7f0000000000, iova={0:#x}, size=0x1000}}) = 0\n"
             "ioctl(12, VFIO_IOMMU_UNMAP_DMA, {{argsz=24, flags=0, iova={0:#x}, size=0x1000}}) = 0\n"
             + 3
