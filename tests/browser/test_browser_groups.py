@@ -1,4 +1,4 @@
-"""Notebooks 01, 02 and 09 in a real JupyterLab: ACS switched, a group made viable, listings pasted and uploaded, by mouse and keyboard."""
+"""Notebooks 01, 02, 09 and 10 in a real JupyterLab: ACS switched, a group made viable, listings and logs pasted and uploaded."""
 
 import re
 
@@ -80,3 +80,18 @@ def test_a_listing_is_uploaded_and_a_card_moved(opened, tmp_path):
     page.page.get_by_label("Move below", exact=True).first.fill("00:01.1")
     page.button("Look").click()
     page.picture(re.compile("split")).first.wait_for()
+
+
+def test_a_line_is_pasted_and_a_log_uploaded_in_notebook_10(opened, tmp_path):
+    file = tmp_path / "mine.log"
+    file.write_text("one line\nvfio 0000:01:00.0: group 1 is not viable\nanother\n")
+    page = opened("10-detective.ipynb")
+    page.run_all()
+    status(page, "The cause: the iova lies past what the host").wait_for()
+    page.page.get_by_label("Line or log", exact=True).first.fill("EAL: Cannot open /dev/vfio/151: Device or resource busy")
+    page.button("Explain").click()
+    status(page, "/dev/vfio/151 is open already").wait_for()
+    with page.page.expect_file_chooser() as chooser:
+        page.button(re.compile("Upload a log")).click()
+    chooser.value.set_files(file)
+    status(page, "The cause: another device of the IOMMU group").wait_for()
