@@ -90,5 +90,6 @@ class LogLab(App):
         """Return the verdict and the picture."""
         drawn = self.shown
         hint = "<p><em>Run this cell to paste a line of yours, or to upload a log.</em></p>"
-        text, picture = (to_text(drawn), figure_html(drawn)) if drawn else ("", "")
-        return f"{self.verdict}\n{text}", f"{said(self.verdict)}<pre>{page_text(str(self.found))}</pre>{picture}{hint}"
+        text = to_text(drawn) if drawn else str(self.found)
+        shown = figure_html(drawn) if drawn else f"<pre>{page_text(text)}</pre>"
+        return f"{self.verdict}\n{text}", f"{said(self.verdict)}{shown}{hint}"
