@@ -40,8 +40,9 @@ def open_capture(source: str | Path) -> Capture:
     >>> print(run.first_refused)
     line 1: map A iova=0xfee00000 size=0x100000 vaddr=0x7fca00000000
       EINVAL: 0xfee0_0000-0xfeef_ffff overlaps the MSI window 0xfee0_0000-0xfeef_ffff
-      source: ...
-      fix:    ...
+      check:  the range lies inside one usable iova range
+      source: vfio_iommu_iova_dma_valid, drivers/vfio/vfio_iommu_type1.c
+      fix:    map within the usable ranges: GET_INFO capability 1 lists them
     """
     return Capture(read_capture(source))
 
