@@ -113,7 +113,7 @@ def _ftrace(text: str, where: str) -> Calls:
                 b.call(event.line, "unmap", "A", iova=event.span.start, size=event.span.size, answer="0")
             else:
                 b.call(event.line, "dma_read", event.device or device, iova=event.span.start)
-    b.assumed["each event is one call, and memory lies at its physical address: the tracepoints hold no more"] = None
+    b.assumed["each event is one call, all of one container, and memory lies at its physical address: the tracepoints hold no more"] = None
     return b.done("ftrace", where, len(lines_of(text)))
 
 
@@ -142,6 +142,7 @@ def _qemu(trace: QemuTrace, where: str) -> Calls:
 class _Qemu:
     def __init__(self, trace: QemuTrace) -> None:
         self.b = Builder()
+        self.b.assumed["what QEMU maps is memory that it may read and write, BARs too: the trace says no more"] = None
         self.b.unread = list(trace.unread)
         self.ram = {part.line: part for part in trace.ram}
         self.known = {part.line for part in trace.unread}
