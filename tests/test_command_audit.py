@@ -171,7 +171,10 @@ def until(condition):
 
 def begun(folder, out, lines):
     """Start an audit and return it once so many lines of its part file are there."""
-    process = subprocess.Popen([*VFIOLAB, "audit", folder, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    listening = ("env", "--default-signal=INT")  # a shell without job control starts what is in the background deaf to Ctrl-C
+    process = subprocess.Popen(
+        [*listening, *VFIOLAB, "audit", folder, "-o", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     until(lambda: lines_in(Path(f"{out}.part")) > lines or process.poll() is not None)
     assert process.poll() is None
     return process
