@@ -259,3 +259,9 @@ def test_an_answer_shows_itself_in_a_cell_and_in_a_line():
 
 def test_what_a_line_holds_does_not_act_on_the_terminal():
     assert "all is \\u202eowned\\x07" in str(vl.explain("all is \u202eowned\x07"))
+
+
+def test_a_source_without_a_version_is_shown_as_a_pointer_and_one_with_it_as_a_check():
+    told = str(vl.explain("kvm: vfio: Cannot reset device 0000:00:17.0, no available reset mechanism."))
+    assert "Where to look (a pointer, not a reading): vfio_pci_get_pci_hot_reset_info" in told
+    assert "Check: vfio_dev_viable, drivers/vfio/vfio.c (4.4 to 5.18)" in str(vl.explain("vfio 0000:01:00.0: group 1 is not viable"))

@@ -24,6 +24,7 @@ __all__ = ["Answer", "Log", "explain"]
 #: What `--json` prints of a line, in this order.
 KEYS = ("line", "kind", "question", "cause", "source", "fix", "candidates", "experiment")
 A_DEVICE = re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7](?![\w.])")
+READ = re.compile(r"\d+\.\d+|recorded|this model")
 WORD = re.compile(r"[a-z]{3,}")
 FIELD = re.compile(r"\{(\w+)\}")
 
@@ -94,8 +95,8 @@ class Answer:
             yield f"Cause: {self.cause}"
         if self.withheld:
             yield f"Not certain: {self.withheld}"
-        if self.source:
-            yield f"Check: {self.source}"
+        for part in filter(None, self.source.split("; ")):  # a part without a version was not looked up: data/lines/README.md
+            yield f"Check: {part}" if READ.search(part) else f"Where to look (a pointer, not a reading): {part}"
         for heading, items in (("What to try:", self.fix), ("What is often tried and does not help:", self.not_help)):
             if items:
                 yield from ("", heading, *(f"  - {item}" for item in items))
