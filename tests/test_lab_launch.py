@@ -138,4 +138,59 @@ def test_help_is_the_commands_own_and_opens_nothing(monkeypatch, capsys, option)
 
     monkeypatch.setattr(launch, "main", lambda _: pytest.fail("something was opened"))
     assert main(["lab", option]) == 0
-    assert "usage: vfiolab lab [--fresh] [OPTION ...]" in capsys.readouterr().out
+    assert "usage: vfiolab lab [--fresh] [--voila [NOTEBOOK]] [OPTION ...]" in capsys.readouterr().out
+
+
+@pytest.fixture
+def started(packaged, tmp_path, monkeypatch):
+    """Let two notebooks be all that there is, and keep the command that would be run, with where and what it would find."""
+    (packaged / launch.PAGE).write_text(json.dumps({"cells": [CELL]}))
+    commands = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JUPYTER_PATH", "mine")
+    monkeypatch.setattr(launch, "find_spec", lambda _: True)
+    monkeypatch.setattr(launch, "run", lambda argv: commands.append((argv, launch.Path.cwd())) or 0)
+    return commands
+
+
+@pytest.mark.parametrize(("given", "notebook"), [([], "lab.ipynb"), (["00-start-here.ipynb"], "00-start-here.ipynb")])
+def test_voila_shows_the_notebook_that_is_named_else_the_lab_and_gets_the_other_options(started, tmp_path, given, notebook):
+    assert 0 == launch.main(["--voila", *given, "--no-browser", "--port=9999"])
+    ((argv, folder),) = started
+    assert ([sys.executable, "-P", "-m", "voila", notebook], ["--no-browser", "--port=9999"]) == (argv[:5], argv[-2:])
+    assert tmp_path / "vfiolab-notebooks" == folder
+    assert [] == [word for word in argv[5:] if word.endswith(".ipynb") or word == "--voila"]
+
+
+def test_voila_finds_the_projects_template_before_what_the_user_has(started):
+    launch.main(["--voila"])
+    share, mine = launch.os.environ["JUPYTER_PATH"].split(launch.os.pathsep)
+    assert "mine" == mine
+    assert (launch.Path(share) / "voila" / "templates" / "vfiolab" / "index.html.j2").is_file()
+    assert "--template=vfiolab" in started[0][0]
+
+
+def test_kernels_that_closed_pages_leave_behind_are_ended():
+    assert [] != [word for word in launch.page_command("a.ipynb", []) if word.startswith("--MappingKernelManager.cull_idle_timeout=")]
+
+
+def test_what_a_learner_chooses_for_voila_is_said_once():
+    argv = launch.page_command("a.ipynb", ["--template=lab", "--show_tracebacks=False"])
+    assert ["--template=lab", "--show_tracebacks=False"] == [word for word in argv if word.startswith(("--template", "--show"))]
+
+
+@pytest.mark.parametrize("name", ["no-such.ipynb", "lab.ipynb"])
+def test_a_notebook_that_the_copy_has_not_is_refused_with_those_it_has(started, tmp_path, capsys, name):
+    folder = launch.workspace(tmp_path)
+    (folder / launch.PAGE).unlink()
+    assert launch.main(["--voila", name]) == 2
+    assert f"{folder} has no {name}; its notebooks are: 00-start-here.ipynb; --fresh makes a new copy" in capsys.readouterr().err
+    assert [] == started
+
+
+def test_without_voila_the_user_is_told_what_to_install(started, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(launch, "find_spec", lambda name: None if name == "voila" else True)
+    assert launch.main(["--voila"]) == 2
+    assert capsys.readouterr().err == "vfiolab lab: Voila is not installed here; try: pip install 'vfiolab[voila]'\n"
+    assert not (tmp_path / "vfiolab-notebooks").exists()
+    assert [] == started

@@ -1,4 +1,4 @@
-"""`vfiolab lab`: open a learner's copy of the notebooks in JupyterLab."""
+"""`vfiolab lab`: open a learner's copy of the notebooks in JupyterLab, or show one of them as a page through Voila."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ from pathlib import Path
 from vfiolab._paths import notebooks_dir
 
 START = "00-start-here.ipynb"
+PAGE = "lab.ipynb"  # what Voila shows unless told otherwise
 COPY = "vfiolab-notebooks"
 _NO_NEWS = "--LabApp.news_url=None"  # JupyterLab asks about its project's news, above the first notebook
+_SHARE = Path(__file__).with_name("share")  # holds a template of Voila's page
+_PAGE_OPTIONS = (
+    "--template=vfiolab",  # asks no other host for style sheets
+    "--show_tracebacks=True",  # a refusal is shown, not "there was an error"
+    # What else is installed for JupyterLab need not run in Voila, whose parts are of an older JupyterLab: these two draw the widgets.
+    "--VoilaConfiguration.extension_allowlist=@jupyter-widgets/jupyterlab-manager",
+    "--VoilaConfiguration.extension_allowlist=@voila-dashboards/widgets-manager8",
+    # A page that is closed may leave its kernel behind; one that nobody is connected to ends after so many idle seconds.
+    "--MappingKernelManager.cull_idle_timeout=600",
+    "--MappingKernelManager.cull_interval=60",
+)
 _NOT_COPIED = shutil.ignore_patterns(".ipynb_checkpoints", "__pycache__", f"{COPY}*", f".{COPY}*")
 
 
@@ -60,6 +72,13 @@ def command(folder: Path, arguments: list[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "jupyterlab", _NO_NEWS, *start, *root, *arguments]
 
 
+def page_command(notebook: str, arguments: list[str]) -> list[str]:
+    """Build the command, to be run in the learner's folder, that shows a notebook as a page; what `arguments` choose is theirs."""
+    chosen = {argument.partition("=")[0] for argument in arguments}
+    ours = [option for option in _PAGE_OPTIONS if option.partition("=")[0] not in chosen]
+    return [sys.executable, "-P", "-m", "voila", notebook, *ours, *arguments]
+
+
 def run(argv: list[str]) -> int:
     """Become the command where the system can, so that one Ctrl-C asks and a second one ends it; else wait for it."""
     if os.name == "posix":
@@ -70,18 +89,33 @@ def run(argv: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Open the learner's copy in JupyterLab and stay until it ends; return its exit status, or 2 where it cannot be opened.
 
-    `--fresh` makes a new copy first; the other arguments go to JupyterLab.
+    `--fresh` makes a new copy first; the other arguments go to JupyterLab. `--voila` shows a notebook of the copy as a page instead: the
+    one that is named, else `PAGE`; the other arguments go to Voila.
     """
-    if find_spec("jupyterlab") is None:
-        print("vfiolab lab: JupyterLab is not installed here; try: pip install 'vfiolab[lab]'", file=sys.stderr)
-        return 2
     given = arguments or []
+    as_page, rest = "--voila" in given, [argument for argument in given if argument not in {"--fresh", "--voila"}]
+    server, module, extra = ("Voila", "voila", "voila") if as_page else ("JupyterLab", "jupyterlab", "lab")
+    if find_spec(module) is None:
+        return _refuse(f"{server} is not installed here; try: pip install 'vfiolab[{extra}]'")
     try:
         folder = workspace(fresh="--fresh" in given)
     except OSError as error:
-        print(f"vfiolab lab: cannot copy the notebooks to {Path.cwd()}: {error}; go to a folder that you may write to", file=sys.stderr)
-        return 2
-    print(f"Opening your copy of the notebooks in {folder} (--fresh makes a new one beside it)", flush=True)
-    argv = command(folder, [argument for argument in given if argument != "--fresh"])
-    os.chdir(folder)  # JupyterLab shows the folder it is started in
+        return _refuse(f"cannot copy the notebooks to {Path.cwd()}: {error}; go to a folder that you may write to")
+    if as_page:
+        notebook = next((argument for argument in rest if argument.endswith(".ipynb")), PAGE)
+        if not (folder / notebook).is_file():
+            there = ", ".join(sorted(path.name for path in folder.glob("*.ipynb"))) or "none"
+            return _refuse(f"{folder} has no {notebook}; its notebooks are: {there}; --fresh makes a new copy beside it")
+        print(f"Showing {notebook} of your copy in {folder} as a page (--fresh makes a new copy beside it)", flush=True)
+        argv = page_command(notebook, [argument for argument in rest if argument != notebook])
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, (str(_SHARE), os.environ.get("JUPYTER_PATH"))))
+    else:
+        print(f"Opening your copy of the notebooks in {folder} (--fresh makes a new one beside it)", flush=True)
+        argv = command(folder, rest)
+    os.chdir(folder)  # both servers show the folder they are started in
     return run(argv)
+
+
+def _refuse(words: str) -> int:
+    print(f"vfiolab lab: {words}", file=sys.stderr)
+    return 2
