@@ -3,14 +3,14 @@
 import pytest
 
 import vfiolab as vl
-from vfiolab.lab.session import Session
+from vfiolab.lab.choices import Run
 
 FIRST, SECOND = "0000:01:00.0", "0000:21:00.0"
 
 
 @pytest.fixture
 def session():
-    return Session("vl.load", "two-smmu-server")
+    return Run("vl.load", "two-smmu-server")
 
 
 def test_a_step_is_the_verb_as_one_would_type_it(session):

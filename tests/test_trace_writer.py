@@ -7,45 +7,23 @@ from io import StringIO
 
 import nbformat
 import pytest
+from host_state import different, pictures, state
 from model_walk import VERBS, Walk
-from model_world import KERNELS, boot, differing, machines, snapshot
+from model_world import KERNELS, boot, machines
 
 import vfiolab as vl
 from vfiolab.__main__ import main
 from vfiolab._paths import notebooks_dir
 from vfiolab.client import Client
-from vfiolab.draw import iova_map, to_text
+from vfiolab.draw import to_text
 from vfiolab.model.errors import KernelCrashError, Refusal
 from vfiolab.model.events import canonical
 from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host
-from vfiolab.model.user.descriptors import Container, Device
+from vfiolab.model.user.descriptors import Device
 from vfiolab.readers.trace import SKIPPED, read_trace
 from vfiolab.readers.write import write_trace
-
-
-def state(host):
-    """Return everything that can be seen of a host and all its processes."""
-    first, everything = host.process, {}
-    for name, process in host.processes.items():
-        host.process = process
-        memory = [
-            (span, region.prot, region.physical, region.fresh, region.bar and region.bar.name) for span, region in process.memory.regions
-        ]
-        everything[name] = snapshot(host) | {"memory": memory} | {"asleep": process.asleep(), "permitted": process.permitted}
-    host.process = first
-    return everything
-
-
-def different(first, second):
-    assert first.keys() == second.keys()
-    return {name: found for name in first if (found := differing(first[name], second[name]))}
-
-
-def pictures(host):
-    files = [file for process in host.processes.values() for file in process.descriptors.values()]
-    return [to_text(iova_map(file, log=host.log)) for file in files if isinstance(file, Container)]
 
 
 def again(host, fresh):

@@ -30,6 +30,8 @@ from vfiolab.kit import (
 )
 from vfiolab.kit.capture import open_capture as open_capture
 from vfiolab.kit.isolation import WhatIf as WhatIf, Why as Why
+from vfiolab.kit.saved import open_session as open_session
+from vfiolab.kit.session import Session as Session
 from vfiolab.kit.plan import Plan as Plan, plan as plan
 from vfiolab.model.address import Span as Span, hexa as hexa, human_size as human_size, parse_size as parse_size
 from vfiolab.model.errors import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -75,6 +75,12 @@ class Client:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._handles: dict[str, dict[str, Descriptor]] = {}
+
+    def adopt(self, names: Mapping[str, Mapping[int, str]]) -> None:
+        """Take over the handles that descriptors were given elsewhere: for each process, the name of each number."""
+        for process, handles in names.items():
+            held = self.host.processes[process].descriptors if process in self.host.processes else {}
+            self._handles.setdefault(process, {}).update({name: held[fd] for fd, name in handles.items() if fd in held})  # type: ignore[misc] # handles are descriptors
 
     def run(self, operations: Iterable[Operation]) -> list[Done]:
         """Carry out operations, and end every process; nothing follows the kernel's death."""

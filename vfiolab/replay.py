@@ -11,6 +11,7 @@ from typing import Any
 from vfiolab.client import CRASH, NOT_ANSWERED, UNANSWERED, Done, number
 from vfiolab.model.address import U64
 from vfiolab.model.events import canonical
+from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Machine
 from vfiolab.model.user.drivers import Waiting
 from vfiolab.readers.trace import SKIPPED, Answer, Operation, Scenario
@@ -87,11 +88,14 @@ class Report:
         return f"{self.scenarios} scenarios, {self.operations} operations, {len(self.divergences)} divergences"
 
 
-def compare(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machine: Machine) -> Report:
-    """Compare the model's answers with the recorded ones: RESULT, the JSON that counts, and the events where they were recorded."""
+def compare(scenarios: Iterable[Scenario], results: Iterable[list[Done]], machine: Machine, kernel: Kernel | None = None) -> Report:
+    """Compare the model's answers with the recorded ones: RESULT, the JSON that counts, and the events where they were recorded.
+
+    `kernel`: the one that answered, by default what the machine boots.
+    """
     scenarios = list(scenarios)
     report = Report()
-    kernel = machine.host().kernel
+    kernel = machine.host().kernel if kernel is None else kernel
     events = any(unit.is_arm for unit in machine.units) or any(
         answer and answer.events for scenario in scenarios for answer in scenario.answers
     )

@@ -13,13 +13,14 @@ from vfiolab._paths import data_dir
 from vfiolab.commands import UNUSABLE, complain, examples, progress, say
 from vfiolab.readers.capture import capture_kind, read_capture, text_of
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.lines import read_bytes
+from vfiolab.readers.lines import read_bytes, read_text
 from vfiolab.readers.opening import find, open_machine
 from vfiolab.readers.simpletrace import is_simple_trace
 from vfiolab.readers.trace import Scenario, questions, read_trace_file
 
 if TYPE_CHECKING:
     from vfiolab.client import Done
+    from vfiolab.model.kernel import Kernel
     from vfiolab.model.machine import Machine
 
 __all__ = ["add", "run"]
@@ -49,7 +50,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--machine",
         metavar="machine.json",
-        help="a machine file, or the name of a machine of the kit (default: machine.json beside the trace)",
+        help="a machine file, or the name of a machine of the kit (default: machine.json beside the trace; a session's own)",
     )
     parser.add_argument("--results", action="store_true", help="print the model's own answers instead; recorded ones are not looked at")
     parser.add_argument("--kernel", metavar="VERSION", help="for a capture: the kernel that is booted (default: the machine's own)")
@@ -69,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         text = _capture_text(path, only=bool(options.kernel or options.device))
         if text:
             return _capture(path, text, options)
+        if options.machine is None and _is_session(path):
+            return _kept(path, results=options.results)
         return _one(path, _machine(path, options.machine), results=options.results)
     except InputError as error:
         complain(f"vfiolab replay: {error}")
@@ -148,8 +151,6 @@ def _capture(path: Path, text: str, options: argparse.Namespace) -> int:
 
 
 def _one(trace: Path, named: str | Path, *, results: bool, before: str = "") -> int:
-    from vfiolab.replay import compare, format_results
-
     scenarios = read_trace_file(trace)
     machine = open_machine(named, complain)
     try:
@@ -157,11 +158,36 @@ def _one(trace: Path, named: str | Path, *, results: bool, before: str = "") -> 
     except ValueError as error:
         what = f"{error.what}; {error.advice}" if isinstance(error, InputError) else f"no kernel boots on {named}: {error}"
         raise InputError(what, where=str(trace), line=getattr(error, "line", None)) from error
+    return _shown(trace, scenarios, done, machine, results=results)
+
+
+def _is_session(path: Path) -> bool:
+    from vfiolab.kit.saved import is_session
+
+    return is_session(read_text(path))
+
+
+def _kept(path: Path, *, results: bool) -> int:
+    """Replay a session's file on the machine and the kernel that it holds."""
+    from vfiolab.client import Client
+    from vfiolab.kit.saved import booted
+
+    host, scenarios = booted(path), read_trace_file(path)
+    done = [Client(host).run(operations) for operations in questions(scenarios)]
+    return _shown(path, scenarios, done, host.machine, host.kernel, results=results)
+
+
+def _shown(
+    trace: Path, scenarios: list[Scenario], done: list[list[Done]], machine: Machine, kernel: Kernel | None = None, *, results: bool
+) -> int:  # fmt: skip
+    """Print the model's answers, or what of them diverges; 1 if something does."""
+    from vfiolab.replay import compare, format_results
+
     if results:
         say(*format_results(scenarios, done, machine), wrap=False)
         return 0
     try:
-        report = compare(scenarios, done, machine)
+        report = compare(scenarios, done, machine, kernel)
     except ValueError as error:
         what = f"a recorded answer or event cannot be read: {error}"
         raise InputError(what, where=str(trace), advice="data/README.md has the format") from error

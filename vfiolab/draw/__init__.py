@@ -10,13 +10,14 @@ What may not come in: rules of the kernel, and state. A picture is what the mode
 4 MiB became 1 × 2 MiB + 512 × 4 KiB
 """
 
-from vfiolab.draw.chain import chain
+from vfiolab.draw.chain import chain, chain_at
 from vfiolab.draw.inforeply import info_reply
 from vfiolab.draw.iovamap.change import change
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, observe
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Row, Scene
 from vfiolab.draw.iovamap.refusals import Attempt, Newcomer
 from vfiolab.draw.iovamap.scene import iova_map, lay_out
+from vfiolab.draw.moments import Moment, moments, sentences
 from vfiolab.draw.overview import who_is_who
 from vfiolab.draw.pages import page_table, pages
 from vfiolab.draw.stage.mpl import plot
@@ -36,6 +37,7 @@ __all__ = [
     "Layout",
     "Line",
     "Mark",
+    "Moment",
     "Newcomer",
     "Picture",
     "Poly",
@@ -45,6 +47,7 @@ __all__ = [
     "SpaceFacts",
     "Text",
     "chain",
+    "chain_at",
     "change",
     "compare",
     "figure_html",
@@ -52,10 +55,12 @@ __all__ = [
     "inline_svg",
     "iova_map",
     "lay_out",
+    "moments",
     "observe",
     "page_table",
     "pages",
     "plot",
+    "sentences",
     "table_html",
     "timeline",
     "to_svg",

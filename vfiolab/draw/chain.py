@@ -7,6 +7,7 @@ from typing import NamedTuple
 from vfiolab._text import count
 from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, count_only, iommu_group, refused_group
 from vfiolab.draw.iovamap.words import differing, groups_word, headline, kinds, traits
+from vfiolab.draw.moments import Moment
 from vfiolab.draw.stage.measure import text_width, widest, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Text
@@ -46,12 +47,23 @@ def chain(container: Viewed, *, log: EventLog | None = None, width: int | None =
     met = refused_group(container, log) if log is not None else None
     if met is not None:
         devices[met[0].id] = met[0].devices
-    picture = _Chain(count_only(container), devices, width or WIDE, met[1] if met is not None else None)
-    return picture.draw()
+    return _Chain(count_only(container), devices, width or WIDE, met[1] if met is not None else None).draw()
+
+
+@fitting
+def chain_at(moment: Moment, devices: dict[int, tuple[str, ...]], *, width: int | None = None) -> Picture:
+    """Draw the same at a moment of a call, under what happened then. `devices` of each group by its number."""
+    shown = {number: devices.get(number, ()) for number in moment.facts.groups}
+    if moment.refused is not None:
+        shown |= {number: devices.get(number, ()) for number in moment.refused.groups}
+    return _Chain(moment.facts, shown, width or WIDE, moment.refused, moment.words).draw()
 
 
 class _Chain:
-    def __init__(self, facts: SpaceFacts, devices: dict[int, tuple[str, ...]], width: float, refused: DomainFacts | None = None) -> None:
+    def __init__(
+        self, facts: SpaceFacts, devices: dict[int, tuple[str, ...]], width: float, refused: DomainFacts | None = None, said: str = ""
+    ) -> None:  # fmt: skip
+        self.said = said
         self.facts, self.devices, self.page, self.refused = facts, devices, Page(width), refused
         self.servers: dict[int, tuple[str, str]] = {}
         for domain in reversed(facts.domains):
@@ -94,8 +106,8 @@ class _Chain:
 
     def draw(self) -> Picture:
         facts, page = self.facts, self.page
-        said = f"The domains have different {kinds(self.loud)}." if self.loud else headline(facts) + "."
-        if self.refused is not None:
+        said = self.said or (f"The domains have different {kinds(self.loud)}." if self.loud else headline(facts) + ".")
+        if self.refused is not None and not self.said:
             said += (
                 f" {groups_word(self.refused.groups).capitalize()} was refused with {self.refused.refused}, and is not in the container."
             )
@@ -150,7 +162,7 @@ class _Chain:
 
     def sentence(self, group: int) -> str:
         if self.refused is not None and group in self.refused.groups:
-            return f"Group {group} was refused with {self.refused.refused}."
+            return f"{self.refused.name} refused group {group} with {self.refused.refused}."
         domain, unit = self.server(group)
         members = ", ".join(self.devices.get(group, ())) or "no device"
         return f"Group {group} ({members}) is served by {domain}{' behind ' + unit if unit else ''}."
@@ -163,9 +175,10 @@ class _Chain:
     def card_of(self, domain: DomainFacts) -> list[tuple[str, str, bool]]:
         """Return the lines of a domain's card: its name and groups, on one line if there is room, and what sets it apart."""
         name, served, width = domain.name, groups_word(domain.groups), self.columns[3].width
-        head = [f"✗ {domain.refused}: {served}"] if domain.refused else [f"{name}  {served}"]
+        named = f"{name} ✗ {domain.refused}" if domain.refused else name
+        head = [f"{named}: {served}" if domain.refused else f"{name}  {served}"]
         if text_width(head[0], 11, bold=True) > width - 12:
-            head = [f"✗ {domain.refused}" if domain.refused else name, served]
+            head = [named, served]
         lines = [(words, "vermilion-text" if domain.refused else "ink", True) for words in head]
         rest = [(w, "ink" if key in self.loud else "muted", key in self.loud) for key, w in self.rest(domain)]
         return folded([*lines, *rest], width)

@@ -85,11 +85,17 @@ class Host(ModelHost):
 
         return write_trace(self, name)
 
-    def replay(self, trace: str) -> list[AddressSpace]:
-        """Carry out a trace of one scenario, such as `trace` writes, on this host; return an address space for each container left open.
+    @property
+    def spaces(self) -> list[AddressSpace]:
+        """An address space for each open container, process by process; one that processes share has a view in each."""
+        files = [file for process in self.processes.values() for file in process.descriptors.values()]
+        return [AddressSpace(self, container=file) for file in files if isinstance(file, Container)]
 
-        A process that shares a container has a view of its own. The answers are this host's own. InputError (a ValueError) for what is no
-        trace, or has several scenarios.
+    def replay(self, trace: str, *, resume: bool = False) -> list[AddressSpace]:
+        """Carry out a trace of one scenario, such as `trace` writes, on this host; return `spaces`, as it leaves them.
+
+        `resume`: the trace goes on from here, and what is open has the handles that `trace` gives it. The answers are this host's own.
+        InputError (a ValueError) for what is no trace, or has several scenarios; ValueError to resume after the log was cleared.
 
         >>> host = load("two-smmu-server")
         >>> space = host.address_space()
@@ -101,15 +107,17 @@ class Host(ModelHost):
         from vfiolab.client import Client
         from vfiolab.readers.errors import InputError
         from vfiolab.readers.trace import read_trace
+        from vfiolab.readers.write import handles
 
         scenarios = read_trace(trace)
         if len(scenarios) > 1:
             raise InputError(f"{len(scenarios)} scenarios", line=scenarios[1].line, advice="each needs a host of its own: give one of them")
         client = Client(self)
+        if resume:
+            client.adopt(handles(self))
         for operation in scenarios[0].operations:
             client.do(operation)
-        files = [file for process in self.processes.values() for file in process.descriptors.values()]
-        return [AddressSpace(self, container=file) for file in files if isinstance(file, Container)]
+        return self.spaces
 
     def bind(self, device: str, driver: str = "vfio-pci") -> None:
         """Bind a device to a driver, through driver_override; see `Drivers.bind` for the errnos.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from vfiolab._table import Table
 from vfiolab.kit.journey import Journey
+from vfiolab.kit.programs import layout
 from vfiolab.model.address import Span, hexa, human_size, parse_size
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.errors import Refusal
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 Size = int | str
 RIGHTS = {"r": 1, "w": 2, "rw": 3, "": 0}
 ACCESS = ("", "r", "w", "rw")
+LARGEST_WRITE = 4096  # bytes of data that one request of PCI Express can carry
 MOST_NAMED = 20  # mappings that an error lists
 
 
@@ -301,6 +303,34 @@ class AddressSpace:
         self.container.map_dma(start, length, place, RIGHTS[rights], name=name)
 
     @whole
+    def map_program(self, program: str, size: Size) -> None:
+        """Map memory as a known program does for so many bytes: one MAP_DMA for each of its ranges (`programs.layout`, with sources).
+
+        If one is refused, those before it are unmapped again. Errors are those of `map`; ValueError for a program not known.
+
+        >>> import vfiolab as vl
+        >>> space = vl.load("intel-vtd-39bit").address_space()
+        >>> space.attach("01:00.0")
+        >>> space.map_program("qemu-q35", "4G")
+        >>> space.mappings[["start", "size", "name"]]
+        start          size       name
+        0x0            640 KiB    RAM below 4G
+        0xc_0000       128 KiB    RAM below 4G
+        0xe_0000       128 KiB    RAM below 4G
+        0x10_0000      1.999 GiB  RAM below 4G
+        0x1_0000_0000  2 GiB      RAM above 4G
+        """
+        done: list[int] = []
+        try:
+            for iova, length, name in layout(program, parse_size(size)):
+                self.container.map_dma(iova, length, None, RIGHTS["rw"], name=name)
+                done.append(iova)
+        except (Refusal, ValueError):
+            for iova in reversed(done):
+                self.unmap(iova)
+            raise
+
+    @whole
     def unmap(self, iova: Size, size: Size | None = None) -> int:
         """Unmap a range, by default the mapping that begins at `iova`: UNMAP_DMA. Return the bytes unmapped.
 
@@ -389,7 +419,7 @@ class AddressSpace:
         """
         device = device_name(self.host, device)
         size = field("size", parse_size(size), 32)
-        args = (self.host, device, parse_size(iova, "an iova"), field("data", data, 8 * max(size, 1)), size)
+        args = (self.host, device, parse_size(iova, "an iova"), field("data", data, 8 * min(max(size, 1), LARGEST_WRITE)), size)
         return Journey.of(delivery.write(*args, irqs=self._irqs(device), owner=self._owner))
 
     @whole

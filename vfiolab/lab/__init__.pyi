@@ -1,5 +1,7 @@
 # The apps, and the runs behind them.
 
+from vfiolab.lab.app import Lab as Lab
+from vfiolab.lab.build import BuildLab as BuildLab
 from vfiolab.lab.debate import DebateLab as DebateLab
 from vfiolab.lab.drill import MapDrill as MapDrill
 from vfiolab.lab.explorer import Explorer as Explorer

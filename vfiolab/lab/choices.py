@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, Protocol
 
 import ipywidgets
 
+import vfiolab
 from vfiolab.course.toggles import column
 from vfiolab.draw import Picture, figure_html, inline_svg, to_text
+from vfiolab.kit.session import Session
+from vfiolab.kit.steps import Step, call
 from vfiolab.lab.controls import App, choice, said
 from vfiolab.lab.panels import columns, events_panel, panel
-from vfiolab.lab.session import Session, Step
 from vfiolab.model.events import Event
 
 
@@ -40,7 +43,16 @@ class Shown(Protocol):
 
 
 class Run(Session):
-    """One run: a fresh host, and calls until one is refused. `refused` is what ended it early."""
+    """One run: a fresh host with an open address space, and calls until one is refused. `refused` is what ended it early.
+
+    The host is what a public verb returns, such as `vl.load`.
+    """
+
+    refused: Exception | None = None
+
+    def __init__(self, verb: str, *args: object, **named: object) -> None:
+        super().__init__(attrgetter(verb.removeprefix("vl."))(vfiolab)(*args, **named), f"host = {call(verb, args, named)}")
+        self.do("host.address_space")
 
     def carry_out(self, steps: Iterable[Step]) -> None:
         """Take steps up to the first that is refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +12,9 @@ from vfiolab._text import page_text
 from vfiolab.course.toggles import toggles
 from vfiolab.lab.panels import LINES
 
-__all__ = ["App", "choice", "press", "said"]
+__all__ = ["App", "choice", "on_enter", "press", "said"]
+
+LETTERS_COME = 0.2  # seconds
 
 
 class App:
@@ -50,3 +53,20 @@ def press(words: str, tooltip: str, act: Callable[[], object], **layout: str) ->
     button = ipywidgets.Button(description=words, tooltip=tooltip, layout={"width": "auto", **layout})
     button.on_click(lambda _: act())
     return button
+
+
+def on_enter(field: Any, act: Callable[[], object]) -> None:
+    """Let Enter in a text field do something.
+
+    The front end holds the last letters of who types quickly back until the kernel has answered for the ones before, but not the Enter: so
+    where messages are waited for, what it does comes a moment later.
+    """
+
+    def entered(_: object, content: dict[str, object], __: object) -> None:
+        if content.get("event") == "submit":
+            try:
+                asyncio.get_running_loop().call_later(LETTERS_COME, act)
+            except RuntimeError:  # nobody waits for messages
+                act()
+
+    field.on_msg(entered)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfiolab.course.machines import EMULATED, NARROW, PLAIN
+from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
-from vfiolab.lab.session import Step
 from vfiolab.model.errors import VfioError
 
 __all__ = ["HotAddLab", "HotAddRun"]

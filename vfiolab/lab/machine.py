@@ -9,9 +9,9 @@ from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import Picture, figure_html, inline_svg, to_text
 from vfiolab.kit import Host, load, loads
 from vfiolab.kit.plan import plan
-from vfiolab.lab.controls import App, choice, press, said
+from vfiolab.kit.steps import call, word
+from vfiolab.lab.controls import App, choice, on_enter, press, said
 from vfiolab.lab.panels import columns, panel
-from vfiolab.lab.session import call, word
 from vfiolab.model.errors import Refusal
 from vfiolab.model.pci.aliases import short
 from vfiolab.readers.lines import decoded
@@ -50,7 +50,7 @@ class MachineLab(App):
         self.machine.observe(lambda change: self.load(change["new"]), "value")
         self.upload.observe(lambda _: self._uploaded(), "value")
         for entry in (self.device, self.port):  # Enter in a field does what Look does
-            entry.on_msg(lambda _, content, __: self._show() if content.get("event") == "submit" else None)
+            on_enter(entry, self._show)
         self.load(names[0])
 
     def load(self, machine: str) -> None:

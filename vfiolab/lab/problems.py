@@ -9,7 +9,9 @@ from functools import cached_property
 from typing import Any, cast
 
 from vfiolab.draw import SpaceFacts
-from vfiolab.lab.session import Session, Step
+from vfiolab.kit.session import Session
+from vfiolab.kit.steps import Step
+from vfiolab.lab.choices import Run
 from vfiolab.model.backends.type1 import ENTRY_LIMIT
 from vfiolab.model.errors import VfioError
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK
@@ -108,7 +110,7 @@ class Problem:
     @cached_property
     def _played(self) -> tuple[Session, str, SpaceFacts, Any, Step]:
         rng = random.Random(self.seed)  # noqa: S311 - likewise
-        s = Session("vl.load", MACHINE)
+        s = Run("vl.load", MACHINE)
         full = self.case.endswith("full")
         if full:
             s.do("host.set_param", ENTRY_LIMIT, 1)

@@ -7,8 +7,8 @@ from typing import Any
 
 from vfiolab.course.machines import FIRST, SECOND
 from vfiolab.draw import Picture
+from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
-from vfiolab.lab.session import Step
 from vfiolab.model.errors import NAMES, NotModelledError
 
 #: What the two units are: words on the button, kind, and the facts in which they may differ.

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
 import ipywidgets
 
-from vfiolab.draw import figure_html, inline_svg
-from vfiolab.kit import Journey
-from vfiolab.kit.capture import CaptureRun
+from vfiolab.draw import Picture, figure_html, inline_svg
+from vfiolab.kit.session import Session
 from vfiolab.lab.controls import App, press, said
+from vfiolab.lab.panels import columns
+from vfiolab.model.events import Event
 from vfiolab.model.irq.delivery import mark
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "player"]
+
+
+class Trip(Protocol):
+    """What can be walked along: a journey, a capture that was run, a step of a session."""
+
+    @property
+    def steps(self) -> Sequence[Event]:
+        """What happened, each with its place and its reason."""
+
+    def picture(self, upto: int | None = None) -> Picture:
+        """Draw it up to a step, 1 being the first; None for all."""
 
 
 class Stepper(App):
-    """Walk along a journey, or the calls of a capture, with four buttons; `stepper.step` is where you are, 1 is the first.
+    """Walk along a journey, a capture, or a step of a session, with four buttons; `stepper.step` is where you are, 1 is the first.
 
     `stepper.go(n)` does what the buttons do, and so does `trip.picture(upto=n)` without them.
     """
 
-    def __init__(self, trip: Journey | CaptureRun) -> None:
-        self.trip, self.step = trip, 1
+    def __init__(self, trip: Trip, unit: str = "Step", beside: Callable[[int], Picture] | None = None) -> None:
+        """Make the buttons. `unit`: what a step is called; `beside` draws a second picture up to a step."""
+        self.trip, self.step, self.unit, self.beside = trip, 1, unit, beside
         go = {
             "First": lambda: self.go(1),
             "Back": lambda: self.go(self.step - 1),
@@ -42,12 +58,14 @@ class Stepper(App):
     def words(self) -> str:
         """What happens at this step."""
         here = self.trip.steps[self.step - 1]
-        return f"Step {self.step} of {len(self.trip.steps)}, {here.place}: {here.why}{mark(here)}"
+        return f"{self.unit} {self.step} of {len(self.trip.steps)}, {here.place}: {here.why}{mark(here)}"
 
     def _show(self) -> None:
         """Draw the journey so far; no button is ever disabled, or the keyboard would lose its place at the ends."""
         self.status.value = said(self.words)
-        self.picture.value = inline_svg(self.trip.picture(upto=self.step))
+        self.picture.value = columns(
+            map(inline_svg, [self.trip.picture(upto=self.step), *([self.beside(self.step)] if self.beside else [])]), 440
+        )
 
     def __repr__(self) -> str:
         return f"Stepper({self.trip!r}, step {self.step})"
@@ -56,3 +74,9 @@ class Stepper(App):
         """Return the whole journey."""
         still = f"{figure_html(self.trip.picture())}<p><em>Run this cell to go step by step with buttons.</em></p>"
         return str(self.trip), still
+
+
+def player(session: Session) -> Stepper:
+    """Return what walks through a session's last step, request by request. ValueError if there is none."""
+    played = session.play()
+    return Stepper(played, "Moment", played.map)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from vfiolab.course.machines import GRAPHICS
 from vfiolab.draw import Picture, topology
+from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
-from vfiolab.lab.session import Step
 
 __all__ = ["ViabilityLab", "ViabilityRun"]
 

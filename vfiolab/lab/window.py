@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from vfiolab.draw import Picture
 from vfiolab.kit import Journey
+from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
-from vfiolab.lab.session import Step
 from vfiolab.model.irq.delivery import mark
 
 __all__ = ["WindowLab", "WindowRun"]

@@ -220,7 +220,7 @@ class Host:
     def new_process(self, name: str = "") -> UserProcess:
         """Start a fresh user process, with all capabilities and no descriptors; without a name, it takes the place of the first, which has ended.
 
-        ValueError if a living process has that name.
+        ValueError if a living process has that name, or for a name that is no word of ASCII letters, digits and _.
 
         >>> import vfiolab as vl
         >>> vl.load("intel-vtd-39bit").new_process("guest")
@@ -228,6 +228,8 @@ class Host:
         """
         if name in self.processes:
             raise ValueError(f"process {self.processes[name]} lives: let it exit, or give the new one a name of its own")
+        if name and not (word("name", name).isascii() and name.isidentifier()):
+            raise ValueError(f"a process's name is a word of ASCII letters, digits and _, not {name!r}")
         with self.log.call("new_process", name):
             process = self._start(name)
         if not name:

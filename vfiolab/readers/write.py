@@ -19,7 +19,7 @@ from vfiolab.model.pci.topology import bdf_key
 from vfiolab.readers.pcijson import device_record
 from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED
 
-__all__ = ["write_machine", "write_trace"]
+__all__ = ["TraceWriter", "handles", "write_machine", "write_trace"]
 
 _RESULTS = {"blocks": BLOCKS, "not modelled": "?"}
 _PLAIN = string.punctuation.replace("%", "")
@@ -117,13 +117,26 @@ def write_trace(host: Host, name: str = "session") -> str:
     status
     <BLANKLINE>
     """
+    _need_all(host)
+    head = [f"# machine {plain(host.machine.name)}, kernel {host.kernel}", f"## {plain(name)}"]
+    return "\n".join([*head, *TraceWriter().lines(host.log.calls), "# the events of the end belong below the last line", "status", ""])
+
+
+def handles(host: Host) -> dict[str, dict[int, str]]:
+    """Return the handles that a host's trace gives what is open, by process and descriptor. ValueError as `write_trace`."""
+    _need_all(host)
+    writer = TraceWriter()
+    for _ in writer.lines(host.log.calls):
+        pass
+    return writer.names
+
+
+def _need_all(host: Host) -> None:
     if host.log.forgotten:
         raise ValueError(f"{host.log.forgotten} calls were cleared from the log: what they did is not known any more")
-    head = [f"# machine {plain(host.machine.name)}, kernel {host.kernel}", f"## {plain(name)}"]
-    return "\n".join([*head, *_Writer().lines(host.log.calls), "# the events of the end belong below the last line", "status", ""])
 
 
-class _Writer:
+class TraceWriter:
     """Names descriptors as it goes. `names`: for each process, its descriptors' handles. `outside`: the first process can do no more."""
 
     def __init__(self) -> None:
@@ -132,6 +145,7 @@ class _Writer:
         self.outside = False
 
     def lines(self, calls: Iterable[Call]) -> Iterator[str]:
+        """Yield the lines of a log's next calls: comments, operations with their answers, and their events."""
         for call in calls:
             who = call.process or (OUTSIDE if call.process is None and self.outside else "")
             prefix = f"{who}: " if who else ""

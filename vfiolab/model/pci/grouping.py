@@ -85,6 +85,19 @@ class GroupingOptions:
         AcsOverride.parse(found.get("pcie_acs_override", ""))
         return cls(**found)
 
+    @property
+    def words(self) -> str:
+        """The words of a kernel's command line that `parse` reads: "" without any. ValueError for what-ifs that no boot parameter does.
+
+        >>> GroupingOptions.parse("pci=disable_acs_redir=00:1c.0").words
+        'pci=disable_acs_redir=00:1c.0'
+        """
+        named = {"pcie_acs_override": self.pcie_acs_override} | {f"pci={name}": getattr(self, name) for name in sorted(_PCI_WORDS)}
+        text = " ".join(f"{name}={value}" for name, value in named.items() if value)
+        if GroupingOptions.parse(text) != self:
+            raise ValueError("a what-if that is no boot parameter has no words")
+        return text
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:

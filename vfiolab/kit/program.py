@@ -1,0 +1,400 @@
+r"""A session as a C program: the system calls of its first process, through <linux/vfio.h>, each with the model's answer beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from vfiolab._text import plain
+from vfiolab.kit.export import Kept
+from vfiolab.model.address import Span
+from vfiolab.model.events import Call
+from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, irq_set_size
+from vfiolab.model.uapi.requests import (
+    DeviceInfo,
+    DirtyPages,
+    GroupStatus,
+    IommuInfo,
+    IrqInfo,
+    IrqSet,
+    MapDma,
+    RegionInfo,
+    Struct,
+    UnmapDma,
+)
+
+__all__ = ["to_c"]
+
+#: The calls that take a struct: the request, and the record of its fields.
+REQUESTS: Mapping[str, tuple[str, type[Struct]]] = {
+    "get_info": ("VFIO_IOMMU_GET_INFO", IommuInfo),
+    "map": ("VFIO_IOMMU_MAP_DMA", MapDma),
+    "unmap": ("VFIO_IOMMU_UNMAP_DMA", UnmapDma),
+    "dirty": ("VFIO_IOMMU_DIRTY_PAGES", DirtyPages),
+    "group_status": ("VFIO_GROUP_GET_STATUS", GroupStatus),
+    "device_info": ("VFIO_DEVICE_GET_INFO", DeviceInfo),
+    "region_info": ("VFIO_DEVICE_GET_REGION_INFO", RegionInfo),
+    "irq_info": ("VFIO_DEVICE_GET_IRQ_INFO", IrqInfo),
+    "set_irqs": ("VFIO_DEVICE_SET_IRQS", IrqSet),
+}
+#: The flags by their names; a bit without one stays a number.
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "map": ("VFIO_DMA_MAP_FLAG_READ", "VFIO_DMA_MAP_FLAG_WRITE", "VFIO_DMA_MAP_FLAG_VADDR"),
+    "unmap": ("VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP", "VFIO_DMA_UNMAP_FLAG_ALL", "VFIO_DMA_UNMAP_FLAG_VADDR"),
+    "dirty": tuple(f"VFIO_IOMMU_DIRTY_PAGES_FLAG_{name}" for name in ("START", "STOP", "GET_BITMAP")),
+    "set_irqs": (
+        *(f"VFIO_IRQ_SET_DATA_{name}" for name in ("NONE", "BOOL", "EVENTFD")),
+        *(f"VFIO_IRQ_SET_ACTION_{name}" for name in ("MASK", "UNMASK", "TRIGGER")),
+    ),
+}
+#: What headers before 5.8, 5.12 and glibc before 2.27 lack.
+NEWER = {
+    "VFIO_DMA_MAP_FLAG_VADDR": "(1 << 2)",
+    "VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP": "(1 << 0)",
+    "VFIO_DMA_UNMAP_FLAG_ALL": "(1 << 1)",
+    "VFIO_DMA_UNMAP_FLAG_VADDR": "(1 << 2)",
+    "MAP_FIXED_NOREPLACE": "0x100000",
+}
+IN_DATA = {"iova", "size", "bm_pgsize", "bm_size"}  # of a dirty bitmap: behind the struct's head
+PROT = {"rw": "PROT_READ | PROT_WRITE", "r": "PROT_READ", "none": "PROT_NONE"}
+POINTERS = {"bad": "(void *)8", "null": "(void *)0", "readonly": "readonly()"}
+NOT_DONE = {
+    "dma_write": "a device does this by itself: no system call does it",
+    "dma_read": "a device does this by itself: no system call does it",
+    "raise_msi": "a device raises its interrupt by itself: no system call does it",
+    "fork": "this program is one process, and starts no other",
+    "new_process": "this program is one process, and starts no other",
+}
+_FILE_NAME = re.compile(r"(?!\.)[\w.:-]{1,200}", re.ASCII)
+
+INCLUDES = """#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/vfio.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>"""
+HELPERS = {
+    "told": """/* Print what a call answered, and go on, whatever it is. */
+static inline long told(const char *what, long answer) {
+    if (answer < 0)
+        printf("%s: %s\\n", what, strerror(errno));
+    else
+        printf("%s: %ld\\n", what, answer);
+    return answer;
+}""",
+    "argument": """/* Room for a struct and what stands behind it, all zeros. */
+static inline void *argument(void) {
+    static _Alignas(16) unsigned char room[1 << 16];
+    return memset(room, 0, sizeof room);
+}""",
+    "readonly": """/* Memory that the kernel can read and not write. */
+static inline void *readonly(void) {
+    return mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}""",
+    "memory": """/* Put memory at an address. */
+static inline long memory(uintptr_t at, size_t size, int prot, int flags) {
+    return mmap((void *)at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0) == MAP_FAILED ? -1 : 0;
+}""",
+    "put": """/* Write a word to a file of sysfs. */
+static inline long put(const char *path, const char *word) {
+    int file = open(path, O_WRONLY);
+    long answer = file < 0 ? -1 : write(file, word, strlen(word));
+    int error = errno;
+    if (file >= 0)
+        close(file);
+    errno = error;
+    return answer < 0 ? -1 : 0;
+}""",
+    "memlock": """/* Set the soft limit of locked memory; the hard one where it is lower. */
+static inline long memlock(rlim_t most) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+        return -1;
+    limit.rlim_cur = most;
+    if (limit.rlim_max < most)
+        limit.rlim_max = most;
+    return setrlimit(RLIMIT_MEMLOCK, &limit);
+}""",
+    "capability": """/* Make a capability effective or not; keep it permitted or not. */
+static inline long capability(unsigned number, int effective, int permitted) {
+    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    if (number > 63) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (syscall(SYS_capget, &head, data) < 0)
+        return -1;
+    __u32 bit = 1U << number % 32, *now = &data[number / 32].effective, *may = &data[number / 32].permitted;
+    *now = effective ? *now | bit : *now & ~bit;
+    *may = permitted ? *may : *may & ~bit;
+    return syscall(SYS_capset, &head, data);
+}""",
+}
+
+
+def to_c(session: Kept) -> str:
+    """Return a session as a C program: the first process's calls, with what is none of them as comments."""
+    body = "\n".join(f"    {line}" for line in _Program(session).lines())
+    fds = [int(call.args["fd"]) for call in session.host.log.calls if "fd" in call.args]
+    head = f"""/* {_words(session.name)}: a session on {_words(session.host.machine.name)}, Linux {_words(str(session.host.kernel))}, as C.
+ * Build it with: gcc -std=c11 -Wall -o session session.c
+ * Run it as root on such a machine: devices change their drivers. It prints what the kernel answers;
+ * what the model answers stands beside each call. A call that is refused there is expected to be refused.
+ */"""
+    tables = "\n".join(f"#ifndef {name}\n#define {name} {value}\n#endif" for name, value in NEWER.items() if name in body)
+    helpers = [text for name, text in HELPERS.items() if f"{name}(" in body]
+    first = f"    static int fd[{max(fds, default=0) + 1}]; /* the descriptors, by the numbers that they have in the model */"
+    opening = f"int main(void) {{\n{first}\n    memset(fd, -1, sizeof fd);"
+    return "\n\n".join([head, INCLUDES, *filter(None, [tables]), *helpers, f"{opening}\n{body}\n    return 0;\n}}\n"])
+
+
+class _Program:
+    """Writes the calls, one after the other; `opened`: the numbers that descriptors have had."""
+
+    def __init__(self, session: Kept) -> None:
+        self.host, self.opened = session.host, set[int]()
+        arena = self.host.machine.arena
+        self.arena = [("rw", Span.sized(arena.base, arena.size)), ("r", Span.sized(arena.ro_base, arena.ro_size))]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the body's lines: the memory that was there from the start, then the calls."""
+        calls = self.host.log.calls
+        places = [int(call.args["vaddr"]) for call in calls if call.args.get("vaddr") is not None]
+        for prot, span in self.arena:
+            if span.size and any(span.start <= place < span.end for place in places):
+                yield f'told("mmap", memory({_hex(span.start)}, {_hex(span.size)}, {PROT[prot]}, MAP_FIXED_NOREPLACE));'
+        ended = False
+        for call in calls:
+            answer = f"{call.result}: {call.error.why}" if call.error else "opens it" if "fd" in call.args else call.result
+            if call.process:
+                yield f"/* process {_words(call.process)}, which is not this one: {_words(str(call))} */"
+            elif ended:
+                yield f"/* after the end of this process: {_words(str(call))} */"
+            else:
+                yield from self._call(call, f"/* the model: {_words(answer)} */")
+                ended = call.verb == "exit"
+
+    def _call(self, call: Call, answer: str) -> Iterator[str]:
+        write: Callable[[Call], list[str] | None] = getattr(self, f"_{call.verb}", self._request if call.verb in REQUESTS else self._none)
+        lines = write(call)
+        if lines is None:
+            why = NOT_DONE.get(call.verb, "this program does not do it")
+            yield f"/* {why}: {_words(str(call))} */"
+            return
+        yield from lines[:-1]
+        yield f"{lines[-1]} {answer}"
+
+    def _none(self, _: Call) -> None:
+        return None
+
+    def _fd(self, number: int) -> str:
+        return f"fd[{number}]" if number in self.opened else str(number)
+
+    def _of(self, call: Call) -> str:
+        return self._fd(int(call.target.removeprefix("fd")))
+
+    def _ioctl(self, call: Call, request: str, argument: str = "0", note: str = "") -> list[str]:
+        return [f'told("{request}{note}", ioctl({self._of(call)}, {request}, {argument}));']
+
+    def _open(self, call: Call, path: str, result: str) -> list[str]:
+        if "fd" not in call.args:
+            return [f"told({_text(f'open {path}')}, {result});"]
+        self.opened.add(call.args["fd"])
+        return [f"{self._fd(call.args['fd'])} = told({_text(f'open {path}')}, {result});"]
+
+    # open, close
+
+    def _open_container(self, call: Call) -> list[str]:
+        return self._open(call, "/dev/vfio/vfio", 'open("/dev/vfio/vfio", O_RDWR)')
+
+    def _open_group(self, call: Call) -> list[str] | None:
+        group = str(call.output.get("group", call.target))
+        known = self.host.core.group_of(group) if not group.isdecimal() else None
+        path = f"/dev/vfio/{known.id if known else group}"
+        return self._open(call, path, f"open({_text(path)}, O_RDWR)") if _FILE_NAME.fullmatch(group) else None
+
+    def _get_device_fd(self, call: Call) -> list[str]:
+        name = str(call.args["name"])
+        return self._open(call, name, f"ioctl({self._of(call)}, VFIO_GROUP_GET_DEVICE_FD, {_text(name)})")
+
+    def _close(self, call: Call) -> list[str]:
+        return [f'told("close", close({self._of(call)}));']
+
+    _close_container = _close_group = _close_device = _close_descriptor = _close
+
+    # ioctls without a struct
+
+    def _get_api_version(self, call: Call) -> list[str]:
+        return self._ioctl(call, "VFIO_GET_API_VERSION")
+
+    def _check_extension(self, call: Call) -> list[str]:
+        return self._ioctl(call, "VFIO_CHECK_EXTENSION", f"{call.args['ext']}UL")
+
+    def _set_iommu(self, call: Call) -> list[str]:
+        return self._ioctl(call, "VFIO_SET_IOMMU", f"{call.args['type']}UL")
+
+    def _set_container(self, call: Call) -> list[str]:
+        number = self._fd(int(str(call.args["container"]).removeprefix("fd")))
+        return self._ioctl(call, "VFIO_GROUP_SET_CONTAINER", f"&(int){{{number}}}")
+
+    def _unset_container(self, call: Call) -> list[str]:
+        return self._ioctl(call, "VFIO_GROUP_UNSET_CONTAINER")
+
+    def _device_reset(self, call: Call) -> list[str]:
+        return self._ioctl(call, "VFIO_DEVICE_RESET")
+
+    def _raw_ioctl(self, call: Call) -> list[str]:
+        return [f'told("ioctl {call.args["cmd"]:#x}", ioctl({self._of(call)}, {_hex(call.args["cmd"])}, {_hex(call.args["arg"])}));']
+
+    # ioctls with a struct
+
+    def _request(self, call: Call) -> list[str]:
+        name, kind = REQUESTS[call.verb]
+        given = {key: value for key, value in call.args.items() if key in kind.OFFSETS and value is not None}
+        if call.verb == "set_irqs":
+            flags = given.setdefault("flags", TRIGGER_EVENTFD if given["count"] else DISABLE)
+            given.setdefault("argsz", irq_set_size(flags, given["count"]))
+        record = kind(**given)
+        head = kind.OFFSETS.keys() - (IN_DATA if call.verb == "dirty" else IN_DATA - {"iova", "size"}) - {"bm_data"}
+        fields = [(field, getattr(record, field)) for field in kind.OFFSETS if field in head]
+        written = [f"    arg->{field} = {_value(call.verb, field, value)};" for field, value in fields if value]
+        pointer = POINTERS.get(str(call.args.get("ptr")), "arg")
+        label = f"{name} {_words(call.args['name'])}" if call.args.get("name") else name
+        block = ["{", f"    struct {kind.NAME} *arg = argument();", *written, *self._behind(call, record)]
+        if pointer != "arg":
+            block.append("    (void)arg;")
+        if not call.args.get("fresh"):
+            return [*block, f"    told({_text(label)}, ioctl({self._of(call)}, {name}, {pointer}));", "}"]
+        place = f"{_hex(call.args['vaddr'])}, {_hex(max(call.args['size'], 1))}"
+        return [
+            f'told("mmap", memory({place}, {PROT["rw"]}, MAP_FIXED_NOREPLACE));', *block,
+            f"    if (told({_text(label)}, ioctl({self._of(call)}, {name}, {pointer})) < 0)",
+            f"        munmap((void *){place});", "}",
+        ]  # fmt: skip
+
+    def _behind(self, call: Call, record: Any) -> list[str]:
+        """Return what stands behind the struct's head: a bitmap to be filled, or a byte or a descriptor for each vector."""
+        if call.verb in ("unmap", "dirty") and (record.bm_pgsize or record.bm_size):
+            numbers = [record.bm_pgsize, record.bm_size]
+            numbers = [record.iova, record.size, *numbers] if call.verb == "dirty" else numbers
+            size = _hex(min(max(record.bm_size, 1), 1 << 32))
+            room = f"(uintptr_t)mmap(0, {size}, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)"
+            return [
+                "    __u64 *more = (void *)arg->data;",
+                *(f"    more[{n}] = {word};" for n, word in enumerate([*map(_hex, numbers), room])),
+            ]
+        kind = record.flags & 7 if call.verb == "set_irqs" else 0
+        if kind not in (2, 4) or not record.count:
+            return []
+        evfd = call.args.get("evfd")
+        each = "eventfd(0, EFD_CLOEXEC)" if evfd is None else self._fd((int(evfd) + (1 << 31)) % (1 << 32) - (1 << 31))
+        if kind == 2:
+            vals = call.args.get("vals")
+            each = str(1 if vals is None else vals)
+        return [
+            f"    {'int' if kind == 4 else 'unsigned char'} *each = (void *)arg->data;",
+            f"    for (unsigned n = 0; n < {min(record.count, 4096)}; n++)",
+            f"        each[n] = {each};",
+        ]
+
+    # the process and its memory
+
+    def _mem(self, call: Call) -> list[str]:
+        place = f"{_hex(call.args['vaddr'])}, {_hex(call.args['size'])}"
+        if call.args["prot"] == "hole":
+            return [f'told("munmap", munmap((void *){place}));']
+        flags = "MAP_FIXED | MAP_POPULATE" if call.args["kind"] == "populate" else "MAP_FIXED"
+        return [f'told("mmap", memory({place}, {PROT[call.args["prot"]]}, {flags}));']
+
+    def _mmapdev(self, call: Call) -> list[str]:
+        a = call.args
+        where = f"((__u64){_hex(a['region'])} << 40) + {_hex(a['off'] or 0)}"  # vfio-pci: a region's number stands above bit 40
+        place = f"(void *){_hex(a['vaddr'])}, {_hex(a['size'])}"
+        mapped = f"mmap({place}, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, {self._of(call)}, {where})"
+        return [f'told("mmap", {mapped} == MAP_FAILED ? -1 : 0);']
+
+    def _pwrite(self, call: Call) -> list[str]:
+        a = call.args
+        if a["len"] > 8:
+            return [f"/* {_words(str(call))} */"]
+        where = f"((__u64){_hex(a['region'])} << 40) + {_hex(a['off'])}"
+        return [f'told("pwrite", pwrite({self._of(call)}, &(__u64){{{_hex(a["val"])}}}, {a["len"]}, {where}));']
+
+    def _rlimit_memlock(self, call: Call) -> list[str]:
+        limit = "RLIM_INFINITY" if call.target.startswith("-") else _hex(int(call.target, 16))
+        return [f'told("setrlimit", memlock({limit}));']
+
+    def _drop_cap(self, call: Call) -> list[str]:
+        back, kept = int(call.args.get("restore") == 1), int(call.args.get("keep") != 0)
+        return [f'told("capset", capability({call.args["cap"]}U, {back}, {kept}));']
+
+    def _exit(self, _: Call) -> list[str]:
+        return ["return 0;"]
+
+    def _fork(self, _: Call) -> None:
+        return None
+
+    # sysfs
+
+    def _put(self, path: str, word: str) -> list[str] | None:
+        """Return a write to sysfs; None for names that are no names of files: a program that runs as root writes nowhere else."""
+        if not all(map(_FILE_NAME.fullmatch, [*path.split("/"), word])):
+            return None
+        return [f"told({_text(f'echo {word} > /sys/{path}')}, put({_text(f'/sys/{path}')}, {_text(word)}));"]
+
+    def _bind(self, call: Call) -> list[str] | None:
+        device, driver = str(call.args["dev"]), str(call.args["drv"])
+        steps = [
+            self._put(f"bus/pci/devices/{device}/driver_override", driver),
+            self._put(f"bus/pci/devices/{device}/driver/unbind", device),  # without a driver there is no such file
+            self._put(f"bus/pci/drivers/{driver}/bind", device),
+        ]
+        return None if None in steps else [line for step in steps for line in step or ()]
+
+    def _unbind(self, call: Call) -> list[str] | None:
+        return self._put(f"bus/pci/devices/{call.args['dev']}/driver/unbind", str(call.args["dev"]))
+
+    def _remove(self, call: Call) -> list[str] | None:
+        return self._put(f"bus/pci/devices/{call.args['dev']}/remove", "1")
+
+    def _rescan(self, _: Call) -> list[str] | None:
+        return self._put("bus/pci/rescan", "1")
+
+    def _param(self, call: Call) -> list[str] | None:
+        return self._put(f"module/{str(call.args['name']).replace('.', '/parameters/', 1)}", str(call.args["value"]))
+
+
+def _hex(number: int) -> str:
+    return str(number) if 0 <= number < 10 else f"{number % (1 << 64):#x}ULL"
+
+
+def _value(verb: str, field: str, value: int) -> str:
+    return _flags(verb, value) if field == "flags" else str(value) if field == "argsz" else _hex(value)
+
+
+def _flags(verb: str, value: int) -> str:
+    names = FLAGS.get(verb, ())
+    rest = value >> len(names) << len(names)
+    return " | ".join([*(name for bit, name in enumerate(names) if value >> bit & 1), *([f"{rest:#x}U"] if rest else [])])
+
+
+def _text(text: str) -> str:
+    """Return a text as a C literal: nothing in it ends the literal, nor is a trigraph."""
+    raw = text.encode(errors="surrogatepass")
+    return '"' + "".join(chr(one) if 32 <= one < 127 and chr(one) not in '"\\?' else f"\\{one:03o}" for one in raw) + '"'
+
+
+def _words(text: str) -> str:
+    """Return a text for a comment: plain ASCII, which neither ends the comment nor begins another."""
+    ascii_text = plain(text).encode("ascii", "backslashreplace").decode()
+    return re.sub(r"\?(?=\?)", "? ", ascii_text.replace("*/", "* /").replace("/*", "/ *"))
