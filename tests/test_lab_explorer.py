@@ -16,11 +16,11 @@ def app():
 
 def offered(app):
     """List the groups' buttons, unit by unit."""
-    return [button for row in app.groups.children for button in row.children if isinstance(button, ipywidgets.Button)]
+    return [button for card in app.stage.groups.children for button in card.children[1].children]
 
 
 def buttons(app):
-    return {button.description: button for button in (*offered(app), *app.drivers.children)}
+    return {button.description: button for button in (*offered(app), *app.stage.drivers.children)}
 
 
 def click(app, words):
@@ -49,7 +49,7 @@ def test_the_same_button_then_says_detach_and_does_it(app):
 
 def test_why_some_groups_are_not_offered_is_said(app):
     number, groups = len(offered(app)), len(app.host.groups)
-    assert f"{groups - number} of {groups} groups hold bridges only: they cannot be attached" in app.unoffered.value
+    assert f"{groups - number} of {groups} groups hold bridges only: they cannot be attached" in app.stage.unoffered.value
 
 
 def test_a_second_group_behind_another_unit_splits_the_domain_and_the_picture_says_so(app):
@@ -161,7 +161,7 @@ def test_a_group_that_is_not_viable_offers_to_bind_what_is_missing():
     assert 'host.bind("0000:0f:00.1")' == app.session.steps[-1].code
     attach(app, "0000:0f:00.0")
     assert 1 == len(app.space.domains)
-    assert () == app.drivers.children
+    assert () == app.stage.drivers.children
 
 
 def test_a_click_from_the_browser_arrives(app):
@@ -171,9 +171,9 @@ def test_a_click_from_the_browser_arrives(app):
 
 
 def test_a_click_keeps_the_controls_so_that_the_keyboard_stays_where_it_was(app):
-    before = app.groups.children
+    before = app.stage.groups.children
     attach(app, "0000:01:00.0")
-    assert before == app.groups.children
+    assert before == app.stage.groups.children
 
 
 def walk(widget):
@@ -222,7 +222,7 @@ def test_a_machine_that_is_not_there_is_named():
 
 def test_a_click_on_a_button_of_the_machine_before_does_nothing():
     view = Explorer("two-smmu-server")
-    stale = [button for _, button in view._buttons.values()]
+    stale = [button for _, button in view.stage.buttons.values()]
     view.load("amd-vi-server")
     steps = len(view.session.steps)
     for button in stale:
@@ -231,7 +231,7 @@ def test_a_click_on_a_button_of_the_machine_before_does_nothing():
 
 
 def test_groups_stand_beside_the_iommu_that_they_are_behind(app):
-    heads, rows = zip(*((row.children[0].value, row.children[1:]) for row in app.groups.children), strict=True)
+    heads, rows = zip(*((row.children[0].value, row.children[1].children) for row in app.stage.groups.children), strict=True)
     assert ["<strong>Behind smmu3.0xc020000 (arm-smmu-v3)</strong>", "<strong>Behind smmu3.0xc000000 (arm-smmu-v3)</strong>"] == list(heads)
     assert [[4, 5, 10, 11], [8, 9]] == [[int(re.search(r"group (\d+)", b.description)[1]) for b in row] for row in rows]
 

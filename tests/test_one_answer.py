@@ -14,6 +14,7 @@ from vfiolab.__main__ import main
 from vfiolab._paths import data_dir
 from vfiolab.detective import explain_map
 from vfiolab.lab import Explorer
+from vfiolab.lab.stage import users
 from vfiolab.model.pci.topology import Topology
 from vfiolab.readers.pcifile import read_pci
 from vfiolab.readers.qemu import parse_dma_map_error
@@ -55,10 +56,10 @@ def test_a_name_and_its_file_give_the_same_groups(path):
 def test_the_explorer_offers_groups_of_the_host_and_no_bridge(path):
     host = vl.load(path.stem)
     view = Explorer(path.stem)
-    offered = [group for group, _ in view._buttons.values()]
+    offered = [group for group, _ in view.stage.buttons.values()]
     assert {tuple(group.devices) for group in offered} <= {tuple(one) for one in groups_of(host)}
     for group in offered:
-        assert all(host.machine.topology[bdf].is_for_users for bdf in view._devices(group) if bdf in host.machine.topology)
+        assert all(host.machine.topology[bdf].is_for_users for bdf in users(view.host, group) if bdf in host.machine.topology)
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=name_of)

@@ -1,4 +1,4 @@
-"""Drive a real JupyterLab in Chromium, as a learner would, with nothing but this machine's loopback to talk to.
+"""Drive a real JupyterLab, or a page of Voila, in Chromium, as a learner would, with nothing but this machine's loopback to talk to.
 
     with serving() as server, Browser() as browser:
         page = browser.open(server, "00-start-here.ipynb")
@@ -50,6 +50,8 @@ SETTINGS = {
     },
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
+VOILA = ["--Voila.ip=127.0.0.1", "--Voila.port_retries=0"]
+VOILA_READY = "/voila/static/favicon.ico"  # the page itself would start a kernel
 OFF_LOOPBACK = re.compile(r"(https?|wss?)://(?!127\.0\.0\.1[:/])")
 
 
@@ -88,27 +90,19 @@ def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90
 
 
 @contextlib.contextmanager
-def serving(root: Path | None = None, checkout: Path | None = None) -> Iterator[str]:
-    """Run `vfiolab lab` on a free port until the block ends; yield its address.
+def running(options: list[str], ready: str, checkout: Path | None = None) -> Iterator[tuple[str, subprocess.Popen]]:
+    """Run `vfiolab lab` with these options on a free port until the block ends; yield its address and process.
 
-    The learner's copy is made in a folder that goes away, or in `checkout`, whose vfiolab is then run. `root` serves another folder.
+    `ready` is what answers as soon as the server does. The learner's copy is made in a folder that goes away, or in `checkout`, whose
+    vfiolab is then run.
     """
     port = _free_port()
-    options = [
-        "--no-browser",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        "--ServerApp.port_retries=0",
-        "--IdentityProvider.token=",
-        "--LabApp.expose_app_in_browser=True",
-        *([f"--ServerApp.root_dir={root}"] if root else []),
-    ]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         log = home / "log"
         with log.open("w") as out:
             server = subprocess.Popen(
-                [sys.executable, "-m", "vfiolab", "lab", *options],
+                [sys.executable, "-m", "vfiolab", "lab", "--no-browser", f"--port={port}", *options],
                 cwd=checkout or home,
                 env=_environment(home) | ({"PYTHONPATH": str(checkout)} if checkout else {}),
                 stdout=out,
@@ -117,15 +111,36 @@ def serving(root: Path | None = None, checkout: Path | None = None) -> Iterator[
             )
         address = f"http://127.0.0.1:{port}"
         try:
-            _wait_for(f"{address}/api/status", server, log)
-            yield address
+            _wait_for(f"{address}{ready}", server, log)
+            yield address, server
         finally:
-            server.terminate()  # JupyterLab ends its kernels first
+            server.terminate()  # the server ends its kernels first
             try:
                 server.wait(20)
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
+
+
+@contextlib.contextmanager
+def serving(root: Path | None = None, checkout: Path | None = None) -> Iterator[str]:
+    """Run JupyterLab until the block ends; yield its address. `root` serves another folder than the learner's copy."""
+    options = [
+        "--ip=127.0.0.1",
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        "--LabApp.expose_app_in_browser=True",
+        *([f"--ServerApp.root_dir={root}"] if root else []),
+    ]
+    with running(options, "/api/status", checkout) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def serving_voila(notebook: Path | str) -> Iterator[str]:
+    """Run Voila on one notebook, of the learner's copy or any other, until the block ends; yield its address, which is the page's."""
+    with running(["--voila", str(notebook), *VOILA], VOILA_READY) as (address, _):
+        yield address
 
 
 def js(page: Page, body: str, milliseconds: int = 120_000):
@@ -256,14 +271,26 @@ class Browser:
     def __exit__(self, *problem: object) -> None:
         self._stack.close()
 
-    def open(self, address: str, notebook: str, *, kernel: bool = True) -> NotebookPage:
-        """Open `notebook` in JupyterLab's single-document view; wait for its cells and, unless told not to, kernel."""
+    def _new(self) -> NotebookPage:
         page = self._chromium.new_page(viewport={"width": self.width, "height": self.height}, reduced_motion="reduce")
         page.set_default_timeout(30_000)
-        errors: list[str] = []
-        external: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: external.append(request.url) if OFF_LOOPBACK.match(request.url) else None)
+        new = NotebookPage(page, [], [])
+        page.on("pageerror", lambda error: new.errors.append(str(error)))
+        page.on("request", lambda request: new.external.append(request.url) if OFF_LOOPBACK.match(request.url) else None)
+        return new
+
+    def visit(self, address: str) -> NotebookPage:
+        """Open a page of Voila; wait until its cells are shown. What the console calls an error counts as one."""
+        new = self._new()
+        new.page.on("console", lambda message: new.errors.append(message.text) if message.type == "error" else None)
+        new.page.goto(address, wait_until="domcontentloaded", timeout=60_000)
+        new.page.wait_for_selector("#rendered_cells .jp-OutputArea-output", timeout=60_000)
+        return new
+
+    def open(self, address: str, notebook: str, *, kernel: bool = True) -> NotebookPage:
+        """Open `notebook` in JupyterLab's single-document view; wait for its cells and, unless told not to, kernel."""
+        new = self._new()
+        page = new.page
         page.goto(f"{address}/doc/tree/{quote(notebook)}?reset", wait_until="domcontentloaded")
         page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-Cell", timeout=60_000)
         page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext", timeout=60_000)
@@ -271,4 +298,4 @@ class Browser:
         if kernel:
             # JupyterLab shows "idle" before the kernel is connected, and then drops a run-all without a word.
             js(page, "await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info; return true")
-        return NotebookPage(page, errors, external)
+        return new
