@@ -1,4 +1,4 @@
-"""How the notebooks teach: short cells, a prediction before each reveal, a question after each widget, words that need no colour."""
+"""How the notebooks teach: short cells, a prediction before each answer, a question after each widget, words that need no colour."""
 
 import ast
 import re
@@ -11,10 +11,13 @@ from tools import notebooks
 import vfiolab as vl
 from vfiolab import lab
 from vfiolab.course.questions import questions
+from vfiolab.course.words import plain
 
 PATHS = [path for path in notebooks.find() if re.match(r"\d\d-", path.name)]
 COLOURS = r"red|green|blue|orange|yellow|purple|pink|vermilion|magenta|cyan|violet|gr[ae]y"
 APPS = [name for name in lab.__all__ if hasattr(getattr(lab, name), "_repr_mimebundle_")]
+ASK = re.compile(r'vl\.ask\("([\w-]+)"\)')
+FOLD = "<details><summary>After your choice</summary>\n\n"
 WIDGET = re.compile(rf"^(?:\w+ = )?vl\.lab\.({'|'.join(APPS)})\(.*\)$", re.MULTILINE)
 
 
@@ -33,7 +36,7 @@ def prose(cells):
 
 def words(text):
     """Count the words of a text cell, without headings and tables."""
-    lines = [line for line in text.splitlines() if not line.startswith(("#", "|"))]
+    lines = [line for line in text.splitlines() if not line.startswith(("#", "|", "<details>", "</details>"))]
     return len(" ".join(lines).split())
 
 
@@ -82,33 +85,50 @@ def test_the_first_code_cell_shows_the_version_and_the_kernel(cells):
     assert re.search(r"kernel \d+\.\d+", shown)
 
 
-def test_each_prediction_is_asked_before_it_is_revealed_and_in_another_cell(cells):
-    sources = [cell.source for cell in code(cells)]
-    asked = {
-        name: number
-        for number, source in enumerate(sources)
-        for name in re.findall(r"^(\w+) = vl\.(?:ask|predict)\(", source, re.MULTILINE)
-    }
-    revealed = {name: number for number, source in enumerate(sources) for name in re.findall(r"\b(\w+)\.reveal\(", source)}
-    assert asked.keys() == revealed.keys() != set()
-    assert all(asked[name] < revealed[name] for name in asked)
+def after_questions(cells):
+    """Yield the cells that stand between a question and the next heading or question."""
+    waiting = False
+    for cell in cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("## "):
+            waiting = False
+        elif ASK.search(cell.source):
+            waiting = True
+        elif waiting:
+            yield cell
 
 
-def test_the_stored_reveals_give_nothing_but_an_untouched_answer(cells):
-    reveals = [cell for cell in code(cells) if ".reveal(" in cell.source]
-    shown = ["".join(output.data.get("text/plain", "") for output in cell.outputs if "data" in output) for cell in reveals]
-    assert all(text.startswith("No prediction was made") for text in shown)
+def test_a_question_is_one_line_and_needs_no_second_cell(cells):
+    asked = [cell for cell in code(cells) if ASK.search(cell.source)]
+    assert len(asked) >= 3
+    assert [] == [cell.source for cell in asked if not ASK.fullmatch(cell.source)]
+    assert [] == [cell.source for cell in code(cells) if ".reveal(" in cell.source]
 
 
-def test_each_widget_shows_a_picture_before_it_is_run_and_is_followed_by_a_question_and_its_code(cells):
+def test_no_prediction_is_spoiled_what_follows_a_question_is_folded_away(cells):
+    following = list(after_questions(cells))
+    outputs = [cell for cell in following if cell.cell_type == "code" and not WIDGET.search(cell.source)]
+    assert [] == [cell.source for cell in outputs if cell.outputs and not cell.metadata.get("jupyter", {}).get("outputs_hidden")]
+    texts = [cell.source for cell in following if cell.cell_type == "markdown"]
+    assert [] == [text[:80] for text in texts if not (text.startswith(FOLD) and text.endswith("</details>"))]
+
+
+def test_a_stored_question_holds_its_options_and_no_reason(cells):
+    for cell in code(cells):
+        if found := ASK.search(cell.source):
+            entry = questions()[found[1]]
+            shown = cell.outputs[-1].data["text/plain"] + cell.outputs[-1].data["text/html"]
+            assert all(text not in shown for text in (plain(entry["because"]), *map(plain, entry["why"].values())))
+            assert "( )" in shown
+
+
+def test_each_widget_shows_a_picture_before_it_is_run_and_is_followed_by_a_question(cells):
     widgets = [cell for cell in code(cells) if WIDGET.search(cell.source)]
     assert widgets != []
     for widget in widgets:
         assert '<img alt="' in widget.outputs[-1].data["text/html"]
-        text, question, twin = cells[index(cells, widget) + 1 :][:3]
+        text, question = cells[index(cells, widget) + 1 :][:2]
         assert "question" in text.source
-        assert re.search(r"= vl\.(?:ask|predict)\(", question.source)
-        assert ".reveal(" in twin.source
+        assert ASK.fullmatch(question.source)
 
 
 def test_a_refusal_that_is_asked_for_shows_the_whole_case():

@@ -93,11 +93,23 @@ def test_a_refused_map_is_an_alert_with_rule_source_and_way_out(page):
     page.inline(re.compile("1 map was refused")).wait_for()
 
 
-def test_a_prediction_made_with_the_mouse_is_named_by_the_reveal(page):
+def test_a_prediction_made_with_the_mouse_is_answered_in_place_with_its_picture(page):
+    page.text("Choose, and the answer appears here.").wait_for()
+    before = page.inline(re.compile("2 domains mirror")).count()
     page.button("1").click()
-    page.text("Your prediction: 1").wait_for()
-    page.run_source("domains.reveal(len(space.domains))")
     page.text("Not quite: you predicted 1, and it is 2.").wait_for()
+    page.inline(re.compile("2 domains mirror")).nth(before).wait_for()
+    page.text("How the model found out").first.click()
+    page.text(re.compile(r"truth = len\(space\.domains\)")).wait_for()
+
+
+def test_what_follows_a_question_is_folded_until_it_is_opened_or_run(opened):
+    page = opened(NOTEBOOK, kernel=False)
+    told = page.page.get_by_text("The newest domain, D2, comes first")
+    told.wait_for(state="attached")
+    assert not told.is_visible()
+    page.page.get_by_text("After your choice").first.click()
+    told.wait_for()
 
 
 def test_the_explorer_works_with_the_keyboard_alone(page):

@@ -58,7 +58,7 @@ def canonical(nb: NotebookNode) -> NotebookNode:
     for cell in nb.cells:
         cell["id"] = name_cell(cell, taken)
         taken.add(cell["id"])
-        cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key == "tags"})
+        cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key in ("tags", "jupyter")})
         for output in cell.get("outputs", []):
             if "data" in output:
                 output.data.pop(WIDGET_VIEW, None)

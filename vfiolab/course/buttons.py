@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
+from vfiolab._text import page_text
 from vfiolab.course.toggles import column, toggles
 from vfiolab.course.words import html, plain
+from vfiolab.draw import inline_svg
 
 if TYPE_CHECKING:  # a Prediction loads its view late; only the type checker sees a cycle
     from vfiolab.course.predict import Prediction
@@ -30,7 +32,8 @@ class PredictionView:
         )
         self.status = ipywidgets.HTML()
         question = ipywidgets.HTML(f"<p><strong>Predict.</strong> {html(prediction.question)}</p>")
-        self.box = column(question, self.buttons, self.status)
+        self.told = ipywidgets.HTML()
+        self.box = column(question, self.buttons, self.status, self.told)
         self.buttons.observe(self._on_click, "value")
         self.show()
 
@@ -43,8 +46,19 @@ class PredictionView:
         answer = self.prediction.answer
         self.buttons.value = answer
         self.buttons.disabled = self.prediction.revealed
-        if answer is None:
-            words = "You have not chosen yet."
+        if answer is not None and self.prediction.experiment:
+            words = f"Your prediction: {escape(self.prediction.word(answer))}"
+            self.told.value = self._found()
+        elif answer is None:
+            words = "Choose, and the answer appears here." if self.prediction.experiment else "You have not chosen yet."
         else:
             words = f"Your prediction: {escape(self.prediction.word(answer))}" + (" (revealed)" if self.prediction.revealed else "")
         self.status.value = f'<span role="status">{words}</span>'
+
+    def _found(self) -> str:
+        """Return what the model answers, why, its picture, and the code that asked it."""
+        picture = self.prediction.found[1]
+        drawn = inline_svg(picture) if picture is not None else ""
+        code = f'<pre style="white-space:pre-wrap">{page_text(self.prediction.experiment.strip())}</pre>'
+        told = self.prediction.reveal().page
+        return f'<div role="status">{told}</div>{drawn}<details><summary>How the model found out</summary>{code}</details>'

@@ -1,15 +1,19 @@
 """Predict, then reveal: commit an answer about the system's state before the model shows it.
 
-A Prediction holds the learner's answer; its buttons are one way to give it, `choose()` is the same in code. The reveal
-is given the truth by the model, never by the text of the question, and says what the learner answered.
+A Prediction holds the learner's answer; its buttons are one way to give it, `choose()` is the same in code. The truth is what the model
+answers to the question's experiment when it is asked, never a text; a question of one's own is given it by `reveal`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import cached_property
+from io import StringIO
 from typing import Any
 
+import vfiolab
 from vfiolab.course.words import html, plain
 
 Option = str | int
@@ -30,6 +34,8 @@ class Prediction:
         why: Mapping[Option, str] | None = None,
         because: str = "",
         shown: Mapping[Option, str] | None = None,
+        experiment: str = "",
+        shows: str = "",
     ) -> None:
         if len(options) < 2:
             raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
@@ -40,6 +46,7 @@ class Prediction:
         self.why: Mapping[Option, str] = why or {}
         self.because = because
         self.shown: Mapping[Option, str] = shown or {}
+        self.experiment, self.shows = experiment, shows
         self.answer: Option | None = None
         self.revealed = False
         self._view: Any = None
@@ -61,12 +68,29 @@ class Prediction:
         if self.revealed and option != self.answer:
             raise ValueError(f"the answer was revealed: your prediction stays {self.answer!r}; run its cell to start anew")
         self.answer = option
+        self.revealed = self.revealed or bool(self.experiment)
         self._sync()
 
-    def reveal(self, truth: Option, why: Mapping[Option, str] | None = None, *, because: str = "") -> Reveal:
+    @cached_property
+    def found(self) -> tuple[Option, Any]:
+        """What the model answers to the experiment, and the picture of it (None if there is none). ValueError without an experiment.
+
+        >>> from vfiolab.course import ask
+        >>> ask("two-units").found[0]
+        2
+        """
+        if not self.experiment:
+            raise ValueError(f"{self.question!r} has no experiment: pass the truth")
+        names: dict[str, Any] = {"vl": vfiolab}
+        with redirect_stdout(StringIO()):  # what an experiment prints on its way
+            exec(self.experiment, names)  # noqa: S102 - the course's own text
+            return names["truth"], eval(self.shows, names) if self.shows else None  # noqa: S307 - likewise
+
+    def reveal(self, truth: Option | None = None, why: Mapping[Option, str] | None = None, *, because: str = "") -> Reveal:
         """Show the truth, beside what was predicted.
 
-        `truth` comes from the model (`len(space.domains)`); `why` says for each other option what is wrong with it,
+        `truth` comes from the model (`len(space.domains)`; by default its answer to the question's experiment); `why` says for each
+        other option what is wrong with it,
         and `because` why the truth is so; a question of the course (`ask`) brings both along. Raises ValueError when
         the question does not offer the truth, or when a wrong option is left without its reason.
 
@@ -78,6 +102,7 @@ class Prediction:
         Page sizes start at 4 KiB.
         """
         why, because = why or self.why, because or self.because
+        truth = self.found[0] if truth is None else truth
         if not because.strip():
             raise ValueError(f"no reason is given why {truth!r} is the truth of {self.question!r}: pass because=...")
         if truth not in self.options:
@@ -87,7 +112,7 @@ class Prediction:
             raise ValueError(f"a reason for what is no wrong option of {self.question!r}: {strange!r}")
         if silent := [option for option in wrong if not why.get(option, "").strip()]:
             raise ValueError(f"no reason is given why these are wrong in {self.question!r}: {silent!r}")
-        if self.answer is not None:
+        if self.answer is not None and not self.revealed:
             self.revealed = True
             self._sync()
         reasons = tuple((option, why[option]) for option in wrong)
@@ -170,7 +195,12 @@ class Reveal:
 
     def _repr_mimebundle_(self, **_kwargs: Any) -> dict[str, str]:
         """Show the verdict as text that does not lean on colour; without a prediction, the answer stays folded away."""
-        return {"text/plain": str(self), "text/html": f"<div>{self._folded() if self.verdict == 'untouched' else self._open()}</div>"}
+        return {"text/plain": str(self), "text/html": f"<div>{self.page}</div>"}
+
+    @property
+    def page(self) -> str:
+        """The verdict and its reasons as HTML; without a prediction, the answer folded away."""
+        return self._folded() if self.verdict == "untouched" else self._open()
 
     def _open(self) -> str:
         first, *rest = (html(line) for line in self._told())

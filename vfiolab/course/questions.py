@@ -13,13 +13,16 @@ from vfiolab.model.address import human_size
 
 @cache
 def questions() -> dict[str, dict[str, Any]]:
-    """Read `data/course/questions*.toml`: name -> question, options (`sizes`: bytes), because, and why each wrong option is wrong."""
+    """Read `data/course/questions*.toml`: name -> question, options (`sizes`: bytes), because, why each wrong option is wrong.
+
+    `experiment`: code that asks the model; it leaves the answer in `truth`. `shows`: what of it is drawn.
+    """
     files = sorted((data_dir() / "course").glob("questions*.toml"))
     return {name: entry for path in files for name, entry in tomllib.loads(path.read_text(encoding="utf-8")).items()}
 
 
 def ask(name: str) -> Prediction:
-    """Ask a question of the course; the answer and its reasons come with `reveal`.
+    """Ask a question of the course; choose, and the answer that the model gives, its reasons and its picture appear in the same place.
 
     >>> ask("two-units")
     Prediction('After the second device has joined, how many domains will the container have?', (1, 2), answer=None)
@@ -31,4 +34,5 @@ def ask(name: str) -> Prediction:
     options: tuple[Option, ...] = tuple(entry["options"])
     why: dict[str, str] = entry["why"]
     sizes = {o: f"{human_size(int(o))} ({o})" for o in options if entry.get("sizes") and str(o).isdecimal() and int(o)}
-    return Prediction(entry["question"], options, {o: why[str(o)] for o in options if str(o) in why}, entry["because"], sizes)
+    reasons = {o: why[str(o)] for o in options if str(o) in why}
+    return Prediction(entry["question"], options, reasons, entry["because"], sizes, entry["experiment"], entry.get("shows", ""))
