@@ -78,7 +78,7 @@ def _texts() -> Iterator[tuple[str, str]]:
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "markdown":
                 yield from ((f"{path.stem.partition('-')[0]} {cell['id']}", one) for one in sentences(cell.source))
-    for page in ("claims", "gallery"):
+    for page in ("claims", "gallery", "teaching"):
         yield from ((page, one) for one in sentences((NOTEBOOKS / f"{page}.md").read_text(encoding="utf-8")))
     for name, entry in questions().items():
         yield name, flat(entry["question"])
