@@ -67,6 +67,10 @@ def test_what_changed_is_told_oldest_first():
     assert sorted(since, key=lambda text: tuple(map(int, text.split(".")))) == since
 
 
+def test_each_change_of_the_card_is_dated_by_a_commit_so_that_since_is_true():
+    assert [] == [name for name in card.CHANGES if not card.SWITCHES[name].commit]
+
+
 def test_each_ioctl_has_its_number():
     assert "<td class=code>0x3b71</td><td>IOMMU_MAP_DMA</td><td>container</td>" in card.ioctls()
     assert sum(map(len, card.IOCTLS.values())) + 1 == card.ioctls().count("<tr>")
