@@ -23,6 +23,12 @@ def test_the_evidence_of_each_row_is_there_or_has_the_form_that_finds_it():
     assert [] == [row for row in ROWS if not statements.resolves(row)]
 
 
+def test_each_word_of_the_glossary_rests_on_evidence_that_is_there_or_has_the_form_that_finds_it():
+    found = statements.defined()
+    assert len(statements.glossary) == len({row.where for row in found})
+    assert [] == [row for row in found if row.kind not in statements.KINDS or not statements.resolves(row)]
+
+
 def test_every_switch_of_the_version_table_is_a_statement_with_its_evidence():
     found = [row for row in statements.counted() if row.where.startswith("switch ")]
     assert len(statements.SWITCHES) == len(found)

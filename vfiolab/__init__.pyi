@@ -2,6 +2,7 @@
 
 from vfiolab import course as course, draw as draw, lab as lab, proposals as proposals
 from vfiolab.course import answer as answer, ask as ask, outcomes as outcomes, predict as predict
+from vfiolab.course.glossary import glossary as glossary
 from vfiolab.proposals import Proposal as Proposal, ProposalError as ProposalError, debate as debate
 from vfiolab.draw import (
     Picture as Picture,

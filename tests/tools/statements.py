@@ -5,7 +5,7 @@
     python tests/tools/statements.py --missing           # statements without a row
 
 A statement is a sentence that names a kernel version, a year, a kernel function or a commit. `data/course/statements.toml` has a row for
-each: where it stands, an excerpt, and its evidence. A switch of the version table carries its own evidence.
+each: where it stands, an excerpt, and its evidence. A switch of the version table and a word of the glossary carry their own evidence.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import NamedTuple
 import nbformat
 
 from vfiolab._paths import data_dir
+from vfiolab.course.glossary import glossary
 from vfiolab.course.questions import questions
 from vfiolab.model.irq.delivery import OUTCOMES
 from vfiolab.model.switches import SWITCHES
@@ -77,7 +78,7 @@ def _texts() -> Iterator[tuple[str, str]]:
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "markdown":
                 yield from ((f"{path.stem.partition('-')[0]} {cell['id']}", one) for one in sentences(cell.source))
-    for page in ("claims", "gallery"):
+    for page in ("claims", "gallery", "teaching"):
         yield from ((page, one) for one in sentences((NOTEBOOKS / f"{page}.md").read_text(encoding="utf-8")))
     for name, entry in questions().items():
         yield name, flat(entry["question"])
@@ -139,12 +140,17 @@ def _recorded(name: str) -> bool:
 
 
 def counted() -> list[Row]:
-    """List every statement with its evidence: the rows, and the switches of the version table."""
+    """List every statement with its evidence: the rows, the words of the glossary, and the switches of the version table."""
     switches = [
         Row(f"switch {one.name}", one.what, one.evidence if one.evidence in KINDS else "function", f"{one.source}, {one.landed}")
         for one in SWITCHES.values()
     ]
-    return [*rows(), *switches]
+    return [*rows(), *defined(), *switches]
+
+
+def defined() -> list[Row]:
+    """List what the glossary says: a row for each source of each word."""
+    return [Row(f"glossary {term.word}", term.means, *source.split(": ", 1)) for term in glossary.values() for source in term.source]
 
 
 def main(argv: list[str] | None = None) -> int:

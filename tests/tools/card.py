@@ -1,0 +1,170 @@
+"""The reference card: one A4 page made of the glossary and of the model's own tables.
+
+    python tests/tools/card.py                   # write notebooks/card.html
+    python tests/tools/card.py --check           # write nothing; exit 1 if the card is stale
+    python tests/tools/card.py --pdf card.pdf    # print it, with Chromium
+
+Nothing on the card is written twice: the checks are those that the model makes, in its order, the numbers those of its ioctls, the changes
+rows of the version table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import vfiolab as vl
+from vfiolab._paths import notebooks_dir
+from vfiolab._text import markup
+from vfiolab.course.words import html
+from vfiolab.model.backends.type1_checks import attach_tables, map_tables, other_tables
+from vfiolab.model.checks import Check
+from vfiolab.model.switches import SWITCHES, show
+from vfiolab.model.uapi.ioctls import IOCTLS
+
+PAGE = "card.html"
+KERNELS = ("4.4", "6.12", "7.3")
+WORDS = (
+    "group", "container", "domain", "iova", "mapping", "pinning", "aperture", "reserved region", "RMRR", "replay", "mirroring", "MSI",
+    "doorbell", "MSI window", "cookie", "interrupt remapping", "snoop control", "ACS", "BDF", "peer to peer", "vfio-pci", "viability",
+    "claim", "type1", "iommufd",
+)  # fmt: skip
+CHANGES = (
+    "reserved_regions", "dma_entry_limit", "valid_iova", "info_iova_ranges", "direct_relaxable", "msi_two_phase", "info_dma_avail",
+    "dirty_tracking", "unmap_all", "dma_ownership", "enforced_coherency", "unmap_by_anyone", "group_can_die", "wrong_fd_ebadfd",
+    "direct_blocks_ownership", "intel_domain_fixed", "no_nesting", "wrap_eoverflow", "compat_unmap_nothing",
+)  # fmt: skip
+STYLE = """\
+@page { size: A4 landscape; margin: 7mm; }
+* { box-sizing: border-box; }
+body { font: 6.9pt/1.24 "DejaVu Sans", Verdana, sans-serif; margin: 0; width: 283mm; color: #000; background: #fff; }
+h1 { font-size: 11pt; margin: 0 0 1mm; }
+h1 small { font-size: 6.9pt; font-weight: normal; }
+h2 { font-size: 7.6pt; margin: 0 0 .6mm; border-bottom: .4pt solid #000; }
+main { display: grid; grid-template-columns: 74mm 108mm 1fr; gap: 4mm; }
+section { margin-bottom: 1.8mm; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; vertical-align: top; padding: .1mm 1.2mm .1mm 0; }
+tr + tr > * { border-top: .2pt solid #bbb; }
+td.code, th.code { white-space: nowrap; padding-right: 1.8mm; }
+p { margin: .6mm 0 0; }
+@media screen { body { padding: 7mm; width: 297mm; } }
+"""
+
+
+def rows_of(kernel: str, call: str) -> list[Check]:
+    """Return the checks of MAP, UNMAP or attach on a kernel, in its order."""
+    known = vl.Kernel(kernel)
+    tables = {"map": map_tables, "unmap": other_tables, "attach": attach_tables}[call](known)
+    return list(tables[0].whole)
+
+
+def checks(call: str) -> list[list[str]]:
+    """List what a call tests: the check, then for each kernel its place in the order and its errno, "-" where it is not made.
+
+    The rows are in the order of 6.12; what only other kernels test comes last.
+    """
+    made = {kernel: {row.text: (place, row.errno) for place, row in enumerate(rows_of(kernel, call), 1)} for kernel in KERNELS}
+    texts = dict.fromkeys(text for kernel in ("6.12", *KERNELS) for text in made[kernel])
+    said = {kernel: {text: f"{place} {errno or '(driver)'}" for text, (place, errno) in made[kernel].items()} for kernel in KERNELS}
+    return [[text, *(said[kernel].get(text, "-") for kernel in KERNELS)] for text in texts]
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], code: tuple[int, ...] = ()) -> str:
+    """Return an HTML table; `code`: the columns that do not wrap."""
+
+    def cells(kind: str, row: Iterable[str]) -> str:
+        return "".join(f"<{kind}{' class=code' if place in code else ''}>{html(cell)}</{kind}>" for place, cell in enumerate(row))
+
+    return f"<table><tr>{cells('th', head)}</tr>\n" + "\n".join(f"<tr>{cells('td', row)}</tr>" for row in rows) + "</table>"
+
+
+def section(title: str, body: str, note: str = "") -> str:
+    """Return a part of the card."""
+    return f"<section><h2>{markup(title)}</h2>\n{body}" + (f"\n<p>{html(note)}</p>" if note else "") + "</section>"
+
+
+def words() -> str:
+    """Return the words of the card, as the glossary has them."""
+    return "\n".join(f"<p><b>{markup(word)}</b>: {html(vl.glossary[word].means)}</p>" for word in WORDS)
+
+
+def ioctls() -> str:
+    """Return the ioctls with their numbers, by the descriptor that takes them."""
+    rows = [[f"{one.number:#x}", one.name.removeprefix("VFIO_"), who] for who, known in IOCTLS.items() for one in known.values()]
+    return table(("number", "VFIO_...", "on"), rows, (0,))
+
+
+def changes() -> str:
+    """Return some rows of the version table, oldest first."""
+    chosen = sorted((SWITCHES[name] for name in CHANGES), key=lambda switch: switch.first_seen)
+    return table(("since", "what changed"), [(show(switch.first_seen), switch.what) for switch in chosen], (0,))
+
+
+def page() -> str:
+    """Return the card."""
+    columns = (
+        section("Words", words()),
+        section(
+            "MAP_DMA: the checks in the kernel's order",
+            table(("must hold", *KERNELS), checks("map"), (1, 2, 3)),
+            "The number is the place in the order. The first check that fails gives the answer. A dash: this kernel does not test it. "
+            "Doorbell pages are there behind an Arm SMMU, once a device has enabled interrupts.",
+        )
+        + section("UNMAP_DMA", table(("must hold", *KERNELS), checks("unmap"), (1, 2, 3)))
+        + section(
+            "A group enters a container",
+            table(("must hold", *KERNELS), checks("attach"), (1, 2, 3)),
+            "SET_IOMMU answers so for the first group, SET_CONTAINER for each that comes later.",
+        ),
+        section("ioctls", ioctls()) + section("Which kernel what", changes()),
+    )
+    title = "VFIO on a page"
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>\n{STYLE}</style></head>\n<body>\n'
+        f"<h1>{title} <small>vfiolab {vl.__version__}: 4.4 is 4.4.0, any other version the last stable release of its series; "
+        "your groups: <code>vfiolab groups</code>, one error line: <code>vfiolab explain</code>, a passthrough: <code>vfiolab plan</code>"
+        "</small></h1>\n<main>\n" + "\n".join(f"<div>{column}</div>" for column in columns) + "\n</main></body></html>\n"
+    )
+
+
+def chromium(*flags: str, page: Path) -> None:
+    """Run Chromium without a window on a page. FileNotFoundError: there is none."""
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if found is None:
+        raise FileNotFoundError("no chromium is installed; name one in the environment variable CHROMIUM")
+    command = [found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", *flags, page.resolve().as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def print_pdf(target: Path, page: Path | None = None) -> Path:
+    """Print the stored card, or another page, as PDF."""
+    chromium("--no-pdf-header-footer", f"--print-to-pdf={target.resolve()}", page=page or notebooks_dir() / PAGE)
+    return target
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the card is stale")
+    parser.add_argument("--pdf", type=Path, metavar="FILE", help="print the stored card")
+    options = parser.parse_args(argv)
+    path = notebooks_dir() / PAGE
+    if options.pdf:
+        print(print_pdf(options.pdf))
+        return 0
+    stale = not path.is_file() or path.read_text(encoding="utf-8") != page()
+    if options.check:
+        print(f"{PAGE}: {'stale; run python tests/tools/card.py' if stale else 'as stored'}")
+        return int(stale)
+    path.write_text(page(), encoding="utf-8")
+    print(f"{PAGE}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
