@@ -13,6 +13,7 @@ from vfiolab.kit import AddressSpace, Host, MachineBuilder, load
 from vfiolab.kit.host import boot
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import ENTRY_LIMIT
+from vfiolab.model.iommu.unit import SOFTWARE_MSI, X86_MSI
 from vfiolab.model.machine import Machine
 from vfiolab.model.uapi.info import CAPABILITY_NAMES, Info
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK
@@ -107,6 +108,47 @@ def _laid_out(space: AddressSpace, size: int, maps: object) -> str | None:
     if len(space.mappings) > best:
         sizes = ", ".join(human_size(span.size) for span in usable)
         return f"All of it is mapped, in {len(space.mappings)} maps; {best} would do. The usable ranges hold {sizes}."
+    return None
+
+
+def _usable(space: AddressSpace) -> list[Span]:
+    """Return where a device reaches memory if it is mapped: what the kernel says, or x86 around its window where it says nothing."""
+    return list(space.iova_ranges) or [Span(0, X86_MSI.start), Span(X86_MSI.end, 1 << 39)]
+
+
+def old_program() -> Iterator[Case]:
+    """Map the learner's 4 GiB on kernels that describe the usable iovas and on one that does not; let the device write into each map."""
+    hosts = {f"VT-d, Linux {kernel}": boot(_vtd(), kernel) for kernel in ("4.4", "6.12")}
+    hosts |= {"SMMU, Linux 6.12": load("two-smmu-server", "6.12"), "SMMU of 34 bits with firmware's regions, Linux 6.1": _firmware_smmu()}
+    for name, host in hosts.items():
+        space = host.address_space()
+        space.attach(NIC)
+        told = [(span.start, span.last) for span in space.iova_ranges]
+        yield Case(name, shown((told,)), (told,), partial(_repaired, space))
+
+
+def _repaired(space: AddressSpace, came: object) -> str | None:
+    maps = pairs(came)
+    for iova, size in maps:
+        said = asked(space.map, iova, size)
+        if said.error is not None:
+            return f"The model refuses {shown((iova, size))}: {said}"
+    for span in (Span.sized(*one) for one in maps):
+        inside = (part.start for window in (X86_MSI, SOFTWARE_MSI) if (part := span.intersection(window)) is not None)
+        for iova in (span.start, *inside, span.last - 3):
+            if (trip := space.dma_write(NIC, iova, 0x1234)).outcome != "memory":
+                return f"Every map is accepted, but a write of the device to {hexa(iova)} does not reach the RAM: {trip.why}"
+    total = sum(size for _, size in maps)
+    if total != 4 * GIB:
+        return f"Every map is accepted, but together they hold {hexa(total)} bytes of {hexa(4 * GIB)}."
+    top = max(iova + size for iova, size in maps)
+    for part in (part for span in _usable(space) if (part := span.intersection(Span(0, top))) is not None):
+        held = sum(common.size for one in maps if (common := part.intersection(Span.sized(*one))) is not None)
+        if held < part.size:
+            left = hexa(part.size - held)
+            return (
+                f"A guest's RAM goes up from 0, around what is not usable. Yours ends at {hexa(top)} and leaves {left} bytes of {part} out."
+            )
     return None
 
 

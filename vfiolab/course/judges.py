@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from vfiolab.course.cases import Case
 from vfiolab.course.judge_domains import few_containers, hot_add, two_domains
 from vfiolab.course.judge_interrupts import acs_walk, cookie, cookie_bound
-from vfiolab.course.judge_maps import layout, map_errnos, order, parse_info
+from vfiolab.course.judge_maps import layout, map_errnos, old_program, order, parse_info
 
 JUDGES: dict[str, Callable[[], Iterator[Case]]] = {
     "map-errnos": map_errnos,
@@ -20,4 +20,5 @@ JUDGES: dict[str, Callable[[], Iterator[Case]]] = {
     "cookie-bound": cookie_bound,
     "hot-add": hot_add,
     "check-order": order,
+    "old-program": old_program,
 }
