@@ -1,5 +1,6 @@
 """The exercises: every solution passes, every stub is told what to do, and each likely mistake is told what is wrong with it."""
 
+import sys
 import tomllib
 from collections import defaultdict
 from functools import cache
@@ -117,6 +118,44 @@ def test_an_error_inside_the_kit_is_told_with_the_line_that_called_it():
     found = check("map-errnos", call)
     assert "raised VfioError: EINVAL" in found.lines[-1]
     assert f'(line {call.__code__.co_firstlineno + 1}: space.map(0xFEE0_0000, "1M"))' in found.lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [("acs-walk", "        bridge = parent(bridge)"), ("parse-info", "        at = number(at + 4, 4)\n"), ("layout", "")],
+)
+def test_a_loop_without_an_end_is_told_and_not_waited_for(name, ending):
+    code = exercise(name).answer.replace(ending, "") if ending else "def layout(ranges, size):\n    while True:\n        pass\n"
+    found = check(name, function(code, name))
+    assert "not yet" == found.verdict
+    assert f"EndlessError: {exercise(name).function} does not come to an end: 200,000 lines of it have run (line" in found.lines[-1]
+
+
+def test_tracing_goes_on_as_before_a_check():
+    seen = []
+    before = sys.gettrace()
+    watch = lambda *_: seen.append(1)
+    sys.settrace(watch)
+    try:
+        check("layout", lambda _ranges, _size: [])
+        after = sys.gettrace()
+    finally:
+        sys.settrace(before)
+    assert watch is after
+
+
+def test_what_a_learner_changes_in_the_arguments_does_not_reach_the_next_check():
+    def containers(wishes, groups, widths):
+        for given in (*wishes.values(), groups, widths):
+            given.clear()
+        return []
+
+    check("few-containers", containers)
+    assert "solved" == check("few-containers", function(exercise("few-containers").answer, "few-containers")).verdict
+
+
+def test_a_built_in_function_is_told_what_it_raises():
+    assert "It raised TypeError" in check("layout", max).lines[-1]
 
 
 def test_a_function_with_other_arguments_is_told_both():

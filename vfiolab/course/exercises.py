@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import sys
 import tomllib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
+from types import FrameType
 from typing import Any
 
 from vfiolab._paths import data_dir
 from vfiolab.course.cases import Case, WrongShapeError, shown
 from vfiolab.course.judges import JUDGES
 from vfiolab.course.words import html, plain
+
+MOST_LINES = 200_000  # of a learner's own code for one case; the worked solutions need less than 2,000
+
+
+class EndlessError(RuntimeError):
+    """A learner's function does not come to an end."""
 
 
 class Text(str):
@@ -160,6 +168,8 @@ def check(name: str, function: Callable[..., object]) -> Checked:
         untouched = untouched and empty
         if wrong:
             failed.append((case, wrong))
+            if EndlessError.__name__ in wrong[0]:
+                break  # each of the others would take as long
     passed = len(tried) - len(failed)
     if untouched:
         words = f"Nothing to check yet: {_name(function)} is still the stub, or returns nothing."
@@ -175,13 +185,15 @@ def check(name: str, function: Callable[..., object]) -> Checked:
 
 def _try(case: Case, function: Callable[..., object]) -> tuple[list[str], bool]:
     """Return what is wrong with a function's answer to one case, in lines; and whether there was no answer at all."""
+    form = inspect.signature(function) if _file(function) else None  # what is built in tells by itself
     try:
-        inspect.signature(function).bind(*case.args)
+        if form is not None:
+            form.bind(*case.args)
     except TypeError as misfit:
-        asks = f"{_name(function)}{inspect.signature(function)}"
+        asks = f"{_name(function)}{form}"
         return [f"It cannot be called so: {misfit}. The check passes {len(case.args)} arguments, and yours is {asks}."], False
     try:
-        came = function(*case.args)
+        came = _bounded(function, case.args)
     except NotImplementedError as empty:
         return [_raised(function, empty)], True
     except Exception as error:  # noqa: BLE001 - whatever a learner's code raises is told, never hidden
@@ -194,9 +206,35 @@ def _try(case: Case, function: Callable[..., object]) -> tuple[list[str], bool]:
     return [f"Came: {words}", wrong] if wrong else [], came is None
 
 
+def _bounded(function: Callable[..., object], args: tuple[Any, ...]) -> object:
+    """Call a learner's function; EndlessError once its own lines have run `MOST_LINES` times."""
+    file, lines = _file(function), 0
+
+    def watch(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename != file:
+            return None
+        lines += event == "line"
+        if lines > MOST_LINES:
+            raise EndlessError(f"{_name(function)} does not come to an end: {MOST_LINES:,} lines of it have run")
+        return watch
+
+    before = sys.gettrace()
+    sys.settrace(watch)
+    try:
+        return function(*args)
+    finally:
+        sys.settrace(before)
+
+
+def _file(function: Callable[..., object]) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_filename if code is not None else ""
+
+
 def _raised(function: Callable[..., object], error: Exception) -> str:
     """Say what was raised, and in which line of the learner's code."""
-    file = inspect.unwrap(function).__code__.co_filename if hasattr(inspect.unwrap(function), "__code__") else ""
+    file = _file(function)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file and frame.lineno is not None]
     what = f"It raised {type(error).__name__}: {error}".rstrip(": ")
     if not lines:
