@@ -1,7 +1,14 @@
 # The public names: a type checker reads them here, and so does the package (`_lazy`).
 
 from vfiolab import course as course, draw as draw, lab as lab, proposals as proposals
-from vfiolab.course import answer as answer, ask as ask, outcomes as outcomes, predict as predict
+from vfiolab.course import (
+    answer as answer,
+    ask as ask,
+    check as check,
+    exercise as exercise,
+    outcomes as outcomes,
+    predict as predict,
+)
 from vfiolab.course.glossary import glossary as glossary
 from vfiolab.proposals import Proposal as Proposal, ProposalError as ProposalError, debate as debate
 from vfiolab.draw import (

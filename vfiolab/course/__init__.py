@@ -5,6 +5,7 @@ What may not come in: answers. A truth is run on the model, a question is data.
 
 from vfiolab.course.answer import Answer, answer
 from vfiolab.course.captures import capture, real_regions, recorded_calls, recorded_messages
+from vfiolab.course.exercises import Checked, Exercise, check, exercise
 from vfiolab.course.experiments import carry_out, outcomes, summary
 from vfiolab.course.machines import (
     EMULATED,
@@ -25,8 +26,9 @@ from vfiolab.course.questions import ask
 from vfiolab.course.twins import carry_out_twins, twin_answers, twins
 
 __all__ = [
-    "EMULATED", "FIRMWARE", "GRAPHICS", "NARROW", "PLAIN", "Answer", "Prediction", "Reveal", "answer", "ask", "capture", "carry_out",
-    "carry_out_twins", "firmware_host",
+    "EMULATED", "FIRMWARE", "GRAPHICS", "NARROW", "PLAIN", "Answer", "Checked", "Exercise", "Prediction", "Reveal", "answer", "ask",
+    "capture", "carry_out",
+    "carry_out_twins", "check", "exercise", "firmware_host",
     "hotplug_host", "no_iommu", "outcomes", "predict", "real_regions", "recorded_calls", "recorded_messages", "region_answers", "summary",
     "three_ports", "twin_answers", "twins", "two_below_a_switch", "two_units",
 ]  # fmt: skip
