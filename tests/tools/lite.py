@@ -52,13 +52,14 @@ PAGE = f"""<!doctype html>
 """
 
 
-def run(*argv: str | Path, cwd: Path = ROOT) -> None:
-    """Run a tool quietly; RuntimeError with its words if it fails."""
+def run(*argv: str | Path, cwd: Path = ROOT) -> str:
+    """Run a tool; return its complaints. RuntimeError with its words if it fails."""
     # The machine's own Jupyter settings and pip's notices have no part in the site.
     own = os.environ | {"JUPYTER_NO_CONFIG": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run([*map(str, argv)], cwd=cwd, env=own, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, argv))} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    return done.stderr
 
 
 def pyodide(folder: Path, version: str) -> dict[str, Any]:
