@@ -1,12 +1,14 @@
 """What an address space and a host show of themselves in a notebook."""
 
 import re
+import sys
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 import vfiolab as vl
+from vfiolab._lazy import library
 
 
 @pytest.fixture
@@ -80,6 +82,27 @@ def test_a_frame_of_a_table_counts(space):
     frame = space.mappings.frame()
     assert 2 << 30 == frame["size"].sum()
     assert ["int64", "int64", "int64"] == [str(frame.dtypes[name]) for name in ("start", "end", "size")]
+
+
+MISSING = {
+    "pandas": (lambda space: space.mappings.frame(), "(pip install pandas); without it, table.columns and table.rows"),
+    "matplotlib": (vl.plot, '(pip install matplotlib); without it, a picture shows itself in a cell, and picture.save("map.svg")'),
+}
+
+
+@pytest.mark.parametrize("library", MISSING)
+def test_a_view_whose_library_is_missing_says_how_to_get_it_and_what_serves_instead(space, library, monkeypatch):
+    view, advice = MISSING[library]
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [])  # no finder finds anything
+    with pytest.raises(ModuleNotFoundError, match=re.escape(f"this needs {library} {advice}")):
+        view(space)
+
+
+def test_a_part_that_a_library_itself_misses_is_named_as_it_is():
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'json\.nowhere'$"):
+        library("json.nowhere", "")
 
 
 def test_a_slice_of_a_table_is_a_table_with_the_same_columns(space):

@@ -19,12 +19,12 @@ def pins(path):
     return {line.split(" --hash")[0].strip(): re.findall(r"sha256:([0-9a-f]{64})", line) for line in text.splitlines()}
 
 
-@pytest.mark.parametrize("lock", [".ci/requirements.txt", "binder/requirements.txt"])
+@pytest.mark.parametrize("lock", [".ci/requirements.txt", ".ci/lite.txt", "binder/requirements.txt"])
 def test_each_locked_requirement_is_one_version_with_hashes(lock):
     assert [] == [name for name, hashes in pins(lock).items() if "==" not in name or not hashes]
 
 
-@pytest.mark.parametrize("lock", [".ci/requirements.txt", "binder/requirements.txt"])
+@pytest.mark.parametrize("lock", [".ci/requirements.txt", ".ci/lite.txt", "binder/requirements.txt"])
 def test_a_lock_names_no_place_to_download_from(lock):
     text = (ROOT / lock).read_text(encoding="utf-8")
     assert [] == re.findall(r"^-.*$|\S*://\S*", text, re.MULTILINE)

@@ -1,12 +1,30 @@
-"""Names that load when they are first asked for, listed once: in the stub beside a package's `__init__`, where type checkers read them."""
+"""What loads when it is first asked for: a package's names, listed once, in the stub beside its `__init__`, and libraries of some views."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
+from types import ModuleType
 
-__all__ = ["attach"]
+__all__ = ["attach", "library"]
+
+
+def library(name: str, instead: str) -> ModuleType:
+    """Return a library that only some views need. ModuleNotFoundError says how to get it, and what serves `instead`.
+
+    A page that runs without installing has no pandas and no matplotlib: no package index carries them for it.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        if error.name != package:
+            raise
+        alone = sys.platform == "emscripten"
+        advice = "a page that runs in the browser alone has none: install vfiolab" if alone else f"pip install {package}"
+        raise ModuleNotFoundError(f"this needs {package} ({advice}); {instead}", name=package) from error
 
 
 def attach(package: str, file: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vfiolab._lazy import library
 from vfiolab._text import page_text, plain
 
 if TYPE_CHECKING:
@@ -61,13 +62,16 @@ class Table(Sequence[dict[str, Any]]):
     def frame(self) -> pd.DataFrame:
         """Return the table as a pandas DataFrame of its values: addresses and sizes are numbers of bytes.
 
+        ModuleNotFoundError where pandas is missing.
+
         >>> frame = Table(["iova", "size"], [[0x1000, 4096], [0x8000, 8192]]).frame()
         >>> int(frame["size"].sum())
         12288
         """
-        import pandas as pd
-
-        return pd.DataFrame(self.rows, columns=self.columns)
+        made: pd.DataFrame = library("pandas", "without it, table.columns and table.rows hold the same values").DataFrame(
+            self.rows, columns=self.columns
+        )
+        return made
 
     def _written(self) -> list[list[str]]:
         """Return the cells as they are shown."""

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vfiolab._lazy import library
 from vfiolab._text import plain
 from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES
@@ -18,20 +19,19 @@ if TYPE_CHECKING:
 THEMES = {"light": LIGHT, "dark": DARK, "contrast": CONTRAST}
 PIXELS_PER_INCH = 100
 _HATCH = {"hatch": "////", "dots": "...", "cross": "xxx", "bars": "---", "slants": "\\\\", "": None}
+INSTEAD = 'without it, a picture shows itself in a cell, and picture.save("map.svg") writes it'
 
 
 def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> Axes:
     """Draw a picture on matplotlib axes and return them; without `ax`, on a figure of the picture's own size.
 
     One pixel of the picture is one unit of the axes, y down, so that `ax.axvline(scene.x(iova))` marks an iova.
-    `theme` is light, dark or contrast; ValueError names them.
+    `theme` is light, dark or contrast; ValueError names them. ModuleNotFoundError where matplotlib is missing.
     """
     if theme not in THEMES:
         raise ValueError(f"a theme is one of {', '.join(THEMES)}, not {theme!r}")
     if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(figsize=_inches(picture), dpi=PIXELS_PER_INCH).add_axes((0, 0, 1, 1))
+        ax = library("matplotlib.pyplot", INSTEAD).figure(figsize=_inches(picture), dpi=PIXELS_PER_INCH).add_axes((0, 0, 1, 1))
     ax.set_xlim(0, picture.width)
     ax.set_ylim(picture.height, 0)
     ax.set_aspect("equal", anchor="NW")
@@ -44,9 +44,8 @@ def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> A
 
 def save(picture: Picture, path: Path) -> None:
     """Write a picture to a .png (two pixels for each of its own) or .pdf."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_inches(picture), dpi=PIXELS_PER_INCH)  # pyplot would keep it, and show it below a cell
+    # pyplot would keep the figure, and show it below a cell
+    figure = library("matplotlib.figure", INSTEAD).Figure(figsize=_inches(picture), dpi=PIXELS_PER_INCH)
     plot(picture, figure.add_axes((0, 0, 1, 1)))
     figure.savefig(path, dpi=2 * PIXELS_PER_INCH)
 
