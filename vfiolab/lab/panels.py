@@ -42,8 +42,8 @@ def panel(title: str, text: str, legend: str = "", *, top: bool = False, wrap: b
     style = _TEXT if wrap else _TEXT.replace("pre-wrap", "pre")
     key = f'<span style="display:block;font-size:12px;line-height:1.4">{page_text(legend)}</span>' if legend else ""
     return (
-        f'<section aria-label="{markup(title)}"><strong>{page_text(title)}</strong>{key}'
-        f'<div tabindex="0" style="{_TOP if top else _BOX}"><pre style="{style}">{page_text(text) or "—"}</pre></div></section>'
+        f'<div role="group" aria-label="{markup(title)}"><strong>{page_text(title)}</strong>{key}'
+        f'<div tabindex="0" style="{_TOP if top else _BOX}"><pre style="{style}">{page_text(text) or "—"}</pre></div></div>'
     )
 
 
