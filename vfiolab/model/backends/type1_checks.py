@@ -160,7 +160,7 @@ MAP_CHECKS = (
     Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, "wrap_eoverflow", _MAP_WRAP),
     Check("READ or WRITE is asked for", "EINVAL", DO_MAP, "flags {r.flags:#_x} asks for neither READ (1) nor WRITE (2)",
           "READ (1) lets the device read, WRITE (2) lets it write", test="not r.flags"),
-    Check("VADDR comes alone", "EINVAL", DO_MAP, "flags {r.flags:#_x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", test="r.flags > 4"),
+    Check("VADDR comes alone", "EINVAL", DO_MAP, "flags {r.flags:#_x} joins VADDR (4) with READ or WRITE", "update the vaddr with flags = 4", "vaddr_update", "r.flags > 4"),
     Check("the size is not 0", "EINVAL", DO_MAP, "size 0 maps nothing", "give a size of at least one page", "not wrap_eoverflow", "not r.size"),
     Check("iova, size and vaddr are multiples of the smallest page", "EINVAL", DO_MAP, lambda r: misaligned(r.granule, iova=r.iova, size=r.size, vaddr=r.vaddr), SMALLEST,
           test="(r.iova | r.size | r.vaddr) & r.granule - 1"),
