@@ -138,7 +138,7 @@ def test_help_is_the_commands_own_and_opens_nothing(monkeypatch, capsys, option)
 
     monkeypatch.setattr(launch, "main", lambda _: pytest.fail("something was opened"))
     assert main(["lab", option]) == 0
-    assert "usage: vfiolab lab [--fresh] [--voila [NOTEBOOK]] [OPTION ...]" in capsys.readouterr().out
+    assert "usage: vfiolab lab [--fresh] [--reset NOTEBOOK] [--voila [NOTEBOOK]] [OPTION ...]" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -194,3 +194,35 @@ def test_without_voila_the_user_is_told_what_to_install(started, tmp_path, monke
     assert capsys.readouterr().err == "vfiolab lab: Voila is not installed here; try: pip install 'vfiolab[voila]'\n"
     assert not (tmp_path / "vfiolab-notebooks").exists()
     assert [] == started
+
+
+def test_one_notebook_is_put_back_without_touching_another_and_the_learners_own_is_kept(tmp_path):
+    folder = launch.workspace(tmp_path)
+    name, other = "03-containers-and-domains.ipynb", "04-iova-maps.ipynb"
+    for path in (folder / name, folder / other):
+        path.write_text("mine", encoding="utf-8")
+    kept = [launch.reset(folder, name) for _ in range(2)]
+    assert [folder / f"03-containers-and-domains-mine-{number}.ipynb" for number in (2, 3)] == kept
+    assert ("mine", "mine") == (kept[0].read_text(encoding="utf-8"), (folder / other).read_text(encoding="utf-8"))
+    cells = json.loads((folder / name).read_text(encoding="utf-8"))["cells"]
+    assert [] == [cell for cell in cells if cell.get("outputs")]
+    assert len(cells) > 20
+    assert [] == [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_notebook_that_is_not_there_cannot_be_put_back(tmp_path):
+    with pytest.raises(ValueError, match=r"no notebook 'moon.ipynb' to put back: 00-start-here"):
+        launch.reset(launch.workspace(tmp_path), "moon.ipynb")
+
+
+def test_reset_is_said_and_its_name_does_not_go_to_jupyterlab(tmp_path, monkeypatch, capsys):
+    started = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "run", started.append)
+    monkeypatch.setattr(launch, "find_spec", lambda _: True)
+    launch.main(["--reset", "04-iova-maps.ipynb", "--no-browser"])
+    assert "04-iova-maps.ipynb is as new; yours is kept as 04-iova-maps-mine-2.ipynb" in capsys.readouterr().out
+    assert "--no-browser" in started[0]
+    assert "--reset" not in started[0]
+    assert 2 == launch.main(["--reset"])
+    assert "there is no notebook ''" in capsys.readouterr().err

@@ -10,14 +10,15 @@ __all__ = ["add", "run"]
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the word ``lab``; behind it stand ``--fresh``, ``--voila``, ``--help`` and the server's own options."""
+    """Add the word ``lab``; behind it stand ``--fresh``, ``--reset``, ``--voila``, ``--help`` and the server's own options."""
     parser = subparsers.add_parser(
         "lab",
         help="open the notebooks in JupyterLab, or one as a page",
-        usage="vfiolab lab [--fresh] [--voila [NOTEBOOK]] [OPTION ...]",
+        usage="vfiolab lab [--fresh] [--reset NOTEBOOK] [--voila [NOTEBOOK]] [OPTION ...]",
         description="Open your copy of the notebooks in JupyterLab: vfiolab-notebooks in the current folder, made by the first call.",
         epilog=(
-            "--fresh puts a new copy without outputs beside the one that is there, and opens it. --voila shows NOTEBOOK of the copy "
+            "--fresh puts a new copy without outputs beside the one that is there, and opens it. --reset puts one notebook of the copy "
+            "back, without outputs, and keeps yours under another name. --voila shows NOTEBOOK of the copy "
             f"(default: {launch.PAGE}) as a page without code, through Voila, which then gets the options. "
             "--help-all is the server's own help."
         ),

@@ -54,6 +54,27 @@ def workspace(parent: Path | None = None, *, fresh: bool = False) -> Path:
     return target
 
 
+def reset(folder: Path, name: str) -> Path | None:
+    """Put one notebook back, without outputs, and touch no other; return where the learner's own one is kept, None if there was none.
+
+    ValueError if there is no such notebook.
+    """
+    names = sorted(path.name for path in notebooks_dir().glob("*.ipynb"))
+    if name not in names:
+        raise ValueError(f"there is no notebook {name!r} to put back: {', '.join(names)}")
+    target, kept, number = folder / name, None, 1
+    while os.path.lexists(target) and (kept is None or os.path.lexists(kept)):
+        number += 1
+        kept = folder / f"{target.stem}-mine-{number}.ipynb"
+    with tempfile.TemporaryDirectory(prefix=f".{COPY}-", dir=folder) as half_made:
+        made = Path(shutil.copy(notebooks_dir() / name, half_made))
+        _clear(made)
+        if kept is not None:
+            target.rename(kept)
+        made.rename(target)
+    return kept
+
+
 def _clear(path: Path) -> None:
     """Take the outputs out of a notebook."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -89,8 +110,8 @@ def run(argv: list[str]) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Open the learner's copy in JupyterLab and stay until it ends; return its exit status, or 2 where it cannot be opened.
 
-    `--fresh` makes a new copy first; the other arguments go to JupyterLab. `--voila` shows a notebook of the copy as a page instead: the
-    one that is named, else `PAGE`; the other arguments go to Voila.
+    `--fresh` makes a new copy first, `--reset NOTEBOOK` puts one notebook back; the other arguments go to JupyterLab. `--voila` shows a
+    notebook of the copy as a page instead: the one that is named, else `PAGE`; the other arguments go to Voila.
     """
     given = arguments or []
     as_page, rest = "--voila" in given, [argument for argument in given if argument not in {"--fresh", "--voila"}]
@@ -101,6 +122,15 @@ def main(arguments: list[str] | None = None) -> int:
         folder = workspace(fresh="--fresh" in given)
     except OSError as error:
         return _refuse(f"cannot copy the notebooks to {Path.cwd()}: {error}; go to a folder that you may write to")
+    if "--reset" in rest:
+        at = rest.index("--reset")
+        name = (rest[at + 1 : at + 2] or [""])[0]
+        del rest[at : at + 2]
+        try:
+            kept = reset(folder, name)
+        except (OSError, ValueError) as error:
+            return _refuse(str(error))
+        print(f"{name} is as new" + (f"; yours is kept as {kept.name}" if kept is not None else ""), flush=True)
     if as_page:
         notebook = next((argument for argument in rest if argument.endswith(".ipynb")), PAGE)
         if not (folder / notebook).is_file():
