@@ -140,7 +140,7 @@ def test_a_refusal_that_is_asked_for_shows_the_whole_case():
     for data in refused:
         for part in (r"E[A-Z]+ \(", r"\n +why: ", r"\n +source: ", r"\n +fix: "):
             assert re.search(part, data["text/plain"])
-        assert data["text/html"].startswith("<pre ")
+        assert data["text/html"].startswith("<!-- a refusal: click to see it -->\n<pre ")
 
 
 def test_cells_import_the_public_rooms_and_nothing_deeper():

@@ -9,11 +9,12 @@ pytestmark = pytest.mark.browser
 DEBATE, WENT = "07-the-debate.ipynb", "11-where-it-went.ipynb"
 
 
-def test_before_the_debate_is_run_its_table_is_there(opened):
+def test_before_the_debate_is_run_its_lab_shows_a_journey_and_the_table_is_folded(opened):
     page = opened(DEBATE, kernel=False)
-    image = page.picture(re.compile("How many of 12 scenarios work"))
+    image = page.picture(re.compile("raises vector 0: delivered"))
     image.wait_for()
     assert image.bounding_box()["width"] > 600
+    assert not page.picture(re.compile("How many of 12 scenarios work")).is_visible()
 
 
 def test_the_debate_lab_goes_from_a_journey_to_a_refusal_with_mouse_and_keyboard(opened):

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from tools import lite  # noqa: E402 - a script finds its neighbours only after the line above
 
 #: The pages after the notebooks, in the order of the menu.
-PAGES = ("questions", "claims", "group-questions", "gallery", "lab-story", "errata")
+PAGES = ("questions", "claims", "group-questions", "gallery", "lab-story", "glossary", "teaching", "errata")
 CONF = """\
 import re
 

@@ -26,7 +26,7 @@ def case(error: VfioError) -> list[str]:
 
 def box(error: VfioError) -> str:
     """Return the whole case as HTML, with a bar at its side: what a cell shows that asked for the answer and so does not fail."""
-    return f'<pre style="{_BOX}">{page_text(in_every_font(chr(10).join(case(error))))}</pre>'
+    return f'<!-- a refusal: click to see it -->\n<pre style="{_BOX}">{page_text(in_every_font(chr(10).join(case(error))))}</pre>'
 
 
 def _own_lines(error: VfioError) -> list[str]:
