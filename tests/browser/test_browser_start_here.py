@@ -70,7 +70,7 @@ def test_the_second_groups_lane_appears_and_the_mapping_is_in_it(page):
     page.button(attach(FIRST)).click()
     page.inline(re.compile("D1: group 8")).wait_for()
     page.button("Map").click()
-    page.inline(re.compile("1 domain holds the user's 1 mapping")).wait_for()
+    page.inline(re.compile("^1 domain holds the user's 1 mapping")).first.wait_for()
     assert page.inline(re.compile("D2: group")).count() == 0
     page.button(attach(SECOND)).click()
     picture = page.inline(re.compile("D2: group 10"))
@@ -105,10 +105,10 @@ def test_a_prediction_made_with_the_mouse_is_answered_in_place_with_its_picture(
 
 def test_what_follows_a_question_is_folded_until_it_is_opened_or_run(opened):
     page = opened(NOTEBOOK, kernel=False)
-    told = page.page.get_by_text("The newest domain, D2, comes first")
+    told = page.page.locator(".jp-RenderedMarkdown p").filter(has_text="The newest domain, D2, comes first")
     told.wait_for(state="attached")
     assert not told.is_visible()
-    page.page.get_by_text("After your choice").first.click()
+    page.page.locator("summary").filter(has_text="After your choice").first.click()
     told.wait_for()
 
 
