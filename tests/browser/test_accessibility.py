@@ -90,7 +90,7 @@ def test_axe_finds_nothing_in_the_dark_theme_either(opened):
 
 def test_axe_would_see_a_picture_without_words_and_a_field_without_a_label(opened):
     page = opened("00-start-here.ipynb", kernel=False)
-    page.picture(re.compile("2 domains mirror")).wait_for()
+    page.picture(re.compile("1 domain holds the user's 1 mapping")).wait_for()
     page.page.evaluate(
         """() => document.querySelector('.jp-OutputArea-output').insertAdjacentHTML('beforeend',
             '<img src="data:image/gif;base64,R0lGODlhAQABAAAAACw="><input type="text">')"""
