@@ -279,6 +279,11 @@ class Browser:
         page.on("request", lambda request: new.external.append(request.url) if OFF_LOOPBACK.match(request.url) else None)
         return new
 
+    @property
+    def chromium(self) -> object:
+        """The running Chromium: one for all tests, since Playwright takes no second one beside it."""
+        return self._chromium
+
     def visit(self, address: str) -> NotebookPage:
         """Open a page of Voila; wait until its cells are shown. What the console calls an error counts as one."""
         new = self._new()

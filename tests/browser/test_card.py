@@ -11,17 +11,12 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def opened():
-    from browser.harness import CHROMIUM, FLAGS
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page, asked = chromium.new_page(viewport={"width": 1180, "height": 830}), []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((card.notebooks_dir() / card.PAGE).as_uri())
-        yield page, asked
-        chromium.close()
+def opened(browser):
+    page, asked = browser.chromium.new_page(viewport={"width": 1180, "height": 830}), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((card.notebooks_dir() / card.PAGE).as_uri())
+    yield page, asked
+    page.close()
 
 
 def test_the_tool_prints_one_a4_page(tmp_path):

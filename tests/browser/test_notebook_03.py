@@ -54,7 +54,7 @@ def test_the_panels_of_the_widget_can_be_reached_and_scrolled_with_the_keyboard(
     page.button(LAST).focus()
     for _ in range(6):
         page.page.keyboard.press("Tab")
-        name = page.page.evaluate("() => document.activeElement.closest('section')?.getAttribute('aria-label') ?? ''")
+        name = page.page.evaluate("() => document.activeElement.closest('[role=group]')?.getAttribute('aria-label') ?? ''")
         if name == "Events of the last step":
             return
     raise AssertionError("the panel of events was not reached")

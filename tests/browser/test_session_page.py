@@ -28,14 +28,8 @@ def page_file(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    from browser.harness import CHROMIUM, FLAGS
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
+def chromium(browser):
+    return browser.chromium
 
 
 def opened(chromium, file, **options):
