@@ -8,6 +8,7 @@ from vfiolab.course import (
     exercise as exercise,
     outcomes as outcomes,
     predict as predict,
+    problem as problem,
 )
 from vfiolab.course.glossary import glossary as glossary
 from vfiolab.proposals import Proposal as Proposal, ProposalError as ProposalError, debate as debate

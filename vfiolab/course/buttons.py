@@ -31,9 +31,12 @@ class PredictionView:
             [f"Predict {prediction.word(option)}: {plain(prediction.question)}" for option in prediction.options],
         )
         self.status = ipywidgets.HTML()
-        question = ipywidgets.HTML(f"<p><strong>Predict.</strong> {html(prediction.question)}</p>")
-        self.told = ipywidgets.HTML()
-        self.box = column(question, self.buttons, self.status, self.told)
+        question = ipywidgets.HTML(f"{prediction.code_given}<p><strong>Predict.</strong> {html(prediction.question)}</p>")
+        self.told, self.below = ipywidgets.HTML(), ipywidgets.VBox()
+        words = f"Try a question by the same rule, with other numbers; it appears below. It was: {plain(prediction.question)}"
+        self.again = ipywidgets.Button(description="Try one like it", tooltip=words, layout={"display": "none", "width": "max-content"})
+        self.again.on_click(lambda _: self._twin())
+        self.box = column(question, self.buttons, self.status, self.told, self.again, self.below)
         self.buttons.observe(self._on_click, "value")
         self.show()
 
@@ -41,11 +44,17 @@ class PredictionView:
         if change["new"] is not None and change["new"] != self.prediction.answer:
             self.prediction.choose(change["new"])
 
+    def _twin(self) -> None:
+        """Show the twin below, once; there a wrong answer has a button of its own. What is above stays where it is."""
+        self.again.disabled = True
+        self.below.children = self.below.children or (self.prediction.twin().view(),)
+
     def show(self) -> None:
         """Bring the buttons and the status line to what the Prediction holds."""
         answer = self.prediction.answer
         self.buttons.value = answer
         self.buttons.disabled = self.prediction.revealed
+        self.again.layout.display = None if self.prediction.revealed and self.prediction.missed else "none"
         if answer is not None and self.prediction.experiment:
             words = f"Your prediction: {escape(self.prediction.word(answer))}"
             self.told.value = self._found()

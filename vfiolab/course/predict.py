@@ -6,7 +6,7 @@ answers to the question's experiment when it is asked, never a text; a question 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,9 +14,12 @@ from io import StringIO
 from typing import Any
 
 import vfiolab
+from vfiolab._text import page_text
 from vfiolab.course.words import html, plain
 
 Option = str | int
+#: Why the truth is so, and what is wrong with each other option.
+Told = tuple[str, Mapping[Option, str]]
 UNTOUCHED = "No prediction was made: choose an answer above, then run this cell again."
 SUMMARY = "Show the answer and the reasons without a prediction"
 
@@ -36,6 +39,10 @@ class Prediction:
         shown: Mapping[Option, str] | None = None,
         experiment: str = "",
         shows: str = "",
+        *,
+        given: str = "",
+        told: Callable[[Mapping[str, Any], Option], Told] | None = None,
+        twin: Callable[[], Prediction] | None = None,
     ) -> None:
         if len(options) < 2:
             raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
@@ -46,7 +53,8 @@ class Prediction:
         self.why: Mapping[Option, str] = why or {}
         self.because = because
         self.shown: Mapping[Option, str] = shown or {}
-        self.experiment, self.shows = experiment, shows
+        self.experiment, self.shows, self.given = f"{given}{experiment}", shows, given
+        self._told, self._twin = told, twin
         self.answer: Option | None = None
         self.revealed = False
         self._view: Any = None
@@ -84,7 +92,25 @@ class Prediction:
         names: dict[str, Any] = {"vl": vfiolab}
         with redirect_stdout(StringIO()):  # what an experiment prints on its way
             exec(self.experiment, names)  # noqa: S102 - the course's own text
+            if self._told is not None:
+                self.because, self.why = self._told(names, names["truth"])
             return names["truth"], eval(self.shows, names) if self.shows else None  # noqa: S307 - likewise
+
+    def twin(self) -> Prediction:
+        """Return another question by the same rule, with other numbers: for who was wrong. ValueError for a question that has none.
+
+        >>> from vfiolab.course import ask
+        >>> ask("two-units").twin()
+        Prediction('How many domains has the address space now?', (1, 2, 3, 4), answer=None)
+        """
+        if self._twin is None:
+            raise ValueError(f"{self.question!r} has no twin")
+        return self._twin()
+
+    @property
+    def missed(self) -> bool:
+        """Whether the model's answer is another than the one that was chosen, and there is a twin to try."""
+        return self._twin is not None and self.answer is not None and self.answer != self.found[0]
 
     def reveal(self, truth: Option | None = None, why: Mapping[Option, str] | None = None, *, because: str = "") -> Reveal:
         """Show the truth, beside what was predicted.
@@ -101,8 +127,8 @@ class Prediction:
         That is a disk sector.
         Page sizes start at 4 KiB.
         """
-        why, because = why or self.why, because or self.because
         truth = self.found[0] if truth is None else truth
+        why, because = why or self.why, because or self.because
         if not because.strip():
             raise ValueError(f"no reason is given why {truth!r} is the truth of {self.question!r}: pass because=...")
         if truth not in self.options:
@@ -135,16 +161,21 @@ class Prediction:
 
     def _text(self) -> str:
         marks = "   ".join(f"({'x' if option == self.answer else ' '}) {self.word(option)}" for option in self.options)
-        return f"Predict: {plain(self.question)}\n  {marks}"
+        return f"{self.given}Predict: {plain(self.question)}\n  {marks}"
 
     def _html(self) -> str:
         items = "".join(
             f"<li>{html(self.word(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>" for option in self.options
         )
         return (
-            f"<div><p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"
+            f"<div>{self.code_given}<p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"
             "<p><em>Run this cell to choose with buttons.</em></p></div>"
         )
+
+    @property
+    def code_given(self) -> str:
+        """What was done before the question, as HTML; empty if the question says it."""
+        return f'<pre style="white-space:pre-wrap">{page_text(self.given.strip())}</pre>' if self.given else ""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         """Give the buttons to a live front end, and their static twins to everything else."""

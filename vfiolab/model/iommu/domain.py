@@ -236,6 +236,17 @@ class Domain:
             return -ERRNO["ENXIO"]
         return -ERRNO["EINVAL"]
 
+    def why_apart(self, other: Domain) -> str:
+        """Say why what `other` serves cannot be served by this domain: the first difference that type1, then the unit's driver looks at."""
+        if self.kind != other.kind:
+            return f"their units have different drivers, {self.kind} and {other.kind}"
+        if self.coherent != other.coherent:
+            with_it, without = (self, other) if self.coherent else (other, self)
+            return f"D{with_it.number} keeps the devices' accesses coherent with the caches, and D{without.number} behind {without.unit.name} cannot"
+        if self.kind == "intel-vtd" and other.unit.width < self.width:
+            return f"its tables are for {self.width} bits of iova, and {other.unit.name} walks {other.unit.width}"
+        return f"a table of {self.unit.name} is not for {other.unit.name}: this driver ties each domain to one unit"
+
     def _intel_attach_errno(self, unit: IommuUnit) -> int:
         newer = self.kernel.has("intel_attach_einval")
         if self.kernel.has("enforced_coherency") and self.coherent and not unit.snoop_control:
