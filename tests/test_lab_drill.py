@@ -3,7 +3,7 @@
 import pytest
 
 import vfiolab as vl
-from vfiolab.lab import MapDrill
+from vfiolab.lab import Drill, MapDrill
 from vfiolab.lab.problems import CASES, OPTIONS, Problem
 
 SEEDS = range(2 * len(CASES))
@@ -98,3 +98,38 @@ def test_without_a_front_end_the_problem_is_text_and_picture():
     bundle = MapDrill(1)._repr_mimebundle_()
     assert "Problem 1. After these steps" in bundle["text/plain"]
     assert '<img alt="' in bundle["text/html"]
+
+
+# the drill of any topic
+
+
+@pytest.mark.parametrize("topic", ["domains", "iova:unmap", "msi", "groups"])
+def test_a_drill_counts_the_first_choice_and_goes_on_to_the_next_seed(topic):
+    drill = Drill(topic, 4)
+    assert "Problem 4. Choose an answer." in drill.score.value
+    truth = drill.problem.found[0]
+    click_on = drill.place.children[0].children[1]
+    click_on.value = truth
+    assert "1 of 1 right so far." in drill.score.value
+    drill.next.click()
+    wrong = next(option for option in drill.problem.options if option != drill.problem.found[0])
+    drill.problem.choose(wrong)
+    assert [(1, 2), 5] == [(drill.right, drill.tried), drill.seed]
+    assert "Problem 5. 1 of 2 right so far." in drill.score.value
+
+
+def test_a_drill_shows_nothing_of_the_answer_before_the_choice():
+    drill = Drill("iova:map", 2)
+    assert "" == drill.place.children[0].children[3].value
+    assert "none" == drill.place.children[0].children[4].layout.display
+
+
+def test_without_a_front_end_a_drill_is_its_problem():
+    bundle = Drill("msi", 3)._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("Problem 3.")
+    assert "<ul><li>" in bundle["text/html"]
+
+
+def test_a_drill_on_nothing_is_told_what_there_is():
+    with pytest.raises(ValueError, match="there are: domains, iova, msi, groups"):
+        Drill("moon")

@@ -16,7 +16,7 @@ from vfiolab.model.address import human_size
 def questions() -> dict[str, dict[str, Any]]:
     """Read `data/course/questions*.toml`: name -> question, options (`sizes`: bytes), because, why others are wrong.
 
-    `experiment`: code that asks the model; it leaves the answer in `truth`. `shows`: what of it is drawn. `twin`: the kind of seeded problem
+    `experiment`: code that asks the model; it leaves the answer in `truth`. `shows`: what of it is drawn. `twin`: the seeded kind
     that has the same rule, or a question of its own, whose twin is this one again.
     """
     files = sorted((data_dir() / "course").glob("questions*.toml"))

@@ -3,7 +3,7 @@
 from vfiolab.lab.app import Lab as Lab
 from vfiolab.lab.build import BuildLab as BuildLab
 from vfiolab.lab.debate import DebateLab as DebateLab
-from vfiolab.lab.drill import MapDrill as MapDrill
+from vfiolab.lab.drill import Drill as Drill, MapDrill as MapDrill
 from vfiolab.lab.explorer import Explorer as Explorer
 from vfiolab.lab.hotadd import JOINING as JOINING, MEMORY as MEMORY, HotAddLab as HotAddLab, HotAddRun as HotAddRun
 from vfiolab.lab.isolation import IsolationLab as IsolationLab, IsolationRun as IsolationRun

@@ -1,15 +1,61 @@
-"""The map drill: one problem after the other; choose the kernel's answer, then see which check decided."""
+"""Drills: one problem after the other, with a score. Choose an answer, then see what the model says and why."""
 
 from __future__ import annotations
 
 import ipywidgets
 
 from vfiolab._text import in_every_font, page_text
+from vfiolab.course.seeded import problem
 from vfiolab.course.toggles import column, toggles
 from vfiolab.draw import figure_html, inline_svg, to_text
-from vfiolab.lab.controls import App, press
+from vfiolab.lab.controls import App, press, said
 from vfiolab.lab.panels import LINES, panel
 from vfiolab.lab.problems import OPTIONS, Problem
+
+
+class Drill(App):
+    """Seeded problems of a topic (or of one kind, such as "iova:unmap") from `seed` on: domains, iova, msi or groups.
+
+    The first choice counts; `right` and `tried` keep the score. `problem` is the one that is shown, a Prediction.
+
+    >>> drill = Drill("domains", 3)
+    >>> drill.problem.choose(2)
+    >>> drill
+    Drill('domains', 3, 0 of 1 right)
+    """
+
+    def __init__(self, topic: str, seed: int = 1) -> None:
+        self.topic = topic
+        self.right = self.tried = 0
+        self.score, self.place = ipywidgets.HTML(), ipywidgets.VBox()
+        self.next = press("Next problem", "Go on to the next seed", lambda: self.go(self.seed + 1), align_self="flex-start")
+        self.box = column(self.score, self.place, self.next)
+        self.go(seed)
+
+    def go(self, seed: int) -> None:
+        """Show the problem of this seed: what the button does with the next one."""
+        self.seed, self.problem = seed, problem(self.topic, seed)
+        view = self.problem.view()
+        view.children[1].observe(lambda _: self._count(), "disabled")
+        self.place.children = (view,)
+        self._tell()
+
+    def _count(self) -> None:
+        self.tried, self.right = self.tried + 1, self.right + (self.problem.answer == self.problem.found[0])
+        self._tell()
+
+    def _tell(self) -> None:
+        self.score.value = said(
+            f"Problem {self.seed}. " + (f"{self.right} of {self.tried} right so far." if self.tried else "Choose an answer.")
+        )
+
+    def __repr__(self) -> str:
+        return f"Drill({self.topic!r}, {self.seed}, {self.right} of {self.tried} right)"
+
+    def still(self) -> tuple[str, str]:
+        """Return the problem with its options."""
+        shown = self.problem._repr_mimebundle_()
+        return f"Problem {self.seed}.\n{shown['text/plain']}", f"<p>Problem {self.seed}.</p>{shown['text/html']}"
 
 
 class MapDrill(App):

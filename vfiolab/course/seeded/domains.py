@@ -89,7 +89,7 @@ def _join(rng: Random) -> Draft:
     first, at = call("space.attach", (old,), {}), 0
     if case == "firmware":
         kind = rng.choice(("intel-vtd", "amd-vi", "arm-smmu-v3"))
-        lines, start = built(kernel, kind, [{}], [(old, 0), (new, 0)]), 0x10_0000 * rng.randint(1, 200)
+        lines, start = built(kernel, kind, [{}], [(old, 0), (new, 0)]), 0x10_0000 * rng.randint(1, 100)
         extra = [call("m.region", (new, start, start + pages(rng) - 1), {})]
         at, size = start + rng.choice((0, 0x1000_0000)), pages(rng)
     elif case == "width":

@@ -36,7 +36,7 @@ UNITS = {"intel-vtd": "dmar", "amd-vi": "ivhd", "arm-smmu-v3": "smmu"}
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One problem: `given` and then `asked` is its code, which leaves `truth`; `told` asks what they left why each option is right or wrong.
+    """One problem: `given` and then `asked` is its code, which leaves `truth`; `told` asks what they left for reasons.
 
     `others`: in words, the same problem elsewhere, as (what of the code is replaced, by what). `shows`: what is drawn.
     """

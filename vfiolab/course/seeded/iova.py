@@ -230,12 +230,12 @@ def _info(rng: Random) -> Draft:
 
 
 def _chain(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
-    parts = "; ".join(
-        f"bytes {at} to {int(at) + int(size) - 1}: {what}" for at, size, what in info_reply(names["space"].container.get_info()).table
-    )
-    because = f"With room for all, the answer is: {parts}." if truth != 24 else f"Linux {names['host'].kernel} has no chain: {parts}."
+    answer = names["space"].container.get_info()
+    parts = "; ".join(f"{size} bytes from {at} on: {what}" for at, size, what in info_reply(answer).table)
+    ends = f"The chain of this container ends at byte {truth}, with {len(answer.ranges)} usable ranges of 16 bytes in it."
+    because = f"With room for all, the answer is: {parts}."
     return because, all_wrong(
-        truth, options, lambda option: f"The chain does not end at byte {option}. {because}" if truth != 24 else because
+        truth, options, lambda _: ends if truth != 24 else f"Linux {names['host'].kernel} has no chain of capabilities."
     )
 
 

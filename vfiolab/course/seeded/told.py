@@ -65,6 +65,8 @@ def by_checks(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
             return f"No check of this call answers {option} on Linux {host.kernel}."
         later = [text for text in mine if states.get(text) == "not reached"]
         held = [text for text in mine if text not in later and text != failed]
+        if later and len(held) == 1:
+            return f"“{held[0]}” answers {option}, and it holds here; “{later[0]}”, which answers it too, was not reached."
         if later:
             return f"{option} would be the answer of “{later[0]}”. The kernel had stopped before it came to that check."
         if not held:
