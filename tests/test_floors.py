@@ -39,6 +39,7 @@ FLOORS = (
     "draw.iovamap",
     "draw",
     "kit",
+    "run",
     "proposals",
     "detective",
     "course",

@@ -365,7 +365,7 @@ def test_on_random_machines_each_split_and_merge_is_told_once_with_a_fact():
 
 def answering(machine):
     """Return the machine with an IOMMU and with a BAR for every device that is no bridge."""
-    bars = {f.bdf: bars_of(f) for f in machine.topology.values() if not f.is_bridge}
+    bars = {f.bdf: [bar.span for bar in bars_of(f) if bar.size] for f in machine.topology.values() if not f.is_bridge}
     return Machine(name="answering", topology=machine.topology, bars=bars).with_assumed_units()
 
 

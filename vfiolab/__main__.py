@@ -12,7 +12,7 @@ from typing import TextIO
 import vfiolab
 
 #: The words, each a module of ``vfiolab.commands`` with ``add(subparsers)``.
-WORDS = ("audit", "debate", "explain", "groups", "lab", "machines", "plan", "replay", "snapshot")
+WORDS = ("audit", "debate", "explain", "groups", "lab", "machines", "plan", "replay", "run", "snapshot")
 INTERRUPTED = 130
 
 

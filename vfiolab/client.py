@@ -250,13 +250,16 @@ class Client:
         self.handles[name] = group.get_device_fd(o.args["name"])
 
     def _do_device_info(self, o: Operation) -> None:
-        self._held(Device, o).get_info()
+        self._held(Device, o).get_info(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
 
     def _do_region_info(self, o: Operation) -> None:
-        self._held(Device, o).get_region_info(self._number(o.args.get("index", "0")) % U32)
+        self._held(Device, o).get_region_info(**{"index": 0} | self._args(o, "index", "argsz"), ptr=o.args.get("ptr", "good"))
 
     def _do_irq_info(self, o: Operation) -> None:
-        self._held(Device, o).get_irq_info(self._number(o.args.get("index", "0")) % U32)
+        self._held(Device, o).get_irq_info(**{"index": 0} | self._args(o, "index", "argsz"), ptr=o.args.get("ptr", "good"))
+
+    def _do_device_feature(self, o: Operation) -> None:
+        self._held(Device, o).feature(**{"flags": 0} | self._args(o, "flags", "argsz"), ptr=o.args.get("ptr", "good"))
 
     def _do_device_reset(self, o: Operation) -> None:
         self._held(Device, o).reset()
@@ -275,7 +278,9 @@ class Client:
 
     def _do_set_irqs(self, o: Operation, **defaults: int) -> None:
         args = {"index": 1} | defaults | self._args(o, "index", "start", "count", "flags", "argsz")
-        evfd = _signed(self._number(o.args["evfd"])) if "evfd" in o.args else None
+        words = o.args["evfd"].split(",") if "evfd" in o.args else []
+        each = [None if word == "new" else _signed(self._number(word)) for word in words]
+        evfd = each if len(each) > 1 else each[0] if each else None
         self._held(Device, o).set_irqs(**args, evfd=evfd, value=self._number(o.args.get("vals", "1")), ptr=o.args.get("ptr", "good"))
 
     def _do_set_irqs2(self, o: Operation) -> None:
@@ -304,6 +309,12 @@ class Client:
             raise _Skip("the name of the process is in use")
         child = self.process.fork(name)
         self._handles[name] = {handle: child.descriptors[one.fd] for handle, one in self.handles.items()}  # type: ignore[misc] # handles are descriptors
+
+    def _do_receive(self, o: Operation) -> None:
+        name, giver = self._new(o), o.args.get("from", "")
+        if name not in self._handles.get(giver, {}):
+            raise _Skip("no such handle")
+        self.handles[name] = self.process.receive(self._handles[giver][name])
 
     def _child(self, o: Operation) -> UserProcess:
         if o.names[0] not in self.host.processes:

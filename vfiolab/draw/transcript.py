@@ -108,6 +108,12 @@ def _irqs(call: Call) -> str:
     return f"{{index={name}, start={start}, count={count}}}"
 
 
+def _told(call: Call) -> str:
+    """Return what a device told of itself, as far as it is numbers."""
+    told = ", ".join(f"{name}={value:#x}" for name, value in call.output.items() if isinstance(value, int))
+    return f" => {told}" if told else ""
+
+
 _WRITERS: dict[str, Callable[[Call], str]] = {
     "open_container": lambda _: 'open("/dev/vfio/vfio", O_RDWR)',
     "open_group": lambda call: f'open("/dev/vfio/{call.output.get("group", call.target)}", O_RDWR)',
@@ -126,9 +132,11 @@ _WRITERS: dict[str, Callable[[Call], str]] = {
     "unset_container": _named("VFIO_GROUP_UNSET_CONTAINER"),
     "get_device_fd": _named("VFIO_GROUP_GET_DEVICE_FD", lambda call: f'"{call.args["name"]}"'),
     "set_irqs": _named("VFIO_DEVICE_SET_IRQS", _irqs),
-    "device_info": _named("VFIO_DEVICE_GET_INFO"),
-    "region_info": _named("VFIO_DEVICE_GET_REGION_INFO", lambda call: f"{{index={call.args['index']}}}"),
-    "irq_info": _named("VFIO_DEVICE_GET_IRQ_INFO", lambda call: f"{{index={call.args['index']}}}"),
+    "device_info": _named("VFIO_DEVICE_GET_INFO", lambda call: f"{{{_told(call)}}}"),
+    "region_info": _named("VFIO_DEVICE_GET_REGION_INFO", lambda call: f"{{index={call.args['index']}{_told(call)}}}"),
+    "irq_info": _named("VFIO_DEVICE_GET_IRQ_INFO", lambda call: f"{{index={call.args['index']}{_told(call)}}}"),
+    "device_feature": _named("VFIO_DEVICE_FEATURE", lambda call: f"{{flags={call.args['flags']:#x}}}"),
+    "pwrite": lambda call: f"pwrite({_fd(call)}, {call.args['val']:#x}, {call.args['len']}, config space + {call.args['off']:#x})",
     "device_reset": _named("VFIO_DEVICE_RESET"),
     "hot_reset_info": _named("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
     "hot_reset": _named("VFIO_DEVICE_PCI_HOT_RESET"),

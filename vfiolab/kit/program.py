@@ -297,7 +297,13 @@ class _Program:
         if kind not in (2, 4) or not record.count:
             return []
         evfd = call.args.get("evfd")
-        each = "eventfd(0, EFD_CLOEXEC)" if evfd is None else self._fd((int(evfd) + (1 << 31)) % (1 << 32) - (1 << 31))
+        new = "eventfd(0, EFD_CLOEXEC)"
+        words = (
+            [new if word == "new" else self._fd((int(word) + (1 << 31)) % (1 << 32) - (1 << 31)) for word in str(evfd).split(",")]
+            if evfd is not None
+            else [new]
+        )
+        each = words[0] if len(words) == 1 else f"(int[]){{{', '.join(words)}}}[n]"
         if kind == 2:
             vals = call.args.get("vals")
             each = str(1 if vals is None else vals)

@@ -226,6 +226,11 @@ class TraceWriter:
         self.names[call.target] = dict(self.mine)
         return f"fork {call.target}"
 
+    def _receive(self, call: Call) -> str:
+        giver = call.args["giver"]
+        handle = self.mine[call.args["fd"]] = self.names[giver][_fd(call.target)]
+        return f"receive {handle}{_pairs({'from': giver or None})}"
+
     def _new_process(self, call: Call) -> str:
         self.names[call.target] = {}
         return f"new_process {call.target}".rstrip()

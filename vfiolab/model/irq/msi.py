@@ -128,7 +128,11 @@ class Eventfd:
 
 @dataclass(slots=True)
 class IrqRequest:
-    """VFIO_DEVICE_SET_IRQS on one device. `eventfd` None: a fresh eventfd for each vector; `value`: what every bool says."""
+    """VFIO_DEVICE_SET_IRQS on one device. `eventfd` None: a fresh eventfd for each vector; `value`: what every bool says.
+
+    `each`: what every vector gets, from `start` on, where they do not all get the same. `ptr`: "cut" if the struct can be read and the data
+    behind it cannot.
+    """
 
     function: Function
     state: IrqState
@@ -141,6 +145,12 @@ class IrqRequest:
     eventfd: Eventfd | None = None
     value: bool = True
     ptr: str = "good"
+    each: tuple[Eventfd | None, ...] = ()
+
+    def of(self, vector: int) -> IrqRequest:
+        """Return the part of the request that is about one vector."""
+        eventfd = self.each[vector - self.start] if self.each else self.eventfd
+        return replace(self, start=vector, count=1, eventfd=eventfd, each=())
 
     @property
     def last(self) -> int:
@@ -212,7 +222,7 @@ _EVENTFD_CHECKS = (
 )  # fmt: skip
 IRQ_CHECKS = (
     Check("the struct can be read", "EFAULT", "vfio_pci_ioctl_set_irqs, drivers/vfio/pci/vfio_pci_core.c", "the pointer to the struct is {r.ptr}", "pass a pointer to a struct vfio_irq_set",
-          test="r.ptr != 'good'"),
+          test="r.ptr not in ('good', 'cut')"),
     Check("argsz holds the struct (20 bytes)", "EINVAL", _VALIDATE, "argsz {r.argsz} is below 20", "set argsz = 20 and the size of the data", test="r.argsz < 20"),
     Check("the interrupt index exists", "EINVAL", _VALIDATE, f"index {{r.index}} is none of {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}", "MSI is 1, MSI-X is 2",
           test=f"r.index > {REQ}"),
@@ -223,6 +233,8 @@ IRQ_CHECKS = (
           test=f"r.data not in {tuple(DATA_SIZES)}"),
     Check("argsz holds the data", "EINVAL", _VALIDATE, "argsz {r.argsz} does not hold the data of {r.count} vectors: {r.whole_size} bytes do", "argsz is 20, and 1 byte a bool or 4 an eventfd",
           test="r.argsz < r.whole_size"),
+    Check("the data can be read", "EFAULT", "vfio_pci_ioctl_set_irqs, drivers/vfio/pci/vfio_pci_core.c", "the data of {r.count} vectors behind the struct cannot be read", "pass readable memory",
+          test="r.ptr == 'cut' and r.count and r.data != 1"),
     Check("the type has this action", "ENOTTY", f"vfio_pci_set_irqs_ioctl, {INTRS}", "flags {r.flags:#_x} holds no action (8 mask, 16 unmask, 32 trigger), or one that {r.name} does not have",
           "only INTx can be masked and unmasked", test=f"r.action not in ({MASK}, {UNMASK}, {TRIGGER}) or (r.action != {TRIGGER} and r.index != {INTX})"),
 )  # fmt: skip
@@ -265,7 +277,7 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
 
     Behind an SMMU each vector asks for its doorbell; the first in a domain maps the doorbell's page there (iommu_dma_prepare_msi).
     """
-    r, kernel = request, core.kernel
+    r, kernel = request if len(request.each) != 1 else request.of(request.start), core.kernel
     table(IRQ_CHECKS, kernel).run(r)
     if r.action != TRIGGER:
         table(INTX_MASK_CHECKS, kernel, before=IRQ_CHECKS).run(r)
@@ -308,9 +320,10 @@ def _signal(core: IommuCore, controller: InterruptController | None, group: Iomm
             allocate(range(r.start + r.count))
         for vector in block:
             r.state.signals.discard(vector)
-            if r.eventfd and r.eventfd.removes:
+            one = r.of(vector)
+            if one.eventfd and one.eventfd.removes:
                 continue
-            checks.run(replace(r, start=vector, count=1))
+            checks.run(one)
             if vector not in r.state.vectors:
                 allocate([vector])
             r.state.signals.add(vector)

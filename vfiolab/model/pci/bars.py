@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from vfiolab.model.address import Span
 from vfiolab.model.pci.topology import Function, Topology
 
-#: Size of BAR 0 by class where a machine file does not know the BARs: as QEMU's devices have them.
-ASSUMED_BAR = {0x02: 128 << 10, 0x0108: 16 << 10}
-ASSUMED_ELSE = 1 << 20
-ASSUMED_BASE = 0xE0_0000_0000
+#: Sizes of the BARs by class where a machine file does not know them: as QEMU's devices have them (e1000e, nvme). 0: there is no such BAR.
+ASSUMED_BARS = {0x02: (128 << 10, 0, 0, 16 << 10), 0x0108: (16 << 10,)}
+ASSUMED_ELSE = (1 << 20,)
+ASSUMED_BASE, ASSUMED_ROOM = 0xE0_0000_0000, 1 << 20
 
 
-def bars_of(function: Function, known: Sequence[Span] = ()) -> tuple[Span, ...]:
-    """Return the BARs: those of the machine file in its order, else one at an invented bus address, sized by class (an assumption)."""
+class Bar(NamedTuple):
+    """A base address register: `size` bytes from the bus address `start`; 0 bytes: the function has none of this number."""
+
+    start: int
+    size: int
+
+    @property
+    def span(self) -> Span | None:
+        """The bus addresses, None if there are none."""
+        return Span.sized(self.start, self.size) if self.size else None
+
+
+def bars_of(function: Function, known: Sequence[Span] = ()) -> tuple[Bar, ...]:
+    """Return the BARs: those of the machine file in its order, else some at invented bus addresses, sized by class (an assumption)."""
     if known:
-        return tuple(known)
+        return tuple(Bar(span.start, span.size) for span in known)
     if function.is_bridge:
         return ()
     klass = (function.class_code or 0) >> 8
-    size = ASSUMED_BAR.get(klass, ASSUMED_BAR.get(klass >> 8, ASSUMED_ELSE))
-    return (Span.sized(ASSUMED_BASE + (function.segment << 16 | function.requester_id) * ASSUMED_ELSE, size),)
+    sizes = ASSUMED_BARS.get(klass, ASSUMED_BARS.get(klass >> 8, ASSUMED_ELSE))
+    if not function.msix:
+        sizes = sizes[:1]
+    base = ASSUMED_BASE + (function.segment << 16 | function.requester_id) * ASSUMED_ROOM
+    return tuple(Bar(base + sum(sizes[:number]), size) for number, size in enumerate(sizes))
+
+
+def msix_bar(function: Function, bars: Sequence[Bar]) -> int | None:
+    """Return the number of the BAR that holds the MSI-X table: the last one, nobody having recorded it; None without MSI-X or BARs."""
+    return max((number for number, bar in enumerate(bars) if bar.size >= 4096), default=None) if function.msix else None
 
 
 def bar_at(topology: Topology, known: Mapping[str, Sequence[Span]], physical: int) -> str | None:
@@ -30,4 +51,6 @@ def bar_at(topology: Topology, known: Mapping[str, Sequence[Span]], physical: in
         names: Iterable[str] = topology
     else:
         names = known
-    return next((bdf for bdf in names if any(bar.contains(physical) for bar in bars_of(topology[bdf], known.get(bdf, ())))), None)
+    return next(
+        (bdf for bdf in names if any(bar.span and bar.span.contains(physical) for bar in bars_of(topology[bdf], known.get(bdf, ())))), None
+    )

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from vfiolab.model.uapi.requests import (
+    DeviceFeature,
     DeviceInfo,
     DirtyPages,
     GroupStatus,
@@ -69,6 +70,7 @@ IOCTLS: Mapping[str, Mapping[int, Ioctl]] = MappingProxyType(
             (11, "DEVICE_RESET"),
             (12, "DEVICE_GET_PCI_HOT_RESET_INFO", HotResetInfo),
             (13, "DEVICE_PCI_HOT_RESET", HotReset),
+            (17, "DEVICE_FEATURE", DeviceFeature),
         ),
     }
 )

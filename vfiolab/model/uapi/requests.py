@@ -272,6 +272,14 @@ class IrqSet(Struct, name="vfio_irq_set"):
     ptr: str = "good"
 
 
+class DeviceFeature(Struct, name="vfio_device_feature"):
+    """VFIO_DEVICE_FEATURE: the feature's number in the low 16 bits of flags, and what is asked (0x10000 get, 0x20000 set, 0x40000 probe)."""
+
+    argsz: U32 = 8
+    flags: U32 = 0
+    ptr: str = "good"
+
+
 class HotResetInfo(Struct, name="vfio_pci_hot_reset_info"):
     """VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: how many functions a reset of the bus takes along; behind it one PciDependent for each."""
 

@@ -16,9 +16,22 @@ from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
 from vfiolab.model.checks import table
 from vfiolab.model.uapi.info import Info
-from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DIRTY_GET, DirtyPages, GroupStatus, IommuInfo, MapDma, UnmapDma, field, word
+from vfiolab.model.uapi.requests import (
+    CAP_SYS_RAWIO,
+    DIRTY_GET,
+    MAX_BITMAP,
+    DirtyPages,
+    GroupStatus,
+    IommuInfo,
+    MapDma,
+    UnmapDma,
+    field,
+    word,
+)
 from vfiolab.model.user.checks import (
+    BITMAP_CHECKS,
     INFO_BACK_CHECKS,
+    NAME_CHECKS,
     OPEN_DEVICE_CHECKS,
     SET_CONTAINER_CHECKS,
     STATUS_CHECKS,
@@ -27,8 +40,9 @@ from vfiolab.model.user.checks import (
     SetContainer,
 )
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile, put
+from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile, UserStruct, put
 
+LONGEST_NAME = 4096
 MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 
 
@@ -188,13 +202,29 @@ class Container(Descriptor):
                 call.output = {"dirty_bits": bitmap.bit_count()}
             return bitmap
 
-    def _info_bytes(self, data: bytearray) -> None:
-        put(data, self._info(IommuInfo.unpack(data)).pack())
+    def _info_bytes(self, data: bytearray) -> int:
+        writable = not isinstance(data, UserStruct) or data.writable
+        put(data, self._info(IommuInfo.unpack(data), writable=writable).pack())
+        return 0 if writable else IommuInfo.MINIMUM
 
     def _unmap_bytes(self, data: bytearray) -> None:
         request = UnmapDma.unpack(data)
-        request.size, _ = self._unmap(request)  # the bitmap would go to the process's memory at `bm_data`, which has no bytes here
-        put(data, request.pack())
+        request.size, bitmap = self._unmap(request)
+        self._bitmap_out(request, bitmap)
+        put(data, request.pack()[: UnmapDma.MINIMUM])
+
+    def _dirty_bytes(self, data: bytearray) -> None:
+        request = DirtyPages.unpack(data)
+        self._bitmap_out(request, self._dirty(request))
+
+    def _bitmap_out(self, request: UnmapDma | DirtyPages, bitmap: int | None) -> None:
+        """Put a bitmap into the process's memory, where the process has one with bytes in it."""
+        if bitmap is not None:
+            size = -(-bitmap.bit_length() // 8)
+            room = min(request.bm_size, MAX_BITMAP)
+            pages = request.size // request.bm_pgsize if request.bm_pgsize else 0
+            out = bitmap.to_bytes(max(size, min(room, -(-pages // 8))), "little")
+            table(BITMAP_CHECKS, self.process.system.kernel).run(self.process.copy_out(request.bm_data, out))
 
     KIND = "container"
     carried_out = MappingProxyType(
@@ -205,7 +235,7 @@ class Container(Descriptor):
             "VFIO_IOMMU_GET_INFO": lambda it, data: it._info_bytes(data),
             "VFIO_IOMMU_MAP_DMA": lambda it, data: it._map(MapDma.unpack(data)),
             "VFIO_IOMMU_UNMAP_DMA": lambda it, data: it._unmap_bytes(data),
-            "VFIO_IOMMU_DIRTY_PAGES": lambda it, data: it._dirty(DirtyPages.unpack(data)) and 0,
+            "VFIO_IOMMU_DIRTY_PAGES": lambda it, data: it._dirty_bytes(data),
         }
     )
 
@@ -232,6 +262,9 @@ class Group(Descriptor):
 
     def _device_bytes(self, data: bytearray) -> int:
         self._needs("VFIO_GROUP_GET_DEVICE_FD", data, 1, "the device's name")
+        if len(data) >= LONGEST_NAME and b"\0" not in data:
+            with self.process.call("get_device_fd", f"fd{self.fd}", name="too long"):
+                table(NAME_CHECKS, self.process.system.kernel).run(data)
         return self.get_device_fd(data.partition(b"\0")[0].decode("utf-8", "replace")).fd
 
     KIND = "group"

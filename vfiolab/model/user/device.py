@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.checks import table
-from vfiolab.model.errors import NotModelledError
+from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.irq.msi import (
     DATA_BOOL,
     DATA_EVENTFD,
@@ -21,9 +22,10 @@ from vfiolab.model.irq.msi import (
     is_dynamic,
     set_irqs,
 )
-from vfiolab.model.pci.bars import bars_of
+from vfiolab.model.pci.bars import Bar, bars_of
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.uapi.requests import (
+    DeviceFeature,
     DeviceInfo,
     HotReset,
     HotResetInfo,
@@ -45,16 +47,19 @@ from vfiolab.model.user.vfio_pci import (
     Dependent,
     can_be_reset,
     device_info,
+    feature,
     hot_reset,
     hot_reset_info,
     irq_info,
     mmap_place,
     region_info,
+    with_capabilities,
 )
 
 if TYPE_CHECKING:
     from vfiolab.model.user.descriptors import Group
 
+FEATURE, IOEVENTFD = 0x3B75, 0x3B74
 Asking = TypeVar("Asking", bound=DeviceInfo | RegionInfo | IrqInfo)
 
 
@@ -85,23 +90,23 @@ class Device(Descriptor):
             raise NotModelledError(f"{self.name} is an emulated device, no PCI function: its own driver answers")
         return self.process.system.drivers.topology[self.name]
 
-    def get_info(self) -> DeviceInfo:
+    def get_info(self, argsz: int = 20, *, ptr: str = "good") -> DeviceInfo:
         """DEVICE_GET_INFO: flags (1 it can be reset, 2 it is a PCI device), how many regions and interrupt types it has."""
         self._need_open()
-        return self._ask("device_info", DeviceInfo())
+        return self._ask("device_info", DeviceInfo(argsz, ptr=ptr))
 
-    def get_region_info(self, index: int) -> RegionInfo:
+    def get_region_info(self, index: int, *, argsz: int = 32, ptr: str = "good") -> RegionInfo:
         """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and VGA on what is no VGA device."""
         self._need_open()
-        return self._ask("region_info", RegionInfo(index=index))
+        return self._ask("region_info", RegionInfo(argsz, index=index, ptr=ptr))
 
-    def get_irq_info(self, index: int) -> IrqInfo:
+    def get_irq_info(self, index: int, *, argsz: int = 16, ptr: str = "good") -> IrqInfo:
         """DEVICE_GET_IRQ_INFO: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors.
 
         EINVAL for a type that the device does not have.
         """
         self._need_open()
-        return self._ask("irq_info", IrqInfo(index=index))
+        return self._ask("irq_info", IrqInfo(argsz, index=index, ptr=ptr))
 
     def _ask(self, verb: str, asked: Asking) -> Asking:
         """Answer one of the three questions: the struct, filled in."""
@@ -117,7 +122,7 @@ class Device(Descriptor):
                 info = device_info(self.process.system.drivers.topology, self.function)
                 call.output = {"flags": info.flags, "num_regions": info.num_regions, "num_irqs": info.num_irqs}
             elif isinstance(asked, RegionInfo):
-                info = region_info(kernel, self.function, self._bars, asked.index)
+                info = region_info(kernel, self.function, self.bars, asked.index)
                 call.output = {"flags": info.flags, "size": info.size, "offset": info.offset, "cap_ids": info.cap_ids}
             else:
                 info = irq_info(kernel, self.function, asked.index, dynamic=self._dynamic(asked.index))
@@ -127,7 +132,8 @@ class Device(Descriptor):
             return answer
 
     @property
-    def _bars(self) -> tuple[Span, ...]:
+    def bars(self) -> tuple[Bar, ...]:
+        """The BARs, as the machine file has them or assumed by class."""
         return bars_of(self.function, self.process.system.bars.get(self.name, ()))
 
     def close(self) -> None:
@@ -153,31 +159,49 @@ class Device(Descriptor):
         flags: int | None = None,
         *,
         argsz: int | None = None,
-        evfd: int | None = None,
+        evfd: int | Sequence[int | None] | None = None,
         value: int = 1,
         ptr: str = "good",
     ) -> None:
         """DEVICE_SET_IRQS: index 0 INTx, 1 MSI, 2 MSI-X, 3 ERR, 4 REQ; without flags, an eventfd each, and count 0 disables.
 
         flags: one kind of data (1 none, 2 bools, 4 eventfds) and one action (8 mask, 16 unmask, 32 trigger). `evfd`: the descriptor for
-        every vector in place of fresh eventfds, -1 takes one away; `value`: what every bool says. EFAULT, EINVAL, ENOTTY, EBADF, EBUSY,
+        every vector in place of fresh eventfds, -1 takes one away, or a list with one for each vector (None: a fresh one); `value`: what every
+        bool says; `ptr`: good, bad, null, or cut (the data behind the struct cannot be read). EFAULT, EINVAL, ENOTTY, EBADF, EBUSY,
         ERANGE, ENOSPC as `msi.IRQ_CHECKS` and the tables behind it list them. A block that fails half-way leaves its vectors masked.
         """
         self._need_open()
         index, start, count = field("index", index, 32), field("start", start, 32), field("count", count, 32)
-        given = {"flags": flags, "argsz": argsz, "evfd": evfd, "vals": value if value != 1 else None, "ptr": ptr if ptr != "good" else None}
+        given: dict[str, object] = {
+            "flags": flags,
+            "argsz": argsz,
+            "evfd": evfd,
+            "vals": value if value != 1 else None,
+            "ptr": ptr if ptr != "good" else None,
+        }
         flags = (TRIGGER_EVENTFD if count else DISABLE) if flags is None else field("flags", flags, 32)
         argsz = irq_set_size(flags, count) if argsz is None else field("argsz", argsz, 32)
-        number = None if evfd is None else signed("evfd", evfd)
-        value, ptr = field("value", value, 8), pointer(ptr)
+        listed = evfd if isinstance(evfd, Sequence) else None
+        each = tuple(map(self._eventfd, listed or ()))
+        if each and len(each) != count:
+            raise ValueError(f"evfd lists {len(each)} descriptors for {count} vectors")
+        eventfd = None if isinstance(evfd, Sequence) else self._eventfd(evfd)
+        listed_words = ",".join("new" if one is None else str(one.number) for one in each)
+        given["evfd"] = listed_words or (eventfd.number if eventfd is not None else None)
+        value, ptr = field("value", value, 8), ptr if ptr == "cut" else pointer(ptr)
         system = self.process.system
         with self.process.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count, **given):
             controller = system.interrupts.of(self.name) if system.interrupts is not None else None
-            eventfd = None if number is None else Eventfd(number, is_open=self.process.holds(number))
             request = IrqRequest(
-                self.function, self.irqs, self._dynamic(index), index, start, count, flags, argsz, eventfd, bool(value), ptr
+                self.function, self.irqs, self._dynamic(index), index, start, count, flags, argsz, eventfd, bool(value), ptr, each
             )
             set_irqs(system.core, controller, self.vfio.group, request)
+
+    def _eventfd(self, number: int | None) -> Eventfd | None:
+        if number is None:
+            return None
+        number = signed("evfd", number)
+        return Eventfd(number, is_open=self.process.holds(number))
 
     def reset(self) -> None:
         """DEVICE_RESET: reset the function; EINVAL if it cannot be reset. Interrupts stay enabled."""
@@ -215,7 +239,7 @@ class Device(Descriptor):
         self._need_open()
         region, size, vaddr, offset = field("region", region, 32), field("size", size), field("vaddr", vaddr), field("off", offset)
         with self.process.call("mmapdev", f"fd{self.fd}", region=region, size=size, vaddr=vaddr, off=offset or None):
-            place = mmap_place(self.process.system.kernel, self._bars, self.function, region, size, offset)
+            place = mmap_place(self.process.system.kernel, self.bars, self.function, region, size, offset)
             self.process.place(Span.sized(vaddr, size), "rw", bar=self.file, physical=place)
 
     def write_config(self, offset: int, data: int, size: int = 2) -> None:
@@ -227,26 +251,50 @@ class Device(Descriptor):
             if offset <= COMMAND < offset + size:
                 self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
 
+    def feature(self, flags: int, *, argsz: int = 8, ptr: str = "good") -> None:
+        """DEVICE_FEATURE (5.7+): the number in the low 16 bits, 0x10000 get, 0x20000 set, 0x40000 probe.
+
+        EFAULT, EINVAL, ENOTTY: vfio-pci itself has hardly any. NotModelledError for those that it has.
+        """
+        self._need_open()
+        asked = DeviceFeature(argsz, flags, ptr)
+        if not self.process.system.kernel.has("device_feature"):
+            self.ioctl(FEATURE)
+        given = {"argsz": argsz if argsz != 8 else None, "ptr": ptr if ptr != "good" else None}
+        with self.process.call("device_feature", f"fd{self.fd}", flags=asked.flags, **given):
+            feature(self.process.system.kernel, self.function, asked)
+
+    def _feature_bytes(self, data: bytearray) -> None:
+        asked = DeviceFeature.unpack(data)
+        self.feature(asked.flags, argsz=asked.argsz, ptr=asked.ptr)
+
     def _ask_bytes(self, verb: str, kind: type[DeviceInfo | RegionInfo | IrqInfo], data: bytearray) -> None:
-        put(data, self._ask(verb, kind.unpack(data)).pack())
+        info = self._ask(verb, kind.unpack(data))
+        put(data, with_capabilities(info) if isinstance(info, RegionInfo) else info.pack())
 
     def _irqs_bytes(self, data: bytearray) -> None:
-        """Read the vectors' data behind the struct: bools and descriptors, the same for all of them."""
+        """Read the vectors' data behind the struct: bools and descriptors."""
         head = IrqSet.unpack(data)
-        size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(head.flags & 7, 0) * head.count
-        behind = bytes(data[IrqSet.FORMAT.size :][:size])
-        each = {behind[at : at + size // head.count] for at in range(0, size, size // head.count)} if size else set()
-        if len(behind) < size or len(each) > 1:
-            raise NotModelledError(f"{len(behind)} bytes of data for {head.count} vectors that are not all the same")
-        (one,) = each or {b""}
-        evfd = int.from_bytes(one, "little", signed=True) if head.flags & DATA_EVENTFD else None
-        value = one[0] if head.flags & DATA_BOOL and one else 1
-        self.set_irqs(head.index, head.start, head.count, head.flags, argsz=head.argsz, evfd=evfd, value=value, ptr=head.ptr)
+        size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(head.flags & 7, 0)
+        behind = bytes(data[IrqSet.FORMAT.size :][: size * head.count])
+        ptr = "cut" if head.ptr == "good" and len(behind) < size * head.count else head.ptr
+        fds: list[int | None] = []
+        if size == 4 and ptr == "good":
+            named = [int.from_bytes(behind[at : at + 4], "little", signed=True) for at in range(0, len(behind), 4)]
+            fds = [None if fd in self.process.eventfds else fd for fd in named]
+        evfd = fds if len(set(fds)) > 1 else fds[0] if fds else None
+        value = int(any(behind)) if size == 1 and behind else 1
+        self.set_irqs(head.index, head.start, head.count, head.flags, argsz=head.argsz, evfd=evfd, value=value, ptr=ptr)
 
     def _hot_reset_info_bytes(self, data: bytearray) -> None:
         head = HotResetInfo.unpack(data)
         self._needs("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", data, HotResetInfo.FORMAT.size, "the struct")
-        found = self.get_hot_reset_info(head.argsz)
+        try:
+            found = self.get_hot_reset_info(head.argsz)
+        except VfioError as refused:
+            if refused.name == "ENOSPC":  # how many there are is told all the same
+                put(data, HotResetInfo(head.argsz, 0, len(self.get_hot_reset_info())).pack())
+            raise
         numbers = [self.process.system.drivers.topology[one.device] for one in found]
         tail = b"".join(
             PciDependent(one.group, f.segment, f.requester_id >> 8, f.requester_id & 0xFF).pack()
@@ -275,13 +323,23 @@ class Device(Descriptor):
             "VFIO_DEVICE_SET_IRQS": lambda it, data: it._irqs_bytes(data),
             "VFIO_DEVICE_RESET": lambda it, _: it.reset(),
             "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO": lambda it, data: it._hot_reset_info_bytes(data),
+            "VFIO_DEVICE_FEATURE": lambda it, data: it._feature_bytes(data),
             "VFIO_DEVICE_PCI_HOT_RESET": lambda it, data: it._hot_reset_bytes(data),
         }
     )
 
+    def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
+        """Call by number, as `Descriptor.ioctl`; FEATURE and IOEVENTFD are unknown before 5.7 and 4.17."""
+        if cmd == FEATURE and not self.process.system.kernel.has("device_feature"):
+            self._need_open()
+            with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=0):
+                self._unknown(cmd)
+        if cmd == IOEVENTFD and isinstance(arg, bytearray) and len(arg) >= 32 and self.process.system.kernel.has("device_ioeventfd"):
+            raise NotModelledError(f"IOEVENTFD of {self.name}: nothing here writes to a BAR when an eventfd is signalled")
+        return super().ioctl(cmd, arg)
+
     def _unknown(self, cmd: int, what: str = "") -> None:
-        newer = {0x3B74: "device_ioeventfd", 0x3B75: "device_feature"}
-        known = cmd in newer and self.process.system.kernel.has(newer[cmd])
+        known = cmd == IOEVENTFD and self.process.system.kernel.has("device_ioeventfd")
         super()._unknown(cmd, what or "the struct" * known)
 
     def __repr__(self) -> str:

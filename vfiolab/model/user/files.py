@@ -162,6 +162,19 @@ class Descriptor:
             self.process.close(self.fd)
 
 
+class UserStruct(bytearray):
+    """The bytes that a pointer of a running program leads to.
+
+    `writable`: whether an answer can be put there; `answered`: how many bytes from the start hold the answer.
+    """
+
+    writable = True
+    answered = 0
+
+
 def put(data: bytearray, new: bytes) -> None:
     """Write what comes back over the bytes of the user's struct, as far as they reach."""
-    data[: len(new)] = new[: len(data)]
+    kept = new[: len(data)]
+    data[: len(kept)] = kept
+    if isinstance(data, UserStruct):
+        data.answered = max(data.answered, len(kept))

@@ -23,7 +23,8 @@ class UserProcess(Process):
     """The user's process, with the calls that open VFIO's files.
 
     `name` is "" for the first process of a host, else what `fork` called it. `write` is its last write to sysfs,
-    `stuck` why it sleeps for ever in a call.
+    `stuck` why it sleeps for ever in a call. `eventfds`: which numbers lead to eventfds, where somebody knows a program's own;
+    `copy_out` puts bytes at an address of the process's memory, and says whether it could: here they go nowhere.
 
     >>> from vfiolab.model.builder import MachineBuilder
     >>> m = MachineBuilder("demo")
@@ -42,6 +43,8 @@ class UserProcess(Process):
         self.system = system
         self.write: Waiting | None = None
         self.stuck = ""
+        self.eventfds: frozenset[int] = frozenset()
+        self.copy_out: Callable[[int, bytes], bool] = lambda _address, _data: True
         self._new_server = new_server
 
     @property
@@ -89,6 +92,20 @@ class UserProcess(Process):
                 bar.references += 1
             self.system.processes[name] = child
             return child
+
+    def receive(self, descriptor: Descriptor) -> Descriptor:
+        """Get a descriptor of the same open file from another process (SCM_RIGHTS); return it, with a number of this process.
+
+        EBADF if the other process has closed it.
+        """
+        self.need_awake()
+        if not descriptor.is_open:
+            descriptor.process.refuse_descriptor(descriptor.fd)
+        with self.call("receive", f"fd{descriptor.fd}", giver=descriptor.process.name) as call:
+            twin = descriptor.inherited(self)
+            descriptor.file.references -= 1  # `install` counts it
+            twin.fd = call.args["fd"] = self.install(twin)
+            return twin
 
     # sysfs
 

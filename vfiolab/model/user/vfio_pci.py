@@ -11,20 +11,25 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vfiolab.model.address import Span
 from vfiolab.model.checks import Check, table
+from vfiolab.model.errors import NotModelledError
 from vfiolab.model.irq.msi import ERR, INDEX_NAMES, INTX, MSIX, vectors_of
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.pci.bars import ASSUMED_BAR
+from vfiolab.model.pci.bars import Bar, msix_bar
 from vfiolab.model.pci.topology import Function, Topology
-from vfiolab.model.uapi.requests import DeviceInfo, IrqInfo, RegionInfo
-from vfiolab.model.user.checks import VFIO_PCI
+from vfiolab.model.uapi.requests import CapHeader, DeviceFeature, DeviceInfo, IrqInfo, RegionInfo
+from vfiolab.model.user.checks import STRUCT_CHECKS, VFIO_PCI
 from vfiolab.model.user.drivers import UserSystem
 
 BARS, ROM, CONFIG, VGA, REGIONS = 6, 6, 7, 8, 9
 READ, WRITE, MMAP, CAPS = 1, 2, 4, 8
 MSIX_MAPPABLE = 3
 COMMAND, MEMORY_SPACE = 4, 2
+
+
+FEATURE_OPERATIONS = 0x7_0000
+#: Features that vfio-pci answers for any function; the token of SR-IOV is a physical function's.
+VF_TOKEN, LOW_POWER, DMA_BUF = 0, range(3, 6), 11
 
 
 class Dependent(NamedTuple):
@@ -53,7 +58,7 @@ def irq_info(kernel: Kernel, function: Function, index: int, *, dynamic: bool) -
     return IrqInfo(flags=1 | fixed, index=index, count=vectors_of(function, index))
 
 
-def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index: int) -> RegionInfo:
+def region_info(kernel: Kernel, function: Function, bars: Sequence[Bar], index: int) -> RegionInfo:
     """Return what GET_REGION_INFO says. Region i begins at i << 40 in the descriptor."""
     table(REGION_INFO_CHECKS, kernel).run(Asked(function, index))
     offset = index << 40
@@ -61,15 +66,38 @@ def region_info(kernel: Kernel, function: Function, bars: Sequence[Span], index:
         return RegionInfo(flags=READ | WRITE, index=index, size=4096 if function.express_type is not None else 256, offset=offset)
     if index == VGA:
         return RegionInfo(flags=READ | WRITE, index=index, size=0xC0000, offset=offset)
-    if index >= len(bars):
+    if index >= len(bars) or not bars[index].size:
         return RegionInfo(index=index, offset=offset)
     size = bars[index].size
-    mappable = index == 0 and size < ASSUMED_BAR[0x02] and function.msix > 0 and kernel.has("msix_mappable")
+    mappable = index == msix_bar(function, bars) and size >= 4096 and kernel.has("msix_mappable")
     flags = READ | WRITE | (MMAP if size >= 4096 else 0) | (CAPS if mappable else 0)
     return RegionInfo(flags=flags, index=index, size=size, offset=offset, cap_ids=(MSIX_MAPPABLE,) if mappable else ())
 
 
-def mmap_place(kernel: Kernel, bars: Sequence[Span], function: Function, region: int, size: int, offset: int) -> int:
+def with_capabilities(info: RegionInfo) -> bytes:
+    """Return the bytes of an answer to GET_REGION_INFO: the capabilities behind the struct if argsz has room, else argsz says how much."""
+    tail = b""
+    for place, number in enumerate(info.cap_ids, 1):
+        following = RegionInfo.FORMAT.size + 8 * place if place < len(info.cap_ids) else 0
+        tail += CapHeader(id=number, next=following).pack()
+    whole = RegionInfo.FORMAT.size + len(tail)
+    fits = info.argsz >= whole
+    head = RegionInfo(info.argsz if fits else whole if tail else info.argsz, info.flags, info.index, 0, info.size, info.offset)
+    if tail and fits:
+        head.cap_offset = RegionInfo.FORMAT.size
+    return head.pack() + tail * fits
+
+
+def feature(kernel: Kernel, function: Function, asked: DeviceFeature) -> None:
+    """Answer FEATURE: EFAULT, EINVAL, and ENOTTY for what a plain vfio-pci device does not have. NotModelledError for what it has."""
+    table(FEATURE_CHECKS, kernel).run(asked)
+    number = asked.flags & 0xFFFF
+    if number in LOW_POWER or number >= DMA_BUF or (number == VF_TOKEN and function.sriov_totalvfs):
+        raise NotModelledError(f"feature {number} of {function.bdf}: what newer kernels do with it is not modelled")
+    table(NO_FEATURE_CHECKS, kernel, before=FEATURE_CHECKS).run(asked)
+
+
+def mmap_place(kernel: Kernel, bars: Sequence[Bar], function: Function, region: int, size: int, offset: int) -> int:
     """Return the bus address behind a piece of a BAR; EINVAL for what cannot be mapped (vfio_pci_core_mmap)."""
     room = -(-bars[region].size // 4096) * 4096 if region < min(BARS, len(bars)) else 0
     table(MMAP_CHECKS, kernel).run(Asked(function, region, size, offset, room))
@@ -157,6 +185,16 @@ def _not_yours(r: HotReset) -> str | None:
     return None
 
 
+_FEATURE = "vfio_ioctl_device_feature, drivers/vfio/vfio_main.c"
+FEATURE_CHECKS = (
+    *STRUCT_CHECKS,
+    Check("only known flags are set", "EINVAL", _FEATURE, "flags {r.flags:#_x} holds {r.flags & ~0x7_FFFF:#_x}, which no kernel knows", "get is 0x1_0000, set 0x2_0000, probe 0x4_0000",
+          test="r.flags & ~0x7_FFFF"),
+    Check("get and set are not asked together", "EINVAL", _FEATURE, "flags {r.flags:#_x} asks to get and to set", "only a probe may ask for both", test=f"r.flags & {FEATURE_OPERATIONS} == 0x3_0000"),
+)  # fmt: skip
+NO_FEATURE_CHECKS = (
+    Check("the device has the feature", "ENOTTY", _FEATURE, "vfio-pci itself has no feature {r.flags & 0xFFFF}", "drivers of single vendors have features such as migration", test="True"),
+)  # fmt: skip
 IRQ_INFO_CHECKS = (
     Check("the interrupt type exists", "EINVAL", f"vfio_pci_ioctl_get_irq_info, {VFIO_PCI}", "{r.function.bdf} has no interrupt type {r.index}",
           f"types are {', '.join(f'{i} {n}' for i, n in enumerate(INDEX_NAMES))}; ERR exists on PCI Express only",

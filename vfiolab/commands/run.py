@@ -1,0 +1,91 @@
+"""``vfiolab run``: run a VFIO program of yours on a modelled machine and kernel."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from vfiolab.commands import UNUSABLE, complain, examples
+from vfiolab.kit.host import Host, boot
+from vfiolab.model.errors import Refusal
+from vfiolab.readers.opening import open_machine
+
+__all__ = ["add", "run"]
+
+#: Exit status where the model had to end the program, and where a program cannot be started (as a shell says it).
+ENDED, NOT_FOUND = 3, 127
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the word ``run`` and its options."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run a VFIO program on a modelled machine and kernel, and see why a call is refused",
+        description="Run a program, unchanged, on a machine that you do not have. Its calls on /dev/vfio and below /sys/bus/pci are"
+        " answered by the model; everything else is this machine's. Each call is printed as strace prints it, with the reason below a"
+        " refusal. Needs no root and no IOMMU, and Linux 5.9 or later. Where the model has no answer, or the real kernel would die or wait"
+        f" for ever, the program is ended (exit status {ENDED}).",
+        **examples(
+            "vfiolab run --machine two-smmu-server --bind 01:00.0 -- ./my-driver 0000:01:00.0",
+            "vfiolab run --machine intel-vtd-39bit --kernel 5.4 --bind 01:00.0 -- qemu-system-x86_64 -nographic \\",
+            "    -nodefaults -m 64 -device vfio-pci,host=0000:01:00.0",
+            "vfiolab run --machine amd-vi-server -- lspci",
+        ),
+    )
+    parser.add_argument(
+        "--machine", metavar="M", required=True,
+        help="a machine of the kit (vfiolab machines), a machine file, lspci text, a sysfs tree (/sys is this machine)",
+    )  # fmt: skip
+    parser.add_argument("--kernel", metavar="V", help="Linux version, such as 6.1 (default: the machine's own, else the newest known)")
+    parser.add_argument("--boot", metavar="WORDS", help="boot parameters that shape groups, such as pcie_acs_override=downstream")
+    parser.add_argument("--bind", metavar="BDF", action="append", default=[], help="bind a device to vfio-pci first (may be repeated)")
+    parser.add_argument(
+        "--param", metavar="NAME=VALUE", action="append", default=[],
+        help="set a module parameter first, such as allow_unsafe_interrupts=1 (of vfio_iommu_type1) or vfio.NAME=VALUE",
+    )  # fmt: skip
+    parser.add_argument("--seconds", metavar="N", type=float, help="end the program after so many seconds")
+    parser.add_argument("--quiet", action="store_true", help="print refusals only")
+    parser.add_argument("command", metavar="PROGRAM", nargs="+", help="the program and its arguments, behind --")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry the command out: the program's exit status, or 2 for input that cannot be used, 3 if it was ended."""
+    from vfiolab.run import NotPossibleError, run_program
+
+    try:
+        host = _host(options)
+    except (ValueError, Refusal) as error:
+        complain(f"vfiolab run: {error}")
+        return UNUSABLE
+    try:
+        outcome = run_program(host, options.command, tell=_teller(quiet=options.quiet), seconds=options.seconds)
+    except NotPossibleError as error:
+        complain(f"vfiolab run: {error}")
+        return UNUSABLE
+    except OSError as error:
+        complain(f"vfiolab run: {options.command[0]}: {error.strerror}")
+        return NOT_FOUND
+    if outcome.ended:
+        complain(f"vfiolab run: {outcome.ended}; the program was ended")
+        return ENDED
+    return outcome.status
+
+
+def _host(options: argparse.Namespace) -> Host:
+    host = boot(open_machine(options.machine, complain).with_assumed_units(), options.kernel, options.boot)
+    for word in options.param:
+        name, _, value = word.partition("=")
+        host.set_param(name if "." in name else f"vfio_iommu_type1.{name}", value)
+    for device in options.bind:
+        host.bind(device)
+    return host
+
+
+def _teller(*, quiet: bool) -> Callable[[list[str]], None]:
+    def tell(lines: list[str]) -> None:
+        if lines and (len(lines) > 1 or not quiet):
+            sys.stderr.write("\n".join(lines) + "\n")
+
+    return tell

@@ -1,0 +1,520 @@
+"""Run a program on a modelled host: what it asks of VFIO and of sysfs, the model answers."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, TRIGGER
+from vfiolab.model.machine import Host
+from vfiolab.model.pci.config import config_space, written
+from vfiolab.model.uapi.ioctls import IOCTLS
+from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqSet, Struct
+from vfiolab.model.user.device import Device
+from vfiolab.model.user.files import Descriptor, UserStruct
+from vfiolab.model.user.process_calls import UserProcess
+from vfiolab.run import memory
+from vfiolab.run.files import CONFIG, REGION, Files, Opened, region_at
+from vfiolab.run.said import call_lines
+from vfiolab.run.seccomp import Child, Listener, Notice, start, syscall
+from vfiolab.run.tree import CONTAINER, GROUPS, Tree
+
+__all__ = ["Outcome", "run_program"]
+
+U32, PAGE, MOST_OF_A_STRUCT = 1 << 32, 4096, 1 << 16
+AT_FDCWD = -100
+#: Numbers that stand for a program's descriptors that are not VFIO's: an ordinary file, a closed one, an eventfd.
+ORDINARY, CLOSED, EVENTFD = 0, (1 << 31) - 2, (1 << 31) - 3
+#: How many calls of a run are remembered if nobody wants them all.
+KEPT = 1000
+IOMMUFD, NATIVE_IOMMUFD = "/dev/iommu", range(0x3B80, 0x3B94)
+STRUCTS = {kind.NAME: kind for kind in Struct.__subclasses__()}
+Tell: TypeAlias = Callable[[list[str]], None]
+#: Which argument of a call by path is the path, and which the buffer that is filled, with its size.
+PATHS = {
+    "open": (0, None, 0), "openat": (1, None, 0), "openat2": (1, None, 0), "stat": (0, 1, 144), "lstat": (0, 1, 144),
+    "newfstatat": (1, 2, 144), "statx": (1, 4, 256), "access": (0, None, 0), "faccessat": (1, None, 0), "faccessat2": (1, None, 0),
+    "readlink": (0, 1, PAGE), "readlinkat": (1, 2, PAGE),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: the program's exit status, why the model `ended` it ("" if it did not), and how many `calls` were answered."""
+
+    status: int
+    ended: str
+    calls: int
+
+
+def run_program(
+    host: Host, command: Sequence[str], *, tell: Tell = lambda _: None, keep: bool = False, seconds: float | None = None,
+    environment: dict[str, str] | None = None,
+) -> Outcome:  # fmt: skip
+    """Run a program, and answer its calls from the host, until it and all that it started have ended.
+
+    `tell` hears the lines of each call. `keep`: the host's log keeps every call, to be written as a trace. `seconds`: a limit.
+    NotPossibleError where such a run cannot be; OSError if the program cannot be started.
+    """
+    host.log.keep(None if keep else KEPT)
+    files = Files()
+    tree = Tree(host, files.watch)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the program
+    try:
+        child = start(command, environment)
+        server = Server(host, child.listener, files, tree, tell)
+        server.serve(child, seconds)
+        status = child.wait()
+        if error := child.not_started():
+            raise OSError(error, os.strerror(error), command[0])
+        return Outcome(status, server.ended, server.calls)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        files.close()
+        tree.remove()
+
+
+class Server:
+    """Answers a program's calls."""
+
+    def __init__(self, host: Host, listener: Listener, files: Files, tree: Tree, tell: Tell) -> None:
+        self.host, self.listener, self.files, self.tree, self.tell = host, listener, files, tree, tell
+        self.ended, self.calls = "", 0
+        self._processes: dict[int, tuple[int, UserProcess]] = {}
+        self._areas: dict[int, memory.Areas] = {}
+        self._signals: dict[tuple[str, int, int], int] = {}
+        self._named: dict[tuple[int, int], str] = {}
+
+    def serve(self, child: Child, seconds: float | None) -> None:
+        """Answer until the program has ended, or has to."""
+        until = None if seconds is None else time.monotonic() + seconds
+
+        def over() -> bool:
+            if not self.ended and until is not None and time.monotonic() > until:
+                self.ended = f"the limit of {seconds:g} s is over"
+            return bool(self.ended)
+
+        for notice in child.notices(self.files.fd, over):
+            try:
+                self._look()
+                if notice is not None:
+                    self._serve(notice)
+            except ProcessLookupError:
+                continue  # the program died meanwhile
+            if self.ended:
+                break
+        if self.ended:
+            child.kill()
+        child.wait()
+        self._look()
+
+    def _look(self) -> None:
+        """Carry out what happened without a call: files that were closed for good, files that were written into."""
+        for what in self.files.news():
+            if isinstance(what, Opened):
+                self._closed(what)
+            else:
+                self._carry(partial(self.tree.written, what), f"what was written into /{what.relative_to(self.tree.root)}")
+
+    def _serve(self, notice: Notice) -> None:
+        name = self.listener.names.get(notice.number, "")
+        if name == "ioctl":
+            self._ioctl(notice)
+        elif name == "pwrite64":
+            self._write_config(notice)
+        elif name in PATHS:
+            self._path(notice, name)
+        else:
+            self.listener.let_pass(notice)
+
+    # processes
+
+    def process(self, tid: int) -> UserProcess:
+        """Return the model's process for a program's thread: the first is the host's own, each other one a fresh one."""
+        born = _born(tid)
+        known = self._processes.get(tid)
+        if known is not None and known[0] == born:
+            return known[1]
+        pid = _tgid(tid)
+        name = self._named.get((pid, _born(pid)))
+        if name is None:
+            name = f"P{len(self._named)}" if self._named else ""
+            self._named[pid, _born(pid)] = name
+            if name:
+                self.host.new_process(name)
+        process = self.host.processes[name]
+        process.eventfds = frozenset({EVENTFD})
+        self._processes[tid] = born, process
+        return process
+
+    def _twin(self, process: UserProcess, opened: Opened) -> Descriptor:
+        """Return the process's descriptor of an open file; it has one because a parent had it, or somebody passed it on."""
+        twin = opened.twins.get(process.name)
+        if twin is None:
+            twin = opened.twins[process.name] = process.receive(next(iter(opened.twins.values())))
+        return twin
+
+    def _closed(self, opened: Opened) -> None:
+        """Close an open file whose last reference is gone, memory of its BARs included."""
+        for process in self.host.processes.values():
+            for span, region in [(span, region) for span, region in process.memory.regions if region.bar is not None]:
+                if any(_same(region.bar, twin.file) for twin in opened.twins.values()):
+                    process.remap(span.start, span.size, "hole")
+        for twin in opened.twins.values():
+            self._carry(twin.close, f"closing {opened.name}", opened.name)
+        self._prune()
+
+    # what the model says
+
+    def _carry(self, call: Callable[[], int | None], what: str, kind: str = "", fd: int = -1, given: int | None = None) -> int:
+        """Make a call of the model and say it; return its value, or minus the errno. What has no answer ends the program."""
+        log = self.host.log
+        mark = len(log.calls) + log.forgotten
+        value = 0
+        try:
+            value = call() or 0
+        except VfioError as error:
+            value = -ERRNO[error.name]
+            if not kind:
+                self.end(f"{what}: the kernel answers {error.name} here ({error.why}; {error.source}), but the program has gone on")
+        except KernelCrashError as error:
+            self.end(f"{what}: the real kernel dies here: {error}")
+        except WouldBlockError as error:
+            self.end(f"{what}: the real kernel waits here: {error}")
+        except NotModelledError as error:
+            self.end(f"{what}: the model has no answer: {error}")
+        except ValueError as error:
+            self.end(f"{what}: {error}")
+        for one in log.calls[max(mark - log.forgotten, 0) :]:
+            self.tell(call_lines(one, kind, fd, value if given is None and value > 2 else given))
+        return value
+
+    def end(self, why: str) -> None:
+        """End the program, and say why; the first reason counts."""
+        self.ended = self.ended or why
+
+    # by path
+
+    def _path(self, notice: Notice, name: str) -> None:
+        place, buffer, size = PATHS[name]
+        raw = memory.text(notice.pid, notice.args[place])
+        inside = self.tree.inside(os.fsdecode(raw)) if raw is not None else None
+        if inside is None or not self.listener.alive(notice):
+            self.listener.let_pass(notice)
+            return
+        self.tree.refresh()
+        path = "/" + os.path.relpath(inside, self.tree.root)
+        if name.startswith("open"):
+            self._open(notice, name, path, inside)
+            return
+        args = list(notice.args)
+        room = ctypes.create_string_buffer(min(size, args[buffer + 1]) if name.startswith("readlink") and buffer else max(size, 1))
+        args[place] = cast("int", ctypes.c_char_p(os.fsencode(inside)))
+        if place:
+            args[0] = AT_FDCWD
+        if buffer is not None:
+            args[buffer] = cast("int", ctypes.byref(room))
+        value = syscall(name, *args)
+        if value >= 0 and buffer is not None:
+            filled = room.raw[:value] if name.startswith("readlink") else room.raw
+            value = value if memory.write(notice.pid, notice.args[buffer], filled) else -ERRNO["EFAULT"]
+        self.listener.answer(notice, value)
+
+    def _open(self, notice: Notice, name: str, path: str, inside: str) -> None:
+        flags = notice.args[1 if name == "open" else 2]
+        if name == "openat2":
+            how = memory.read(notice.pid, notice.args[2], 8)
+            if len(how) < 8:
+                self.listener.answer(notice, -ERRNO["EFAULT"])
+                return
+            flags = int.from_bytes(how, "little")
+        if path == IOMMUFD and self.host.machine.vfio == "iommufd-compat":
+            self.end(f"opening {IOMMUFD}: the model has no answer: iommufd's own calls are not modelled, only its /dev/vfio/vfio")
+            return
+        if path.startswith(GROUPS) and not flags & (os.O_PATH | os.O_DIRECTORY):
+            self._open_vfio(notice, path, flags)
+            return
+        try:
+            if Path(inside) in self.files.paths and flags & os.O_ACCMODE:
+                os.truncate(inside, 0)  # what is written is the whole value
+            fd = os.open(inside, flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC) | os.O_CLOEXEC)
+        except OSError as error:
+            self.listener.answer(notice, -(error.errno or ERRNO["EIO"]))
+            return
+        self._hand_over(notice, fd, flags)
+
+    def _hand_over(self, notice: Notice, fd: int, flags: int) -> int:
+        number = self.listener.answer_with(notice, fd, cloexec=bool(flags & os.O_CLOEXEC))
+        os.close(fd)
+        if number < 0:
+            self.listener.answer(notice, number)
+        return number
+
+    def _open_vfio(self, notice: Notice, path: str, flags: int) -> None:
+        process = self.process(notice.pid)
+        made: list[Descriptor] = []
+
+        def opened() -> None:
+            made.append(process.open_container() if path == CONTAINER else process.open_group(path.removeprefix(GROUPS)))
+
+        self.calls += 1
+        log = self.host.log
+        value = self._carry_quietly(opened, f"open({path})")
+        number = value
+        if made:
+            number = self._hand_over(notice, self.files.new(Opened(made[0].KIND, path, {process.name: made[0]})), flags)
+        elif not self.ended:
+            self.listener.answer(notice, value)
+        self.tell(call_lines(log.calls[-1], "", -1, number))
+
+    def _carry_quietly(self, call: Callable[[], int | None], what: str) -> int:
+        tell, self.tell = self.tell, lambda _: None
+        try:
+            return self._carry(call, what, "file")
+        finally:
+            self.tell = tell
+
+    # ioctls
+
+    def _ioctl(self, notice: Notice) -> None:
+        fd, cmd, arg = notice.args[0] % U32, notice.args[1] % U32, notice.args[2]
+        opened = self.files.at(notice.pid, fd)
+        if opened is None:
+            self.listener.let_pass(notice)
+            return
+        self.calls += 1
+        process = self.process(notice.pid)
+        twin = self._twin(process, opened)
+        row = IOCTLS[opened.kind].get(cmd)
+        data: int | UserStruct = arg
+        given: int | None = None
+        if row is not None and row.struct:
+            data = self._argument(notice.pid, arg, row.struct)
+            if row.struct == "int" and len(data) == 4:
+                given = int.from_bytes(data, "little", signed=True)
+                data[:] = self._number(process, notice.pid, given).to_bytes(4, "little", signed=True)
+        elif row is None:
+            data = self._unknown(notice.pid, cmd, arg)
+        fds = self._translated(process, notice.pid, row.struct if row else "", data)
+        if row is not None and row.name == "VFIO_IOMMU_MAP_DMA" and isinstance(data, UserStruct) and len(data) >= 32:
+            self._sync(process, notice.pid, int.from_bytes(data[8:16], "little"), int.from_bytes(data[24:32], "little"))
+        if not self.listener.alive(notice):
+            return
+        process.copy_out = lambda address, out: memory.write(notice.pid, address, out)
+        name = row.name if row is not None else f"ioctl {cmd:#x}"
+        if name == "VFIO_GROUP_GET_DEVICE_FD":
+            self._get_device(notice, twin, cmd, data)
+            return
+        value = self._carry(lambda: twin.ioctl(cmd, data), name, opened.kind, fd, fd if given is None else given)
+        if self.ended:
+            return
+        if isinstance(data, UserStruct) and data.answered and not memory.write(notice.pid, arg, bytes(data[: data.answered])):
+            value = -ERRNO["EFAULT"]
+            self.tell([f"    the answer cannot be put at {arg:#_x}: -1 EFAULT (copy_to_user)"])
+        if name == "VFIO_DEVICE_SET_IRQS" and isinstance(twin, Device) and isinstance(data, UserStruct):
+            self._signal(twin, data, fds, value)
+        self.listener.answer(notice, value)
+
+    def _get_device(self, notice: Notice, twin: Descriptor, cmd: int, data: int | UserStruct) -> None:
+        process, log = twin.process, self.host.log
+        value = self._carry_quietly(lambda: twin.ioctl(cmd, data), "VFIO_GROUP_GET_DEVICE_FD")
+        number = value
+        if value >= 0 and not self.ended:
+            device = cast("Device", process.descriptors[value])
+            config = config_space(device.function, device.bars)
+            number = self._hand_over(notice, self.files.new(Opened("device", device.name, {process.name: device}), config), os.O_CLOEXEC)
+        elif not self.ended:
+            self.listener.answer(notice, value)
+        self.tell(call_lines(log.calls[-1], "group", notice.args[0] % U32, number))
+
+    def _argument(self, pid: int, arg: int, struct: str) -> UserStruct:
+        """Return what an ioctl's pointer leads to, as much of it as the kernel would read or fill."""
+        if struct == "int":
+            return UserStruct(memory.read(pid, arg, 4))
+        if struct == "char[]":
+            name = memory.text(pid, arg, PAGE)
+            return UserStruct(memory.read(pid, arg, PAGE) if name is None else name + b"\0")
+        kind = STRUCTS[struct]
+        data = UserStruct(memory.read(pid, arg, kind.FORMAT.size))
+        argsz = int.from_bytes(data[:4], "little")
+        if len(data) < kind.MINIMUM:
+            return UserStruct()
+        del data[max(argsz, kind.MINIMUM) :]
+        if kind is IrqSet:
+            size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(data[4] & 7, 0) * IrqSet.unpack(data).count
+            data += memory.read(pid, arg + len(data), min(size, MOST_OF_A_STRUCT)) if size else b""
+        elif kind is HotReset:
+            size = 4 * HotReset.unpack(data).count
+            data += memory.read(pid, arg + len(data), min(size, MOST_OF_A_STRUCT))
+        elif kind is not DeviceFeature:
+            data += bytes(max(min(argsz, MOST_OF_A_STRUCT) - len(data), 0))
+        if kind is IommuInfo:
+            data.writable = self._writable(pid, arg)
+        return data
+
+    def _unknown(self, pid: int, cmd: int, arg: int) -> int | UserStruct:
+        """Return the argument of an ioctl that the model has no row for: what it leads to, if it is a pointer."""
+        readable = memory.read(pid, arg, 32)
+        if cmd in NATIVE_IOMMUFD and self.host.machine.vfio == "iommufd-compat" and readable:
+            self.end(f"ioctl {cmd:#x}: the model has no answer: iommufd's own calls are not modelled")
+        return UserStruct(readable) if readable else 0
+
+    def _number(self, process: UserProcess, pid: int, fd: int) -> int:
+        """Return the model's number of a program's descriptor."""
+        if fd < 0:
+            return fd
+        opened = self.files.at(pid, fd)
+        if opened is not None:
+            return self._twin(process, opened).fd
+        return ORDINARY if os.path.exists(f"/proc/{pid}/fd/{fd}") else CLOSED  # noqa: PTH110 - a file of a moment
+
+    def _translated(self, process: UserProcess, pid: int, struct: str, data: int | UserStruct) -> list[int]:
+        """Put the model's numbers in the place of a program's descriptors; return eventfds that are ours now, -1 for none."""
+        if not isinstance(data, UserStruct) or struct not in (IrqSet.NAME, HotReset.NAME) or len(data) < 12:
+            return []
+        first = IrqSet.FORMAT.size if struct == IrqSet.NAME else HotReset.FORMAT.size
+        if struct == IrqSet.NAME and data[4] & 7 != DATA_EVENTFD:
+            return []
+        taken = []
+        for at in range(first, len(data) - 3, 4):
+            fd = int.from_bytes(data[at : at + 4], "little", signed=True)
+            if struct == IrqSet.NAME and fd >= 0:
+                taken.append(_eventfd(pid, fd))
+                number = EVENTFD if taken[-1] >= 0 else self._number(process, pid, fd)
+            else:
+                taken.append(-1)
+                number = self._number(process, pid, fd)
+            data[at : at + 4] = number.to_bytes(4, "little", signed=True)
+        return taken
+
+    # memory
+
+    def _where(self, pid: int) -> memory.Areas:
+        if pid not in self._areas:
+            self._areas[pid] = memory.Areas(pid)
+        return self._areas[pid]
+
+    def _writable(self, pid: int, address: int) -> bool:
+        return any("w" in area.prot for area in self._where(pid).within(address, address + 1))
+
+    def _sync(self, process: UserProcess, pid: int, vaddr: int, size: int) -> None:
+        """Let the model's process have the memory that the program has at a range: up to the first page that cannot be pinned."""
+        at, end = vaddr, min(vaddr + size, 1 << 64)
+        for area in self._where(pid).within(at, end) if at < end else ():
+            if area.start > at:
+                break
+            self._area(process, area)
+            if not area.prot:
+                return
+            at = area.end
+        if at < end and process.memory.regions.at(at) is not None:
+            page = at // PAGE * PAGE
+            process.remap(page, min(PAGE, (1 << 64) - page), "hole")
+
+    def _area(self, process: UserProcess, area: memory.Area) -> None:
+        opened = self.files.of(area.device, area.inode) if area.inode else None
+        prot = "rw" if "w" in area.prot else area.prot or "none"
+        device = self._twin(process, opened) if opened is not None and opened.kind == "device" else None
+        hit = process.memory.regions.at(area.start)
+        known = hit is not None and hit[0].end >= area.end and (hit[1].prot or "none") == prot
+        if known and hit is not None and _same(hit[1].bar, device.file if device is not None else None):
+            return
+        if isinstance(device, Device):
+            region, offset = region_at(area.offset)
+            with contextlib.suppress(VfioError):
+                device.mmap(region, area.end - area.start, area.start, offset)
+                return
+            prot = "none"  # past the BAR's end: no kernel would have mapped that
+        process.remap(area.start, area.end - area.start, prot, populate=True)
+
+    # devices
+
+    def _write_config(self, notice: Notice) -> None:
+        fd, address, size, place = notice.args[0] % U32, *notice.args[1:4]
+        opened = self.files.at(notice.pid, fd)
+        region, offset = region_at(place)
+        if opened is None or opened.kind != "device" or region != CONFIG:
+            self.listener.let_pass(notice)
+            return
+        device = cast("Device", self._twin(self.process(notice.pid), opened))
+        new = memory.read(notice.pid, address, min(size, PAGE))
+        if not new and size:
+            self.listener.answer(notice, -ERRNO["EFAULT"])
+            return
+        self.calls += 1
+        ours = os.open(f"/proc/{notice.pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            space = os.pread(ours, 256 if device.function.express_type is None else 4096, CONFIG << REGION)
+            os.pwrite(ours, written(space, offset, new, device.bars), CONFIG << REGION)
+        finally:
+            os.close(ours)
+        self._carry(partial(device.write_config, offset, int.from_bytes(new[:8], "little"), min(len(new), 8)), "pwrite", "device", fd, fd)
+        self.listener.answer(notice, len(new))
+
+    def _signal(self, device: Device, data: UserStruct, fds: list[int], value: int) -> None:
+        """Keep the eventfds that a device was given, and signal those that the program triggers itself."""
+        head = IrqSet.unpack(data) if len(data) >= IrqSet.FORMAT.size else IrqSet()
+        for vector, fd in enumerate(fds, head.start):
+            key = device.name, head.index, vector
+            if value >= 0 and head.flags & TRIGGER:
+                self._drop(key)
+                if fd >= 0:
+                    self._signals[key] = fd
+            elif fd >= 0:
+                os.close(fd)
+        if value >= 0 and head.flags & TRIGGER and not head.flags & DATA_EVENTFD:
+            chosen = data[IrqSet.FORMAT.size :] if head.flags & DATA_BOOL else b"\1" * head.count
+            for vector, wanted in enumerate(chosen, head.start):
+                if wanted and (device.name, head.index, vector) in self._signals:
+                    os.eventfd_write(self._signals[device.name, head.index, vector], 1)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Let go of eventfds that no device has any more."""
+        for device, index, vector in list(self._signals):
+            state = self.host.drivers.states.get(device)
+            irqs = state.irqs if state is not None else None
+            if irqs is None or not (index in irqs.singles or (irqs.index == index and vector in irqs.signals)):
+                self._drop((device, index, vector))
+
+    def _drop(self, key: tuple[str, int, int]) -> None:
+        if key in self._signals:
+            os.close(self._signals.pop(key))
+
+
+def _same(one: object, other: object) -> bool:
+    return one is other
+
+
+def _born(pid: int) -> int:
+    """Return what tells a process, or a thread, from a later one with its number."""
+    return os.stat(f"/proc/{pid}").st_ino  # noqa: PTH116 - a hot path
+
+
+def _tgid(tid: int) -> int:
+    with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a file of a moment
+        return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
+
+
+def _eventfd(pid: int, fd: int) -> int:
+    """Return a descriptor of ours for a program's eventfd; -1 if it is none, or closed."""
+    handle = syscall("pidfd_open", _tgid(pid), 0)
+    if handle < 0:
+        return -1
+    try:
+        ours = syscall("pidfd_getfd", handle, fd, 0)
+    finally:
+        os.close(handle)
+    if ours >= 0 and os.readlink(f"/proc/self/fd/{ours}") != "anon_inode:[eventfd]":  # noqa: PTH115 - a file of a moment
+        os.close(ours)
+        return -1
+    return max(ours, -1)
