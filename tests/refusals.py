@@ -14,7 +14,7 @@ from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.iommu.doorbells import Landed
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host
-from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, IrqInfo
+from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DirtyPages, IrqInfo
 
 TOP = (1 << 64) - PAGE
 SECOND = "0000:02:00.1"
@@ -746,6 +746,53 @@ def more_vectors_than_there_are() -> Call:
 @case("EFAULT", "the pointer to the struct is bad")
 def an_irq_set_that_cannot_be_read() -> Call:
     return device(1, ptr="bad")
+
+
+@case("EFAULT", "the data of 2 vectors behind the struct cannot be read")
+def an_irq_set_whose_descriptors_cannot_be_read() -> Call:
+    return device(2, 0, 2, ptr="cut")
+
+
+@case("EBADF", "descriptor 77 is not open", ("irqs",))
+def one_closed_descriptor_in_a_list_of_eventfds() -> Call:
+    return device(2, 0, 3, evfd=[None, -1, 77])
+
+
+@case("EINVAL", "flags 0xb_0001 holds 0x8_0000, which no kernel knows")
+def a_feature_that_is_asked_for_in_an_unknown_way() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.feature(0xB0001)
+
+
+@case("EINVAL", "flags 0x3_0001 asks to get and to set")
+def a_feature_that_is_got_and_set() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.feature(0x30001)
+
+
+@case("ENOTTY", "vfio-pci itself has no feature 1")
+def the_feature_of_migration() -> Call:
+    host, _, opened_device = open_device()
+    return host, lambda: opened_device.feature(0x40001)
+
+
+@case("EINVAL", "no zero ends the device's name within 4096 bytes")
+def a_device_name_without_an_end() -> Call:
+    host = intel().host("6.12")
+    opened = container(host, A)
+    member = next(one for one in opened.process.descriptors.values() if one.KIND == "group")
+    return host, lambda: member.ioctl(0x3B6A, bytearray(b"x" * 4096))
+
+
+@case("EFAULT", "the bitmap cannot be written to its address")
+def a_bitmap_with_no_room_in_memory() -> Call:
+    host = intel().host("6.12")
+    opened = container(host, A)
+    fill(host, opened, 0x1000, PAGE)
+    opened.dirty_pages(1)
+    opened.process.copy_out = lambda _address, _data: False
+    asked = bytearray(DirtyPages(48, 4, 0x1000, PAGE, PAGE, 8, 0x7000).pack())
+    return host, lambda: opened.ioctl(0x3B75, asked)
 
 
 @case("EINVAL", "argsz 19 is below 20")

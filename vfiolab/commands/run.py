@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from vfiolab.commands import UNUSABLE, complain, examples
 from vfiolab.kit.host import Host, boot
@@ -46,6 +47,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )  # fmt: skip
     parser.add_argument("--seconds", metavar="N", type=float, help="end the program after so many seconds")
     parser.add_argument("--quiet", action="store_true", help="print refusals only")
+    parser.add_argument(
+        "--trace", metavar="FILE", help="write the run as a trace, with its machine: vfiolab replay FILE, vl.open_session(FILE)"
+    )
+    parser.add_argument("--picture", metavar="FILE", help="draw what the program had before it let go (.svg, .png, .pdf, .txt)")
+    parser.add_argument(
+        "--on", choices=["all"], help="then say which of the same calls would fail first on each machine and kernel of the kit"
+    )
     parser.add_argument("command", metavar="PROGRAM", nargs="+", help="the program and its arguments, behind --")
     parser.set_defaults(run=run)
 
@@ -54,23 +62,43 @@ def run(options: argparse.Namespace) -> int:
     """Carry the command out: the program's exit status, or 2 for input that cannot be used, 3 if it was ended."""
     from vfiolab.run import NotPossibleError, run_program
 
+    keep = bool(options.trace or options.picture or options.on)
+
     try:
         host = _host(options)
     except (ValueError, Refusal) as error:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
     try:
-        outcome = run_program(host, options.command, tell=_teller(quiet=options.quiet), seconds=options.seconds)
+        outcome = run_program(host, options.command, tell=_teller(quiet=options.quiet), seconds=options.seconds, keep=keep)
     except NotPossibleError as error:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
     except OSError as error:
         complain(f"vfiolab run: {options.command[0]}: {error.strerror}")
         return NOT_FOUND
+    try:
+        _report(host, options)
+    except (OSError, ValueError) as error:
+        complain(f"vfiolab run: {error}")
+        return UNUSABLE
     if outcome.ended:
         complain(f"vfiolab run: {outcome.ended}; the program was ended")
         return ENDED
     return outcome.status
+
+
+def _report(host: Host, options: argparse.Namespace) -> None:
+    from vfiolab.run.report import elsewhere, picture, trace_text
+
+    name = Path(options.command[0]).name
+    if options.trace:
+        Path(options.trace).write_text(trace_text(host, name), encoding="utf-8")
+    if options.picture:
+        picture(host).save(options.picture)
+    if options.on:
+        for row in elsewhere(trace_text(host, name)):
+            complain(str(row))
 
 
 def _host(options: argparse.Namespace) -> Host:

@@ -342,7 +342,10 @@ class Server:
             return UserStruct(memory.read(pid, arg, 4))
         if struct == "char[]":
             name = memory.text(pid, arg, PAGE)
-            return UserStruct(memory.read(pid, arg, PAGE) if name is None else name + b"\0")
+            if name is not None:
+                return UserStruct(name + b"\0")
+            whole = memory.read(pid, arg, PAGE)
+            return UserStruct(whole if len(whole) == PAGE else b"")
         kind = STRUCTS[struct]
         data = UserStruct(memory.read(pid, arg, kind.FORMAT.size))
         argsz = int.from_bytes(data[:4], "little")

@@ -55,7 +55,7 @@ BITMAP_CHECKS = (
     Check("the bitmap can be written", "EFAULT", "update_user_bitmap, drivers/vfio/vfio_iommu_type1.c", "the bitmap cannot be written to its address", "pass writable memory", test="not r"),
 )  # fmt: skip
 NAME_CHECKS = (
-    Check("the name ends within a page", "EINVAL", "strndup_user, mm/util.c", "no zero ends the device's name within {len(r)} bytes", "end the name with a zero", test="b'\\0' not in r"),
+    Check("the name ends within a page", "EINVAL", "strndup_user, mm/util.c", lambda r: f"no zero ends the device's name within {len(r)} bytes", "end the name with a zero", test="b'\\0' not in r"),
 )  # fmt: skip
 
 

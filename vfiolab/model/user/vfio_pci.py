@@ -188,12 +188,12 @@ def _not_yours(r: HotReset) -> str | None:
 _FEATURE = "vfio_ioctl_device_feature, drivers/vfio/vfio_main.c"
 FEATURE_CHECKS = (
     *STRUCT_CHECKS,
-    Check("only known flags are set", "EINVAL", _FEATURE, "flags {r.flags:#_x} holds {r.flags & ~0x7_FFFF:#_x}, which no kernel knows", "get is 0x1_0000, set 0x2_0000, probe 0x4_0000",
+    Check("only known flags are set", "EINVAL", _FEATURE, lambda r: f"flags {r.flags:#_x} holds {r.flags & ~0x7_FFFF:#_x}, which no kernel knows", "get is 0x1_0000, set 0x2_0000, probe 0x4_0000",
           test="r.flags & ~0x7_FFFF"),
     Check("get and set are not asked together", "EINVAL", _FEATURE, "flags {r.flags:#_x} asks to get and to set", "only a probe may ask for both", test=f"r.flags & {FEATURE_OPERATIONS} == 0x3_0000"),
 )  # fmt: skip
 NO_FEATURE_CHECKS = (
-    Check("the device has the feature", "ENOTTY", _FEATURE, "vfio-pci itself has no feature {r.flags & 0xFFFF}", "drivers of single vendors have features such as migration", test="True"),
+    Check("the device has the feature", "ENOTTY", _FEATURE, lambda r: f"vfio-pci itself has no feature {r.flags & 0xFFFF}", "drivers of single vendors have features such as migration", test="True"),
 )  # fmt: skip
 IRQ_INFO_CHECKS = (
     Check("the interrupt type exists", "EINVAL", f"vfio_pci_ioctl_get_irq_info, {VFIO_PCI}", "{r.function.bdf} has no interrupt type {r.index}",
