@@ -1,7 +1,8 @@
 """What the clients of test_run.py share: each is this text and a body, run by a Python of its own. `say` writes what the test compares."""
 
+# ruff: noqa: F401 - what the bodies use
+
 import array
-import contextlib
 import ctypes
 import errno
 import fcntl
@@ -38,7 +39,7 @@ def opened(path, flags=os.O_RDWR):
 
 
 def group_of(device):
-    return os.path.basename(os.readlink(f"/sys/bus/pci/devices/{device}/iommu_group"))
+    return os.path.basename(os.readlink(f"/sys/bus/pci/devices/{device}/iommu_group"))  # noqa: PTH115, PTH119 - as C programs do
 
 
 def memory(size, prot=3):

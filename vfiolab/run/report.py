@@ -22,7 +22,9 @@ __all__ = ["KERNELS", "Elsewhere", "elsewhere", "picture", "trace_text"]
 KERNELS = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
 #: What a program does when it lets go: a picture shows what it had before.
 #: What a device answers for itself: another machine's device has other vectors and regions, which says nothing of the machine.
-DEVICES_OWN = frozenset({"irq_info", "region_info", "device_info", "set_irqs", "set_irqs2", "device_reset", "mmapdev", "pwrite", "device_feature"})
+DEVICES_OWN = frozenset(
+    {"irq_info", "region_info", "device_info", "set_irqs", "set_irqs2", "device_reset", "mmapdev", "pwrite", "device_feature"}
+)
 LETS_GO = frozenset({"close_container", "close_group", "close_device", "unset_container", "unmap", "exit", "mem"})
 
 
@@ -87,10 +89,13 @@ def _calls(text: str, source: str) -> Calls:
     return Calls("run", source, len(text.split("\n")), tuple(operations), tuple(answers), (), 0, ())
 
 
-def elsewhere(text: str, source: str = "the run") -> Iterator[Elsewhere]:
-    """Yield for every machine of the kit, kernel by kernel, what a run's calls meet there; kernels that say the same are joined."""
+def elsewhere(text: str, source: str = "the run", names: Iterable[str] | None = None) -> Iterator[Elsewhere]:
+    """Yield for every machine of the kit (or `names`), by kernel, what a run's calls meet there; kernels that say the same are joined.
+
+    What a device answers for itself is left out: another device stands for it there.
+    """
     capture = Capture(_calls(text, source))
-    for machine in machines():
+    for machine in machines() if names is None else names:
         rows: list[Elsewhere] = []
         for kernel in KERNELS:
             try:

@@ -31,6 +31,8 @@ from vfiolab.run.tree import CONTAINER, GROUPS, Tree
 __all__ = ["Outcome", "run_program"]
 
 U32, PAGE, MOST_OF_A_STRUCT = 1 << 32, 4096, 1 << 16
+#: A function has no more vectors (MSI-X), and a bus no more functions: larger counts are refused before what they count is read.
+MOST_VECTORS = 2048
 AT_FDCWD = -100
 #: Numbers that stand for a program's descriptors that are not VFIO's: an ordinary file, a closed one, an eventfd.
 ORDINARY, CLOSED, EVENTFD = 0, (1 << 31) - 2, (1 << 31) - 3
@@ -353,11 +355,12 @@ class Server:
             return UserStruct()
         del data[max(argsz, kind.MINIMUM) :]
         if kind is IrqSet:
-            size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(data[4] & 7, 0) * IrqSet.unpack(data).count
-            data += memory.read(pid, arg + len(data), min(size, MOST_OF_A_STRUCT)) if size else b""
+            count = IrqSet.unpack(data).count
+            size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(data[4] & 7, 0) * count
+            data += memory.read(pid, arg + len(data), size) if count <= MOST_VECTORS else b""
         elif kind is HotReset:
-            size = 4 * HotReset.unpack(data).count
-            data += memory.read(pid, arg + len(data), min(size, MOST_OF_A_STRUCT))
+            count = HotReset.unpack(data).count
+            data += memory.read(pid, arg + len(data), 4 * count) if count <= MOST_VECTORS else b""
         elif kind is not DeviceFeature:
             data += bytes(max(min(argsz, MOST_OF_A_STRUCT) - len(data), 0))
         if kind is IommuInfo:
@@ -388,15 +391,14 @@ class Server:
         if struct == IrqSet.NAME and data[4] & 7 != DATA_EVENTFD:
             return []
         taken = []
+        handle = syscall("pidfd_open", _tgid(pid), 0) if struct == IrqSet.NAME else -1
         for at in range(first, len(data) - 3, 4):
             fd = int.from_bytes(data[at : at + 4], "little", signed=True)
-            if struct == IrqSet.NAME and fd >= 0:
-                taken.append(_eventfd(pid, fd))
-                number = EVENTFD if taken[-1] >= 0 else self._number(process, pid, fd)
-            else:
-                taken.append(-1)
-                number = self._number(process, pid, fd)
+            taken.append(_eventfd(handle, fd) if handle >= 0 and fd >= 0 else -1)
+            number = EVENTFD if taken[-1] >= 0 else self._number(process, pid, fd)
             data[at : at + 4] = number.to_bytes(4, "little", signed=True)
+        if handle >= 0:
+            os.close(handle)
         return taken
 
     # memory
@@ -508,15 +510,9 @@ def _tgid(tid: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
 
 
-def _eventfd(pid: int, fd: int) -> int:
-    """Return a descriptor of ours for a program's eventfd; -1 if it is none, or closed."""
-    handle = syscall("pidfd_open", _tgid(pid), 0)
-    if handle < 0:
-        return -1
-    try:
-        ours = syscall("pidfd_getfd", handle, fd, 0)
-    finally:
-        os.close(handle)
+def _eventfd(handle: int, fd: int) -> int:
+    """Return a descriptor of ours for an eventfd of the process that a pidfd stands for; -1 if it is none, or closed."""
+    ours = syscall("pidfd_getfd", handle, fd, 0)
     if ours >= 0 and os.readlink(f"/proc/self/fd/{ours}") != "anon_inode:[eventfd]":  # noqa: PTH115 - a file of a moment
         os.close(ours)
         return -1

@@ -163,9 +163,9 @@ class Tree:
     def written(self, path: Path) -> None:
         """Carry out what was written into a file. The refusal is raised; ValueError for what no kernel reads there."""
         words = path.read_text(encoding="utf-8", errors="replace").strip("\0 \n")
-        if path.name in WRITTEN_ONCE:
-            os.truncate(path, 0)
-        if not words and path.name != "driver_override":
+        if path.name in WRITTEN_ONCE and path.stat().st_size:
+            os.truncate(path, 0)  # which is a write, too: of nothing
+        if not words:
             return
         name = path.relative_to(self.root).parts
         if name[1] == "module":

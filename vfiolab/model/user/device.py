@@ -59,6 +59,7 @@ from vfiolab.model.user.vfio_pci import (
 if TYPE_CHECKING:
     from vfiolab.model.user.descriptors import Group
 
+MOST_ON_A_BUS = 2048
 FEATURE, IOEVENTFD = 0x3B75, 0x3B74
 Asking = TypeVar("Asking", bound=DeviceInfo | RegionInfo | IrqInfo)
 
@@ -304,6 +305,9 @@ class Device(Descriptor):
 
     def _hot_reset_bytes(self, data: bytearray) -> None:
         head = HotReset.unpack(data)
+        if head.ptr == "good" and head.count > MOST_ON_A_BUS:
+            with self.process.call("hot_reset", f"fd{self.fd}", groups=[]):
+                hot_reset(self.process.system, self.function, set(range(MOST_ON_A_BUS + 1)))
         self._needs("VFIO_DEVICE_PCI_HOT_RESET", data, HotReset.FORMAT.size + 4 * head.count, "the struct and the descriptors behind it")
         fds = [int.from_bytes(data[12 + 4 * n :][:4], "little", signed=True) for n in range(head.count)]
         self.hot_reset(*[self._group_at(fd) for fd in fds])
