@@ -321,10 +321,12 @@ say(dma_map(c, 0x1000, 4096, memory(4096)), dma_map(os.dup(c), 0x2000, 4096, mem
 
 
 def test_what_a_killed_program_held_is_let_go(tmp_path):
+    before = len(list(Path("/proc/self/fd").iterdir()))
     found = Ran(tmp_path, "c, g = attached(A)\nd = device_of(g, A)\ndma_map(c, 0, 4096, memory(4096))\nos.kill(os.getpid(), 9)\n")
     assert (137, "") == (found.outcome.status, found.outcome.ended)
     assert {} == found.host.process.descriptors
     assert 0 == found.host.process.locked_pages
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
     assert all(group.domain is None or group.owner is None for group in found.host.groups)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from vfiolab.commands import UNUSABLE, complain, examples
@@ -70,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
     try:
-        outcome = run_program(host, options.command, tell=_teller(quiet=options.quiet), seconds=options.seconds, keep=keep)
+        outcome = run_program(host, options.command, tell=_tell, quiet=options.quiet, seconds=options.seconds, keep=keep)
     except NotPossibleError as error:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
@@ -111,9 +110,6 @@ def _host(options: argparse.Namespace) -> Host:
     return host
 
 
-def _teller(*, quiet: bool) -> Callable[[list[str]], None]:
-    def tell(lines: list[str]) -> None:
-        if lines and (len(lines) > 1 or not quiet):
-            sys.stderr.write("\n".join(lines) + "\n")
-
-    return tell
+def _tell(lines: list[str]) -> None:
+    if lines:
+        sys.stderr.write("\n".join(lines) + "\n")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError, VfioError, WouldBlockError
+from vfiolab.model.events import Call
 from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, TRIGGER
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.config import config_space, written
@@ -59,12 +60,13 @@ class Outcome:
 
 
 def run_program(
-    host: Host, command: Sequence[str], *, tell: Tell = lambda _: None, keep: bool = False, seconds: float | None = None,
-    environment: dict[str, str] | None = None,
+    host: Host, command: Sequence[str], *, tell: Tell | None = None, quiet: bool = False, keep: bool = False,
+    seconds: float | None = None, environment: dict[str, str] | None = None,
 ) -> Outcome:  # fmt: skip
     """Run a program, and answer its calls from the host, until it and all that it started have ended.
 
-    `tell` hears the lines of each call. `keep`: the host's log keeps every call, to be written as a trace. `seconds`: a limit.
+    `tell` hears the lines of each call, `quiet`: of those that are refused. `keep`: the host's log keeps every call, to be
+    written as a trace. `seconds`: a limit.
     NotPossibleError where such a run cannot be; OSError if the program cannot be started.
     """
     host.log.keep(None if keep else KEPT)
@@ -72,13 +74,14 @@ def run_program(
     tree = Tree(host, files.watch)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the program
     try:
-        child = start(command, environment)
-        server = Server(host, child.listener, files, tree, tell)
-        server.serve(child, seconds)
-        status = child.wait()
-        if error := child.not_started():
-            raise OSError(error, os.strerror(error), command[0])
-        return Outcome(status, server.ended, server.calls)
+        with contextlib.closing(start(command, environment)) as child:
+            server = Server(host, child.listener, files, tree, tell, quiet=quiet)
+            with contextlib.closing(server):
+                server.serve(child, seconds)
+            status = child.wait()
+            if error := child.not_started():
+                raise OSError(error, os.strerror(error), command[0])
+            return Outcome(status, server.ended, server.calls)
     finally:
         signal.signal(signal.SIGINT, before)
         files.close()
@@ -88,8 +91,9 @@ def run_program(
 class Server:
     """Answers a program's calls."""
 
-    def __init__(self, host: Host, listener: Listener, files: Files, tree: Tree, tell: Tell) -> None:
-        self.host, self.listener, self.files, self.tree, self.tell = host, listener, files, tree, tell
+    def __init__(self, host: Host, listener: Listener, files: Files, tree: Tree, tell: Tell | None, *, quiet: bool = False) -> None:
+        self.host, self.listener, self.files, self.tree = host, listener, files, tree
+        self._tell, self._quiet = tell, quiet
         self.ended, self.calls = "", 0
         self._processes: dict[int, tuple[int, UserProcess]] = {}
         self._areas: dict[int, memory.Areas] = {}
@@ -105,19 +109,27 @@ class Server:
                 self.ended = f"the limit of {seconds:g} s is over"
             return bool(self.ended)
 
-        for notice in child.notices(self.files.fd, over):
-            try:
+        try:
+            for notice in child.notices(self.files.fd, over):
                 self._look()
-                if notice is not None:
+                if notice is not None and not self.ended:
                     self._serve(notice)
-            except ProcessLookupError:
-                continue  # the program died meanwhile
-            if self.ended:
-                break
+                if self.ended:
+                    break
+        except BaseException:
+            child.kill()
+            raise
         if self.ended:
             child.kill()
         child.wait()
         self._look()
+
+    def close(self) -> None:
+        """Let go of what was opened of the program."""
+        for areas in self._areas.values():
+            areas.close()
+        for fd in self._signals.values():
+            os.close(fd)
 
     def _look(self) -> None:
         """Carry out what happened without a call: files that were closed for good, files that were written into."""
@@ -128,6 +140,13 @@ class Server:
                 self._carry(partial(self.tree.written, what), f"what was written into /{what.relative_to(self.tree.root)}")
 
     def _serve(self, notice: Notice) -> None:
+        try:
+            self._answer(notice)
+        except OSError:
+            if self.listener.alive(notice):
+                raise  # else who made the call died meanwhile
+
+    def _answer(self, notice: Notice) -> None:
         name = self.listener.names.get(notice.number, "")
         if name == "ioctl":
             self._ioctl(notice)
@@ -177,7 +196,9 @@ class Server:
 
     # what the model says
 
-    def _carry(self, call: Callable[[], int | None], what: str, kind: str = "", fd: int = -1, given: int | None = None) -> int:
+    def _carry(
+        self, call: Callable[[], int | None], what: str, kind: str = "", fd: int = -1, given: int | None = None, *, told: bool = True
+    ) -> int:  # fmt: skip
         """Make a call of the model and say it; return its value, or minus the errno. What has no answer ends the program."""
         log = self.host.log
         mark = len(log.calls) + log.forgotten
@@ -196,9 +217,14 @@ class Server:
             self.end(f"{what}: the model has no answer: {error}")
         except ValueError as error:
             self.end(f"{what}: {error}")
-        for one in log.calls[max(mark - log.forgotten, 0) :]:
-            self.tell(call_lines(one, kind, fd, value if given is None and value > 2 else given))
+        if told:
+            for one in log.calls[max(mark - log.forgotten, 0) :]:
+                self._say(one, kind, fd, given)
         return value
+
+    def _say(self, call: Call, kind: str, fd: int, given: int | None) -> None:
+        if self._tell is not None and not (self._quiet and call.error is None):
+            self._tell(call_lines(call, kind, fd, given))
 
     def end(self, why: str) -> None:
         """End the program, and say why; the first reason counts."""
@@ -270,20 +296,13 @@ class Server:
 
         self.calls += 1
         log = self.host.log
-        value = self._carry_quietly(opened, f"open({path})")
+        value = self._carry(opened, f"open({path})", "file", told=False)
         number = value
         if made:
             number = self._hand_over(notice, self.files.new(Opened(made[0].KIND, path, {process.name: made[0]})), flags)
         elif not self.ended:
             self.listener.answer(notice, value)
-        self.tell(call_lines(log.calls[-1], "", -1, number))
-
-    def _carry_quietly(self, call: Callable[[], int | None], what: str) -> int:
-        tell, self.tell = self.tell, lambda _: None
-        try:
-            return self._carry(call, what, "file")
-        finally:
-            self.tell = tell
+        self._say(log.calls[-1], "", -1, number)
 
     # ioctls
 
@@ -321,14 +340,15 @@ class Server:
             return
         if isinstance(data, UserStruct) and data.answered and not memory.write(notice.pid, arg, bytes(data[: data.answered])):
             value = -ERRNO["EFAULT"]
-            self.tell([f"    the answer cannot be put at {arg:#_x}: -1 EFAULT (copy_to_user)"])
+            if self._tell is not None:
+                self._tell([f"    the answer cannot be put at {arg:#_x}: -1 EFAULT (copy_to_user)"])
         if name == "VFIO_DEVICE_SET_IRQS" and isinstance(twin, Device) and isinstance(data, UserStruct):
             self._signal(twin, data, fds, value)
         self.listener.answer(notice, value)
 
     def _get_device(self, notice: Notice, twin: Descriptor, cmd: int, data: int | UserStruct) -> None:
         process, log = twin.process, self.host.log
-        value = self._carry_quietly(lambda: twin.ioctl(cmd, data), "VFIO_GROUP_GET_DEVICE_FD")
+        value = self._carry(lambda: twin.ioctl(cmd, data), "VFIO_GROUP_GET_DEVICE_FD", "group", told=False)
         number = value
         if value >= 0 and not self.ended:
             device = cast("Device", process.descriptors[value])
@@ -336,7 +356,7 @@ class Server:
             number = self._hand_over(notice, self.files.new(Opened("device", device.name, {process.name: device}), config), os.O_CLOEXEC)
         elif not self.ended:
             self.listener.answer(notice, value)
-        self.tell(call_lines(log.calls[-1], "group", notice.args[0] % U32, number))
+        self._say(log.calls[-1], "group", notice.args[0] % U32, number)
 
     def _argument(self, pid: int, arg: int, struct: str) -> UserStruct:
         """Return what an ioctl's pointer leads to, as much of it as the kernel would read or fill."""

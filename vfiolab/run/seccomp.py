@@ -218,6 +218,11 @@ class Child:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(notice.pid, signal.SIGKILL)
 
+    def close(self) -> None:
+        """Stop listening: whoever still makes a call that is caught is told that there is no such call (ENOSYS)."""
+        os.close(self.listener.fd)
+        self._pipe.close()
+
     def wait(self) -> int:
         """Return the program's exit status; 128 and the signal for one that was killed."""
         if self.status is None:
