@@ -500,6 +500,16 @@ def test_the_command_says_what_is_wrong(capfd, words, status, said):
     assert said in capfd.readouterr().err
 
 
+def test_a_command_that_is_terminated_takes_the_program_along():
+    words = [sys.executable, "-m", "vfiolab", "run", "--machine", "intel-vtd-39bit", "--", "sh", "-c", "echo $$; exec sleep 60"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as command:
+        program = int(command.stdout.readline())
+        command.terminate()
+        assert 143 == command.wait(20)
+    with pytest.raises(ProcessLookupError):
+        os.kill(program, 0)
+
+
 # random calls
 
 

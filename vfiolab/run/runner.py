@@ -72,7 +72,7 @@ def run_program(
     host.log.keep(None if keep else KEPT)
     files = Files()
     tree = Tree(host, files.watch)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the program
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, _terminated)  # a terminal's ^C is the program's
     try:
         with contextlib.closing(start(command, environment)) as child:
             server = Server(host, child.listener, files, tree, tell, quiet=quiet)
@@ -83,9 +83,14 @@ def run_program(
                 raise OSError(error, os.strerror(error), command[0])
             return Outcome(status, server.ended, server.calls)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
         files.close()
         tree.remove()
+
+
+def _terminated(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 class Server:
@@ -118,6 +123,7 @@ class Server:
                     break
         except BaseException:
             child.kill()
+            child.wait()
             raise
         if self.ended:
             child.kill()

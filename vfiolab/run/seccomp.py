@@ -56,7 +56,7 @@ AT_EMPTY_PATH = 0x1000
 _ALLOW, _NOTIFY = 0x7FFF_0000, 0x7FC0_0000
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _SET_FILTER, _NEW_LISTENER = 1, 8
-_NO_NEW_PRIVS = 38
+_NO_NEW_PRIVS, _DEATH_SIGNAL = 38, 1
 _RECEIVE, _SEND, _VALID, _ADD_FD, _FLAGS = 0xC050_2100, 0xC018_2101, 0x4008_2102, 0x4018_2103, 0x4008_2104
 _CONTINUE, _ADD_AND_SEND = 1, 2
 
@@ -272,9 +272,10 @@ def _become(command: Sequence[str], environment: dict[str, str] | None, program:
         except OSError as error:
             pipe.send(str(error.errno).encode())
             os._exit(1)
+        _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # without who answers it could not go on
         socket.send_fds(pipe, [b"0"], [listener])
         os.close(listener)
-        for number in (signal.SIGPIPE, signal.SIGINT):
+        for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         os.execvpe(command[0], list(command), os.environ if environment is None else environment)  # noqa: S606 - the user's own program
     except OSError as error:
