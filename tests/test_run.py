@@ -53,7 +53,7 @@ class Ran:
             self.host.bind(device)
         self.lines, said = [], tmp_path / "said"
         command = [sys.executable, "-S", "-E", "-c", CLIENT + body, str(said)]
-        self.outcome = run_program(self.host, command, tell=self.lines.extend, keep=keep, seconds=seconds)
+        self.outcome = run_program(self.host, command, tell=self.lines.extend if keep else None, keep=keep, seconds=seconds)
         self.said = [json.loads(line) for line in said.read_text().splitlines()]
         for process in self.host.processes.values():
             process._check()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from model_steps import intel
 
-from vfiolab.model.errors import NotModelledError, VfioError
+from vfiolab.model.errors import VfioError
 from vfiolab.model.uapi import requests
 from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS
 from vfiolab.model.uapi.requests import (
@@ -198,8 +198,11 @@ def test_interrupts_and_resets_are_asked_for_in_bytes_too():
     head = IrqSet(argsz=20 + 2 * 4, flags=36, index=2, start=0, count=2).pack()
     with pytest.raises(VfioError, match="EBADF"):
         device.ioctl(NUMBER["DEVICE_SET_IRQS"], bytearray(head + 2 * (1000).to_bytes(4, "little")))
-    with pytest.raises(NotModelledError, match="not all the same"):
+    with pytest.raises(VfioError, match="descriptor 0 is no eventfd"):
         device.ioctl(NUMBER["DEVICE_SET_IRQS"], bytearray(head + bytes(4) + b"\1\0\0\0"))
+    device.process.eventfds = frozenset({9})
+    assert 0 == device.ioctl(NUMBER["DEVICE_SET_IRQS"], bytearray(head + (9).to_bytes(4, "little") + b"\xff" * 4))
+    assert ({0}, {0, 1}) == (device.irqs.signals, device.irqs.vectors)
     data = bytearray(HotResetInfo(argsz=12 + 4 * 8).pack().ljust(12 + 4 * 8, b"\0"))
     device.ioctl(NUMBER["DEVICE_GET_PCI_HOT_RESET_INFO"], data)
     first = PciDependent.unpack(data[12:])
