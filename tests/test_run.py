@@ -418,7 +418,8 @@ def test_a_program_without_end_is_ended(tmp_path):
 
 
 def test_a_refusal_is_printed_with_the_models_reason(ran):
-    found = ran("c, g = attached(A)\nsay(dma_map(c, 0xfee00000, 4096, memory(4096)))\n")
+    found = ran("c, g = attached(A)\nsay(dma_map(c, 0xfee00000, 4096, memory(4096)))\ndevice_of(g, A)\n")
+    assert "    its BARs are assumed, by its class: the machine file does not know them" in found.lines
     at = next(n for n, line in enumerate(found.lines) if "EINVAL" in line)
     assert "ioctl(4, VFIO_IOMMU_MAP_DMA" == found.lines[at].partition(",")[0] + "," + found.lines[at].split(",")[1]
     assert "    0xfee0_0000-0xfee0_0fff overlaps the MSI window 0xfee0_0000-0xfeef_ffff" == found.lines[at + 1]
@@ -498,6 +499,12 @@ def test_the_command_ends_as_the_program_does(tmp_path):
 def test_the_command_says_what_is_wrong(capfd, words, status, said):
     assert status == main(["run", *words])
     assert said in capfd.readouterr().err
+
+
+def test_elsewhere_than_on_linux_a_sentence_is_all(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert 2 == main(["run", "--machine", "intel-vtd-39bit", "--", "true"])
+    assert "on Linux only, and this is darwin" in capfd.readouterr().err
 
 
 def test_a_command_that_is_terminated_takes_the_program_along():

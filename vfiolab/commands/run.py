@@ -59,6 +59,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out: the program's exit status, or 2 for input that cannot be used, 3 if it was ended."""
+    if not sys.platform.startswith("linux"):
+        complain(f"vfiolab run: a program's calls can be answered on Linux only, and this is {sys.platform}")
+        return UNUSABLE
     from vfiolab.run import NotPossibleError, run_program
 
     keep = bool(options.trace or options.picture or options.on)

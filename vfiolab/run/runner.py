@@ -363,6 +363,8 @@ class Server:
         elif not self.ended:
             self.listener.answer(notice, value)
         self._say(log.calls[-1], "group", notice.args[0] % U32, number)
+        if value >= 0 and self._tell is not None and not self._quiet and log.calls[-1].args["name"] not in self.host.bars:
+            self._tell(["    its BARs are assumed, by its class: the machine file does not know them"])
 
     def _argument(self, pid: int, arg: int, struct: str) -> UserStruct:
         """Return what an ioctl's pointer leads to, as much of it as the kernel would read or fill."""
