@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from vfiolab.draw import Picture, topology
-from vfiolab.kit.capture import Capture
+from vfiolab.kit.capture import Capture, CaptureRun, Refused
 from vfiolab.kit.export import session_text
 from vfiolab.kit.host import Host, boot, machines
 from vfiolab.kit.steps import Step
@@ -89,6 +89,20 @@ def _calls(text: str, source: str) -> Calls:
     return Calls("run", source, len(text.split("\n")), tuple(operations), tuple(answers), (), 0, ())
 
 
+def _first(run: CaptureRun) -> Refused | None:
+    """Return the first call that worked in the run and is refused here; what hangs on a device's own answers is left out."""
+    worked, bars = set(run.differing), list[tuple[int, int]]()
+    for one in run.refused:
+        args = one.operation.args
+        if one.operation.verb == "mmapdev":  # a smaller BAR: what lies there cannot be mapped, either
+            bars.append((int(args["vaddr"], 0), int(args["size"], 0)))
+        elif one.step in worked and one.operation.verb not in DEVICES_OWN:
+            place = int(args["vaddr"], 0) if one.operation.verb == "map" and one.result == "EFAULT" else -1
+            if not any(start <= place < start + size for start, size in bars):
+                return one
+    return None
+
+
 def elsewhere(text: str, source: str = "the run", names: Iterable[str] | None = None) -> Iterator[Elsewhere]:
     """Yield for every machine of the kit (or `names`), by kernel, what a run's calls meet there; kernels that say the same are joined.
 
@@ -103,8 +117,7 @@ def elsewhere(text: str, source: str = "the run", names: Iterable[str] | None = 
             except ValueError as error:
                 found = Elsewhere(machine, (kernel,), "no run", str(error).removesuffix(f", not {kernel}"))
             else:
-                worked = set(run.differing)
-                first = next((one for one in run.refused if one.step in worked and one.operation.verb not in DEVICES_OWN), None)
+                first = _first(run)
                 found = Elsewhere(machine, (kernel,)) if first is None else Elsewhere(
                     machine, (kernel,), first.operation.text, f"{first.result}: {first.why}"
                 )  # fmt: skip
