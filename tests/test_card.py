@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tools import card
+from tools import card, made
 
 import vfiolab as vl
 
@@ -15,7 +15,7 @@ def test_the_stored_card_is_as_the_tables_say():
 
 
 def test_a_stale_card_is_found_and_written_anew(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(card, "notebooks_dir", lambda: tmp_path)
+    monkeypatch.setattr(made, "notebooks_dir", lambda: tmp_path)
     assert 1 == card.main(["--check"])
     assert [] == list(tmp_path.iterdir())
     assert 0 == card.main([])

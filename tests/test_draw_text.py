@@ -16,14 +16,14 @@ D2 and D1 have different IOMMU units, stages, apertures and doorbell pages.
   enforced
 iova                         size user           D2             D1
 0x0                  ≈    128 MiB .              .              .
-0x800_0000                  4 KiB no             doorbell page  ::::
-0x800_1000               1020 KiB no             ::::           ::::
+0x800_0000                  4 KiB ----           doorbell page  ::::
+0x800_1000               1020 KiB ----           ::::           ::::
 0x810_0000           ≈    895 MiB .              .              .
 0x4000_0000                 2 GiB guest RAM      ====           ====
 0xc000_0000          ≈     16 TiB .              .              .
-0x1000_0000_0000          240 TiB no                            .
+0x1000_0000_0000          240 TiB ----                          .
 0x1_0000_0000_0000
-no not in the valid-iova list :::: software MSI window bell doorbell page ====
+---- outside the usable ranges :::: software MSI window bell doorbell page ====
 mapped blank outside the aperture"""
 
 

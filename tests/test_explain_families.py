@@ -254,7 +254,7 @@ def test_json_of_a_line_that_is_not_known_has_no_kind(capsys):
 def test_an_answer_shows_itself_in_a_cell_and_in_a_line():
     answer = vl.explain("EAL: no supported IOMMU extensions found!")
     assert re.match(r"Answer\('no-iommu-model', question None, 'vfio_iommu_type1 is not loaded", repr(answer))
-    assert answer._repr_html_().startswith("<pre>The container knows no type")
+    assert answer._repr_html_().startswith("<!-- an explanation: click to see it -->\n<pre>The container knows no type")
 
 
 def test_what_a_line_holds_does_not_act_on_the_terminal():

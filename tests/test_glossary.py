@@ -5,9 +5,10 @@ import re
 import nbformat
 import pytest
 from tools import glossary as tool
-from tools import notebooks
+from tools import made, notebooks
 
 import vfiolab as vl
+from vfiolab.course.questions import questions
 
 TERMS = list(vl.glossary.values())
 COLOURS = r"\b(?:red|green|blue|orange|yellow|purple|pink)\b"
@@ -97,9 +98,48 @@ def test_each_jump_of_the_page_leads_to_a_heading():
 
 def test_a_stale_page_is_found_and_written_anew(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "page", lambda: "fresh")
+    monkeypatch.setattr(made, "notebooks_dir", lambda: tmp_path)
     monkeypatch.setattr(tool, "notebooks_dir", lambda: tmp_path)
     assert 1 == tool.main(["--check"])
     assert [] == list(tmp_path.iterdir())
     assert 0 == tool.main([])
     assert 0 == tool.main(["--check"])
     assert "stale" in capsys.readouterr().out
+
+
+def texts_of(path):
+    return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown"]
+
+
+BOOKS = [path for path in notebooks.find() if re.match(r"\d\d-", path.name)]
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_the_first_use_of_a_word_in_a_notebook_is_its_definition_or_a_link_with_its_meaning(path):
+    texts = texts_of(path)
+    terms = [term for term in TERMS if term.word not in tool.AMBIGUOUS]
+    places = {term.word: tool.first_use(texts, term) for term in terms}
+    assert [] == [word for word, place in places.items() if place is not None and place[1] is not None]
+    assert texts == tool.linked(texts)
+
+
+def test_no_question_uses_a_word_before_a_text_has_explained_it():
+    known, early = set(), []
+    for path in BOOKS:
+        for cell in nbformat.read(path, 4).cells:
+            asked = re.fullmatch(r'vl\.ask\("([\w-]+)"\)', cell.source)
+            text = questions()[asked[1]]["question"] if asked else cell.source if cell.cell_type == "markdown" else ""
+            used = {term.word for term in TERMS if term.word not in tool.AMBIGUOUS and tool.first_use([text], term)}
+            early += [(asked[1], word) for word in used - known] if asked else []
+            known |= used
+    assert [] == early
+
+
+def test_a_word_is_linked_where_it_is_used_first_and_not_where_it_is_code_a_heading_or_part_of_another_word():
+    texts = ["# The domain", "`domain` and subdomain-x", "Two Domains, and **container**. A domain."]
+    text = tool.linked(texts)[2]
+    assert text.startswith('Two [Domains](glossary.md#domain "One page table')
+    assert text.endswith("A domain.")
+    assert "[container]" not in text
+    assert texts[:2] == tool.linked(texts)[:2]
+    assert tool.linked(texts) == tool.linked(tool.linked(texts))

@@ -10,6 +10,14 @@ from vfiolab.lab import launch
 CELL = {"cell_type": "code", "execution_count": 1, "id": "a", "metadata": {}, "outputs": [{"name": "stdout"}], "source": ["1"]}
 
 
+@pytest.fixture(autouse=True)
+def as_before(monkeypatch):
+    """Take back what the command tells its server through the environment."""
+    for name in ("VFIOLAB_PROGRESS", "JUPYTER_PATH"):
+        monkeypatch.setenv(name, "so that it is taken back")
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def packaged(tmp_path, monkeypatch):
     """Let one notebook, and what must not be copied beside it, be all that there is."""

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from tools import minutes
-from tools.minutes import Count
+from tools.minutes import Count, total
 
 PICTURE = new_output("display_data", {"text/html": '<img alt="a map" src="x">', "text/plain": "a map"})
 
@@ -21,7 +21,14 @@ def notebook(tmp_path):
 
 @pytest.mark.parametrize("path", minutes.timed(), ids=lambda path: path.stem)
 def test_the_printed_time_is_within_the_margin_of_the_counted_one(path):
-    assert minutes.printed(path) == pytest.approx(minutes.counted(path).minutes, abs=minutes.MARGIN)
+    read, written = minutes.printed(path)
+    assert read == pytest.approx(minutes.counted(path).minutes, abs=minutes.MARGIN)
+    assert written == pytest.approx(minutes.exercises(path).minutes, abs=minutes.MARGIN)
+
+
+@pytest.mark.parametrize("path", minutes.timed(), ids=lambda path: path.stem)
+def test_each_notebook_has_two_exercises(path):
+    assert 2 <= minutes.exercises(path).exercises
 
 
 def test_words_are_counted_as_they_are_read_without_the_targets_of_links():
@@ -40,7 +47,7 @@ def test_a_code_cell_counts_what_it_asks_and_what_it_shows():
     assert Count(cells=1) == minutes.code(new_code_cell("1"))
     assert Count(cells=1, questions=1) == minutes.code(new_code_cell("a = vl.ask('two-units')"))
     assert Count(cells=1, pictures=1) == minutes.code(new_code_cell("space", outputs=[PICTURE, PICTURE]))
-    assert Count(cells=1, exercises=1) == minutes.code(new_code_cell("vl.exercise('errnos')"))
+    assert Count(cells=1, exercises=1) == minutes.code(new_code_cell("vl.check('errnos', call)"))
 
 
 def test_the_pace_is_170_words_a_minute_25_seconds_a_cell_40_a_question_and_50_a_picture():
@@ -50,17 +57,21 @@ def test_the_pace_is_170_words_a_minute_25_seconds_a_cell_40_a_question_and_50_a
 
 def test_a_section_begins_with_its_heading_and_the_title_is_the_first(notebook):
     path = notebook(
-        new_markdown_cell("# A title\n\n**Time:** 12 minutes."), new_code_cell("1"), new_markdown_cell("## 1. Here"), new_code_cell("2")
+        new_markdown_cell("# A title\n\n**Time:** 12 minutes, and 5 for the exercises."),
+        new_code_cell("1"),
+        new_markdown_cell("## 1. Here"),
+        new_code_cell("2"),
     )
-    assert {"A title": Count(words=5, cells=1), "1. Here": Count(words=2, cells=1)} == minutes.sections(path)
-    assert 12 == minutes.printed(path)
+    assert {"A title": Count(words=10, cells=1), "1. Here": Count(words=2, cells=1)} == minutes.sections(path)
+    assert (12, 5) == minutes.printed(path)
 
 
 @pytest.mark.parametrize("path", minutes.timed(), ids=lambda path: path.stem)
 def test_the_sections_of_a_notebook_sum_up_to_the_notebook(path):
     cells = nbformat.read(path, 4).cells
-    assert sum(cell.cell_type == "code" for cell in cells) == minutes.counted(path).cells
-    assert minutes.counted(path).minutes == pytest.approx(sum(count.minutes for count in minutes.sections(path).values()))
+    both = total((minutes.counted(path), minutes.exercises(path)))
+    assert sum(cell.cell_type == "code" for cell in cells) == both.cells
+    assert both.minutes == pytest.approx(sum(count.minutes for count in minutes.sections(path).values()))
 
 
 def test_a_notebook_that_prints_no_time_has_none(notebook):
@@ -68,10 +79,11 @@ def test_a_notebook_that_prints_no_time_has_none(notebook):
 
 
 def test_the_tool_prints_a_line_for_each_section_and_the_difference(notebook, capsys):
-    path = notebook(new_markdown_cell("# A title\n\n**Time:** 12 minutes."), new_code_cell("1"))
+    path = notebook(new_markdown_cell("# A title\n\n**Time:** 12 minutes, and 5 for the exercises."), new_code_cell("1"))
     assert 0 == minutes.main(["--sections", str(path)])
-    head, section, line, whole = capsys.readouterr().out.splitlines()
+    head, section, line, written, whole, _ = capsys.readouterr().out.splitlines()
     assert ["words", "cells", "questions", "pictures", "exercises", "minutes", "printed", "differ"] == head.split()
-    assert ["A", "title", "5", "1", "0", "0", "0", "0.4"] == section.split()
-    assert ["a", "5", "1", "0", "0", "0", "0.4", "12", "+11.6"] == line.split()
-    assert ["all", "5", "1", "0", "0", "0", "0.4", "12"] == whole.split()
+    assert ["A", "title", "10", "1", "0", "0", "0", "0.5"] == section.split()
+    assert ["a", "10", "1", "0", "0", "0", "0.5", "12", "+11.5"] == line.split()
+    assert ["its", "exercises", "0", "0", "0", "0", "0", "0.0", "5", "+5.0"] == written.split()
+    assert ["all", "10", "1", "0", "0", "0", "0.5", "12"] == whole.split()

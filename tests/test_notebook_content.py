@@ -6,7 +6,7 @@ from statistics import median
 
 import nbformat
 import pytest
-from tools import notebooks
+from tools import glossary, notebooks
 
 import vfiolab as vl
 from vfiolab import lab
@@ -17,6 +17,7 @@ PATHS = [path for path in notebooks.find() if re.match(r"\d\d-", path.name)]
 COLOURS = r"red|green|blue|orange|yellow|purple|pink|vermilion|magenta|cyan|violet|gr[ae]y"
 APPS = [name for name in lab.__all__ if hasattr(getattr(lab, name), "_repr_mimebundle_")]
 ASK = re.compile(r'vl\.ask\("([\w-]+)"\)')
+PREVIEW = re.compile(r"(?!<!-- an? \w+: click to see it -->$).+")
 FOLD = "<details><summary>After your choice</summary>\n\n"
 WIDGET = re.compile(rf"^(?:\w+ = )?vl\.lab\.({'|'.join(APPS)})\(.*\)$", re.MULTILINE)
 
@@ -37,7 +38,7 @@ def prose(cells):
 def words(text):
     """Count the words of a text cell, without headings and tables."""
     lines = [line for line in text.splitlines() if not line.startswith(("#", "|", "<details>", "</details>"))]
-    return len(" ".join(lines).split())
+    return len(glossary.HOVER.sub(r"\1", " ".join(lines)).split())
 
 
 def index(cells, found):
@@ -97,6 +98,12 @@ def after_questions(cells):
             yield cell
 
 
+def previewed(cell):
+    """Return what JupyterLab shows of a folded output: the first line of the first output's richest form, and nothing of a stream."""
+    data = cell.outputs[0].get("data", {}) if cell.outputs else {}
+    return next((data[kind].partition("\n")[0] for kind in ("text/html", "image/svg+xml", "text/plain") if kind in data), "")
+
+
 def test_a_question_is_one_line_and_needs_no_second_cell(cells):
     asked = [cell for cell in code(cells) if ASK.search(cell.source)]
     assert len(asked) >= 3
@@ -108,6 +115,7 @@ def test_no_prediction_is_spoiled_what_follows_a_question_is_folded_away(cells):
     following = list(after_questions(cells))
     outputs = [cell for cell in following if cell.cell_type == "code" and not WIDGET.search(cell.source)]
     assert [] == [cell.source for cell in outputs if cell.outputs and not cell.metadata.get("jupyter", {}).get("outputs_hidden")]
+    assert [] == [cell.source for cell in outputs if PREVIEW.match(previewed(cell))]
     texts = [cell.source for cell in following if cell.cell_type == "markdown"]
     assert [] == [text[:80] for text in texts if not (text.startswith(FOLD) and text.endswith("</details>"))]
 

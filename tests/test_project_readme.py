@@ -27,7 +27,7 @@ def test_both_commands_start_from_nothing_but_python():
 def test_the_first_command_opens_the_lab_and_the_second_runs_the_tests():
     lab, test = (shlex.split(block.partition(" && ")[2].partition(" && ")[2]) for block in blocks("bash"))
     assert [".venv/bin/vfiolab", "lab"] == lab
-    assert [".venv/bin/pytest"] == test
+    assert [".venv/bin/pytest", "-n", "auto", "--dist", "loadfile"] == test
 
 
 def test_ci_runs_the_readmes_test_command_as_it_stands():

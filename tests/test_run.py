@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools import running
 
 import vfiolab as vl
 from vfiolab.__main__ import main
@@ -676,3 +677,8 @@ def test_qemu_adds_a_device_to_the_live_container():
     assert 2 == sum("VFIO_GROUP_SET_CONTAINER" in line for line in lines)
     assert 1 == sum("VFIO_SET_IOMMU" in line for line in lines)
     assert 2 == sum("VFIO_GROUP_GET_DEVICE_FD" in line for line in lines)
+
+
+@pytest.mark.program
+def test_the_page_of_runs_says_what_is_printed():
+    assert 0 == running.main(["--check"])

@@ -25,7 +25,7 @@ def test_mappings_are_one_row_each_with_every_domain_that_mirrors_them():
     bench.attach(bench.group(8, 0), bench.group(4, 1)).map("1G", "2G", "guest RAM")
 
     assert [
-        (0x8000000, 0x80FFFFF, "hole", "-", "valid-iova list"),
+        (0x8000000, 0x80FFFFF, "hole", "-", "usable iova ranges"),
         (0x8000000, 0x80FFFFF, "sw-msi", "D2", "group 4"),
         (0x8000000, 0x80FFFFF, "sw-msi", "D1", "group 8"),
         (0x40000000, 0xBFFFFFFF, "mapping", "D2, D1", "guest RAM"),
@@ -40,7 +40,7 @@ def test_the_narrower_domain_is_grey_beyond_its_aperture_and_the_user_may_not_ma
     found = rows(arm_mixed())
 
     assert (1 << 44, (1 << 48) - 1, "outside", "D2", "smmu3.0x0c020000") in found
-    assert (1 << 44, (1 << 48) - 1, "hole", "-", "valid-iova list") in found
+    assert (1 << 44, (1 << 48) - 1, "hole", "-", "usable iova ranges") in found
 
 
 def test_lanes_stand_in_the_kernels_order_newest_domain_first():

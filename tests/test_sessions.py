@@ -110,7 +110,7 @@ def test_the_calls_in_a_file_count_where_a_step_would_make_others(session):
     assert ["makes other calls"] == [said.partition("the step ")[2][:17] for said in opened.said]
 
 
-@pytest.mark.parametrize("argument", [1.5, b"x", [1], object()], ids=str)
+@pytest.mark.parametrize("argument", [1.5, b"x", [1], object()], ids=lambda one: str(one).partition(" at 0x")[0])
 def test_a_step_whose_arguments_no_file_could_hold_is_not_taken(session, argument):
     with pytest.raises(TypeError, match="cannot be kept"):
         session.do("space.map", argument, 1)

@@ -8,7 +8,10 @@ import pytest
 from tools import teaching
 from tools.minutes import HEADING
 
+from vfiolab._text import markup
+from vfiolab.course import ask
 from vfiolab.course.questions import questions
+from vfiolab.course.words import html
 
 PLAN = teaching.plan()
 PROFILES = teaching.data()["profile"]
@@ -31,7 +34,7 @@ def asked():
 ASKED = asked()
 
 
-@pytest.mark.parametrize("name", ["teaching.md", "votes.html"])
+@pytest.mark.parametrize("name", ["teaching.md", "votes.html", "slides.html"])
 def test_the_stored_guide_and_form_are_as_the_data_and_the_notebooks_say(name, capsys):
     assert 0 == teaching.main(["--check"])
     assert f"{name}: as stored" in capsys.readouterr().out
@@ -126,7 +129,7 @@ def test_a_section_that_is_not_there_is_answered_with_those_that_are():
 def test_a_start_that_fits_several_sections_is_refused():
     with pytest.raises(ValueError, match="notebook 00 has 0 sections that begin with 'x'"):
         teaching.heading("00", "x")
-    with pytest.raises(ValueError, match=r"notebook 03 has \d sections that begin with ''"):
+    with pytest.raises(ValueError, match=r"notebook 03 has \d+ sections that begin with ''"):
         teaching.heading("03", "")
 
 
@@ -163,3 +166,38 @@ def test_the_form_has_each_vote_with_all_its_answers_and_tells_none(name):
 
 def test_the_form_needs_nothing_but_itself():
     assert [] == re.findall(r"\b(?:src|href)=|url\(|@import|<script|<link|https?:", teaching.form())
+
+
+# The slides.
+
+SLIDES = re.findall(r"<section>.*?</section>", teaching.slides(), re.DOTALL)
+
+
+def test_each_part_of_the_plan_has_its_slide_with_what_to_say():
+    titles = [slide for slide in SLIDES if "<h1>" in slide][1:]
+    assert len(PLAN) == len(titles)
+    for block, slide in zip(PLAN, titles, strict=True):
+        assert markup(block.title) in slide
+        assert html(block.say) in slide
+
+
+def test_each_question_of_the_parts_has_a_slide_with_its_options_and_the_next_one_has_the_models_answer():
+    sections = {place for block in PLAN for place in block.sections}
+    wanted = {name for name, place in teaching.asked().items() if (place.number, place.section) in sections} | set(teaching.voted())
+    asked_at = {name: number for number, slide in enumerate(SLIDES) for name in wanted if f"<h2>{html(ask(name).question)}</h2>" in slide}
+    assert wanted == set(asked_at)
+    for name, number in asked_at.items():
+        guess = ask(name)
+        assert len(guess.options) == SLIDES[number].count("<li>")
+        assert html(guess.because) not in SLIDES[number]
+        assert f"<h2>{markup(guess.word(guess.found[0]))}</h2><p>{html(guess.because)}</p>" in SLIDES[number + 1]
+
+
+def test_each_picture_of_a_slide_has_words_for_who_cannot_see_it():
+    pictures = re.findall(r"<figure .*?</figure>", "".join(SLIDES), re.DOTALL)
+    assert len(pictures) >= 10
+    assert [] == [picture[:80] for picture in pictures if not re.search(r'<img alt="[^"]{20,}"', picture)]
+
+
+def test_a_text_before_a_question_is_spoken_without_links_and_signs():
+    assert "an IOMMU and a * b" == teaching.spoken('## Head\n\nan [IOMMU](x.md "y") and **a** * *b*')

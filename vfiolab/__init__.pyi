@@ -11,6 +11,7 @@ from vfiolab.course import (
     problem as problem,
 )
 from vfiolab.course.glossary import glossary as glossary
+from vfiolab.course.progress import progress as progress
 from vfiolab.proposals import Proposal as Proposal, ProposalError as ProposalError, debate as debate
 from vfiolab.draw import (
     Picture as Picture,

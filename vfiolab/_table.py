@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vfiolab._lazy import library
-from vfiolab._text import page_text, plain
+from vfiolab._text import folded, page_text, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,4 +87,4 @@ class Table(Sequence[dict[str, Any]]):
         left = ' style="text-align:left"'  # JupyterLab would push words to the right
         head = "".join(f'<th scope="col"{left}>{page_text(str(name))}</th>' for name in self.columns)
         body = "".join("<tr>" + "".join(f"<td{left}>{page_text(cell)}</td>" for cell in row) + "</tr>" for row in self._written())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"{folded('a table')}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

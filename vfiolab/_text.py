@@ -72,6 +72,15 @@ def _no_formula(written: str, element: str) -> str:
     return written
 
 
+def folded(what: str) -> str:
+    r"""Return the first line of an output's HTML: JupyterLab shows it in place of an output that is folded, and it must tell nothing.
+
+    >>> folded("a table")
+    '<!-- a table: click to see it -->\n'
+    """
+    return f"<!-- {what}: click to see it -->\n"
+
+
 def count(number: int, noun: str) -> str:
     """Return a count with its noun.
 

@@ -1,4 +1,4 @@
-"""The kit in a browser alone: the site is built, served as plain files from loopback, and notebook 00 runs there from end to end."""
+"""The site, built and served as plain files from loopback: every page can be read, and in its kit notebook 00 runs from end to end."""
 
 import json
 import re
@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser.harness import NotebookPage, js
-from tools import lite
+from tools import lite, website
 
 pytestmark = pytest.mark.browser
 
@@ -21,6 +23,7 @@ class Site:
     """The served site, and what its server was asked for."""
 
     address: str
+    folder: Path
     size: int
     seconds: float
     missing: list[str] = field(default_factory=list)
@@ -45,8 +48,8 @@ class Files(SimpleHTTPRequestHandler):
 def site(tmp_path_factory) -> Iterator[Site]:
     out = tmp_path_factory.mktemp("lite") / "site"
     start = time.perf_counter()
-    lite.build(out)
-    found = Site("", lite.size(out), time.perf_counter() - start)
+    website.build(out, kit=True)
+    found = Site("", out, lite.size(out), time.perf_counter() - start)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Files, found, directory=str(out))) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -62,6 +65,7 @@ def started(site, browser) -> Iterator[tuple[NotebookPage, dict[str, float]]]:
     new = browser._new()
     page, start, seconds = new.page, time.perf_counter(), {}
     page.goto(site.address, wait_until="domcontentloaded")
+    page.get_by_role("link", name="Run the notebooks in this browser").click()
     page.wait_for_selector(".jp-NotebookPanel .jp-Notebook .jp-Cell", timeout=60_000)
     seconds["notebook shown"] = time.perf_counter() - start
     page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel", timeout=120_000)
@@ -88,7 +92,8 @@ def test_notebook_00_runs_through_and_its_buttons_draw(started, site, capsys):
     assert [] == page.errors
 
 
-PARTS = ("/build/", "/extensions/", "/files/", "/static/")  # JupyterLab also tries addresses that only look like files to it
+#: JupyterLab also tries addresses that only look like files to it.
+PARTS = tuple(f"/lite/{part}/" for part in ("build", "extensions", "files", "static"))
 
 
 def test_no_request_leaves_this_machine_and_no_part_of_the_site_is_missing(started, site):
@@ -117,3 +122,25 @@ def test_where_pandas_and_matplotlib_are_missing_a_view_says_what_to_do(started)
     advice = "(a page that runs in the browser alone has none: install vfiolab); without it, "
     wanted = [f"this needs {name} {advice}" for name in ("pandas", "matplotlib")]
     assert wanted == re.findall(r"^this needs .*; without it, ", words, re.MULTILINE)
+
+
+def test_every_page_opens_with_its_heading_and_without_a_fault_and_asks_no_other_host(site, browser):
+    new = browser._new()
+    names = sorted(path.name for path in site.folder.glob("*.html"))
+    for name in names:
+        new.page.goto(f"{site.address}/{name}")
+        heads = new.page.locator("h1, h2").all_inner_texts()
+        assert heads, name
+    assert ([], []) == (new.errors, new.external)
+    assert [] == [path for path in site.missing if path.startswith("/_")]
+    new.page.close()
+
+
+@pytest.mark.parametrize("name", ["index.html", "00-start-here.html", "glossary.html", "slides.html", "card.html"])
+def test_a_page_has_no_fault_that_axe_knows(site, browser, name):
+    new = browser._new()
+    new.page.goto(f"{site.address}/{name}")
+    new.page.evaluate(Axe().axe_script)
+    found = new.page.evaluate("axe.run(document.querySelector('main, [role=main]'), {resultTypes: ['violations']})")["violations"]
+    assert [] == [(one["id"], node["html"][:160]) for one in found for node in one["nodes"]]
+    new.page.close()

@@ -10,7 +10,6 @@ rows of the version table.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -26,6 +25,10 @@ from vfiolab.model.backends.type1_checks import attach_tables, map_tables, other
 from vfiolab.model.checks import Check
 from vfiolab.model.switches import SWITCHES, show
 from vfiolab.model.uapi.ioctls import IOCTLS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.made import document, parser, store
 
 PAGE = "card.html"
 KERNELS = ("4.4", "6.12", "7.3")
@@ -125,11 +128,12 @@ def page() -> str:
         section("ioctls", ioctls()) + section("Which kernel what", changes()),
     )
     title = "VFIO on a page"
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n<style>\n{STYLE}</style></head>\n<body>\n'
+    return document(
+        title,
+        STYLE,
         f"<h1>{title} <small>vfiolab {vl.__version__}: 4.4 is 4.4.0, any other version the last stable release of its series; "
         "your groups: <code>vfiolab groups</code>, one error line: <code>vfiolab explain</code>, a passthrough: <code>vfiolab plan</code>"
-        "</small></h1>\n<main>\n" + "\n".join(f"<div>{column}</div>" for column in columns) + "\n</main></body></html>\n"
+        "</small></h1>\n<main>\n" + "\n".join(f"<div>{column}</div>" for column in columns) + "\n</main>",
     )
 
 
@@ -149,21 +153,13 @@ def print_pdf(target: Path, page: Path | None = None) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the card is stale")
-    parser.add_argument("--pdf", type=Path, metavar="FILE", help="print the stored card")
-    options = parser.parse_args(argv)
-    path = notebooks_dir() / PAGE
+    commands = parser(__doc__)
+    commands.add_argument("--pdf", type=Path, metavar="FILE", help="print the stored card")
+    options = commands.parse_args(argv)
     if options.pdf:
         print(print_pdf(options.pdf))
         return 0
-    stale = not path.is_file() or path.read_text(encoding="utf-8") != page()
-    if options.check:
-        print(f"{PAGE}: {'stale; run python tests/tools/card.py' if stale else 'as stored'}")
-        return int(stale)
-    path.write_text(page(), encoding="utf-8")
-    print(f"{PAGE}: written")
-    return 0
+    return store({PAGE: page}, "card", check=options.check)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,25 @@
-"""The glossary as a page. `python tests/tools/glossary.py` writes notebooks/glossary.md, `--check` compares."""
+"""The glossary as a page, and under the pointer: `python tests/tools/glossary.py` writes notebooks/glossary.md and the words' links.
+
+In each notebook the first use of a word is its definition, in bold or italics, or a link to the glossary whose title is what it means:
+JupyterLab and a browser show that title when the pointer is on the word. `--check` writes nothing and compares.
+"""
 
 from __future__ import annotations
 
-import argparse
+import re
 import sys
+from pathlib import Path
+
+import nbformat
 
 import vfiolab as vl
 from vfiolab._paths import notebooks_dir
 from vfiolab.course.glossary import Term
+from vfiolab.course.words import plain
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.made import parser, store
 
 PAGE = "glossary.md"
 INTRODUCTION = """\
@@ -47,18 +59,62 @@ def page() -> str:
     return "\n".join([INTRODUCTION, jumps + "\n", *map(entry, terms)])
 
 
+#: Words that the notebooks also use in a plain sense: the mail's claims, a device's capabilities.
+AMBIGUOUS = {"claim", "capability"}
+HOVER = re.compile(r'\[([^\]]+)\]\(glossary\.md#[\w-]+ "[^"]*"\)')
+#: What is no running text: a heading, a picture, a link, code, what is emphasised.
+APART = re.compile(r"^#.*$|!?\[[^\]]*\]\([^)]*\)|`[^`]*`|\*+[^*\n]+\*+|<[^>]+>", re.MULTILINE)
+
+
+def use(term: Term) -> re.Pattern[str]:
+    """Return what finds a word in a text: capitals matter where it has nothing else."""
+    return re.compile(rf"(?<![\w/_-]){re.escape(term.word)}s?(?![\w_-])", 0 if term.word.isupper() else re.IGNORECASE)
+
+
+def first_use(texts: list[str], term: Term) -> tuple[int, re.Match[str] | None] | None:
+    """Return the text that uses a word first, and where: None if it is emphasised or part of a link. None if no text uses it."""
+    for number, text in enumerate(texts):
+        words = re.sub(
+            r"^#.*$|!\[[^\]]*\]\([^)]*\)|(?<=\])\([^)]*\)|`[^`]*`|<[^>]+>", lambda one: " " * len(one[0]), text, flags=re.MULTILINE
+        )
+        if found := use(term).search(words):
+            bare = APART.sub(lambda one: " " * len(one[0]), text)
+            return number, found if bare[found.start() : found.end()] == found[0] else None
+    return None
+
+
+def linked(texts: list[str]) -> list[str]:
+    """Return a notebook's texts, each word linked where it is used first."""
+    texts = [HOVER.sub(r"\1", text) for text in texts]
+    for term in vl.glossary.values():
+        place = None if term.word in AMBIGUOUS else first_use(texts, term)
+        if place is not None and place[1] is not None:
+            number, found = place
+            text = texts[number]
+            link = f'[{found[0]}]({PAGE}#{anchor(term.word)} "{plain(term.means)}")'
+            texts[number] = text[: found.start()] + link + text[found.end() :]
+    return texts
+
+
+def link(path: Path, *, check: bool) -> bool:
+    """Bring a notebook's links to the glossary up to date unless `check`; return whether they were."""
+    book = nbformat.read(path, 4)
+    cells = [cell for cell in book.cells if cell.cell_type == "markdown"]
+    new = linked([cell.source for cell in cells])
+    fresh = new == [cell.source for cell in cells]
+    if not fresh and not check:
+        for cell, text in zip(cells, new, strict=True):
+            cell.source = text
+        path.write_text(nbformat.writes(book) + "\n", encoding="utf-8")
+    return fresh
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(".")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
-    options = parser.parse_args(argv)
-    path = notebooks_dir() / PAGE
-    stale = not path.is_file() or path.read_text(encoding="utf-8") != page()
-    if options.check:
-        print(f"{PAGE}: {'stale; run python tests/tools/glossary.py' if stale else 'as stored'}")
-        return int(stale)
-    path.write_text(page(), encoding="utf-8")
-    print(f"{PAGE}: {len(vl.glossary)} words")
-    return 0
+    options = parser(__doc__).parse_args(argv)
+    books = sorted(notebooks_dir().glob("[0-9][0-9]-*.ipynb"))
+    unlinked = [book.name for book in books if not link(book, check=options.check)]
+    print(f"links of the notebooks: {'as stored' if not unlinked else ', '.join(unlinked)}")
+    return max(store({PAGE: page}, "glossary", check=options.check), int(options.check and bool(unlinked)))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ WORDS_A_MINUTE = 170
 SECONDS = {"cells": 25, "questions": 40, "pictures": 50, "exercises": 240}
 #: Minutes by which the printed time may differ from the counted one.
 MARGIN = 5
-PRINTED = re.compile(r"\*\*Time:\*\* (\d+) minutes")
+PRINTED = re.compile(r"\*\*Time:\*\* (\d+) minutes, and (\d+) for the exercises")
+EXERCISES = "Exercises"  # the section whose minutes are printed apart
 HEADING = re.compile(r"#{1,2} (.+)")
 PICTURE = re.compile(r"!\[[^\]]*\]\([^)]*\)")
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 ASKED = re.compile(r"\bvl\.(?:ask|predict)\(")
-EXERCISE = re.compile(r"\bvl\.(?:course\.)?exercise\(")
+EXERCISE = re.compile(r"\bvl\.check\(")
 
 
 class Count(NamedTuple):
@@ -83,14 +84,19 @@ def _sections(cells: Iterable[NotebookNode]) -> Iterator[tuple[str, list[Count]]
 
 
 def counted(path: Path) -> Count:
-    """Count a whole notebook."""
-    return total(sections(path).values())
+    """Count a notebook without its exercises."""
+    return total(count for name, count in sections(path).items() if name != EXERCISES)
 
 
-def printed(path: Path) -> int | None:
-    """Return the minutes that a notebook's first cell names; None if it names none."""
+def exercises(path: Path) -> Count:
+    """Count a notebook's exercises."""
+    return sections(path).get(EXERCISES, Count())
+
+
+def printed(path: Path) -> tuple[int, int] | None:
+    """Return the minutes that a notebook's first cell names, and those for its exercises; None if it names none."""
     found = PRINTED.search(nbformat.read(path, 4).cells[0].source)
-    return int(found[1]) if found else None
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def timed() -> list[Path]:
@@ -115,9 +121,11 @@ def main(argv: list[str] | None = None) -> int:
         said = printed(path)
         if options.sections:
             print(*(row(f"  {name}", count) for name, count in sections(path).items()), sep="\n")
-        difference = "-" if said is None else f"{said - counted(path).minutes:+.1f}"
-        print(row(path.stem, counted(path), "-" if said is None else str(said), difference))
-    print(row("all", total(map(counted, paths)), str(sum(printed(path) or 0 for path in paths))))
+        for name, count, at in ((path.stem, counted(path), 0), ("  its exercises", exercises(path), 1)):
+            print(row(name, count, *(("-", "-") if said is None else (str(said[at]), f"{said[at] - count.minutes:+.1f}"))))
+    said_all = [said for path in paths if (said := printed(path))]
+    print(row("all", total(map(counted, paths)), str(sum(one for one, _ in said_all))))
+    print(row("all exercises", total(map(exercises, paths)), str(sum(one for _, one in said_all))))
     return 0
 
 

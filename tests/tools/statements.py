@@ -36,6 +36,7 @@ NAMED = re.compile(
     r"|\b(?:vfio|iommu|intel|amd|arm|smmu|iort|dmar|viommu|pci|irq|its|io|pt)_\w+\b(?!\.)"
 )
 ENDS = re.compile(r"(?<=[.?!:])[)*]*\s+(?=[A-Z0-9`*(\[])")
+HOVER = re.compile(r'\[([^\]]+)\]\(glossary\.md#[^)]*"\)')  # a word with its meaning under the pointer
 VERSIONS = r"\((?:QEMU )?\d+\.\d+(?: to \d+\.\d+|(?:, \d+\.\d+)*)(?:, commit [0-9a-f]{12})?\)"
 COMMIT = r"(?:[0-9a-f]{12}|v\d+\.\d+(?:-rc\d+)?)(?: \([^)]+\))?"
 FORMS = {
@@ -63,7 +64,7 @@ def sentences(text: str) -> Iterator[str]:
     """Yield the sentences of a text: paragraphs, list items and rows of tables, without headings, pictures and code."""
     for block in re.split(r"\n\s*\n|\n(?=[-|] ?)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
         if not block.startswith(("#", "!")):
-            yield from filter(None, ENDS.split(flat(block)))
+            yield from filter(None, ENDS.split(flat(HOVER.sub(r"\1", block))))
 
 
 @cache

@@ -1,13 +1,13 @@
 """The instructor's guide: a page and a form for votes, made of data/course/teaching.toml, the notebooks' minutes and the questions.
 
-python tests/tools/teaching.py            # write notebooks/teaching.md and notebooks/votes.html
+python tests/tools/teaching.py            # write notebooks/teaching.md, votes.html and slides.html
 python tests/tools/teaching.py --check    # write nothing; exit 1 if one of them is stale
 """
 
 from __future__ import annotations
 
-import argparse
 import math
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -15,16 +15,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nbformat
+
 from vfiolab._paths import data_dir, notebooks_dir
 from vfiolab._text import markup
 from vfiolab.course import ask
 from vfiolab.course.words import html
+from vfiolab.draw import Picture, figure_html
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools.minutes import Count, sections, total
+from tools.made import document, parser, store
+from tools.minutes import HEADING, LINK, Count, sections, total
 
 BEGINNING = "beginning"
+ASKED = re.compile(r'vl\.ask\("([\w-]+)"\)')
 STYLE = """\
 @page { size: A4; margin: 14mm; }
 body { font: 11pt/1.35 "DejaVu Sans", Verdana, sans-serif; max-width: 182mm; margin: 0 auto; color: #000; background: #fff; }
@@ -34,6 +39,17 @@ h2 { font-size: 11pt; margin: 0 0 1.5mm; }
 table { border-collapse: collapse; }
 th, td { border: .5pt solid #000; padding: 1mm 3mm; text-align: left; font-weight: normal; }
 td { min-width: 24mm; }
+"""
+
+
+SLIDES = """\
+html { scroll-snap-type: y mandatory; color-scheme: light dark; }
+body { margin: 0; font: 2.6vmin/1.4 "DejaVu Sans", Verdana, sans-serif; }
+section { min-height: 100vh; box-sizing: border-box; padding: 6vmin 9vmin; scroll-snap-align: start; break-after: page;
+  display: flex; flex-direction: column; justify-content: center; border-bottom: 1px solid; }
+h1 { font-size: 7vmin; line-height: 1.15; margin: 0; } h2 { font-size: 4vmin; line-height: 1.3; margin: 0 0 3vmin; font-weight: 600; }
+li { font-size: 3.4vmin; margin: 1vmin 0; } .where { margin: 0 0 3vmin; } .say { margin: 4vmin 0 0; font-style: italic; }
+figure { max-width: 120vmin; } img, svg { max-height: 52vh; }
 """
 
 
@@ -190,27 +206,76 @@ def form() -> str:
         rows = "".join(f"<tr><th scope=row>{markup(guess.word(option))}</th><td></td><td></td></tr>" for option in guess.options)
         head = "<tr><th scope=col>answer</th><th scope=col>hands before</th><th scope=col>hands after</th></tr>"
         parts.append(f"<section><h2>{number}. {html(guess.question)}</h2>\n<table>{head}{rows}</table></section>")
+    head = "<h1>Votes</h1>\n<p>Count hands before the reveal and, where it is asked again, after it.</p>\n"
+    return document("Votes", STYLE, f"<main>{head}{chr(10).join(parts)}</main>")
+
+
+class Asked(NamedTuple):
+    """Where a question is asked: notebook, section, and the text before it."""
+
+    number: str
+    section: str
+    text: str
+
+
+@cache
+def asked() -> dict[str, Asked]:
+    """Return where each question is asked first, in the order of the course."""
+    found: dict[str, Asked] = {}
+    for path in sorted(notebooks_dir().glob("[0-9][0-9]-*.ipynb")):
+        name = text = ""
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "markdown":
+                name = match[1] if (match := HEADING.match(cell.source)) else name
+                text = "" if cell.source.startswith("<details>") else spoken(cell.source)
+            elif question := ASKED.search(cell.source):
+                found.setdefault(question[1], Asked(path.name[:2], name, text))
+    return found
+
+
+def spoken(text: str) -> str:
+    """Return a text cell without its heading, links and emphasis."""
+    words = re.sub(r"^#.*\n+", "", LINK.sub(r"\1", text))
+    return re.sub(r"(\*+)(\S(?:[^*\n]*\S)?)\1", r"\2", words)
+
+
+def slide(head: str, body: str, note: str = "") -> str:
+    """Return one slide; `note`: for who speaks."""
+    return f"<section><p class=where>{html(head)}</p>{body}<p class=say>{html(note)}</p></section>"
+
+
+def slides() -> str:
+    """Return the slides of the half day: each part, its questions with their options, and what the model answers, with its picture."""
+    shown, passed = (
+        [slide("", "<h1>VFIO: groups, containers, domains</h1>", "Page Down, or the space bar: on. To print: a slide a page.")],
+        0,
+    )
+    seen: set[str] = set()
+    for block in plan():
+        shown.append(slide(clock(passed), f"<h1>{markup(block.title)}</h1><p>{block.minutes} minutes</p>", block.say))
+        passed += block.minutes
+        names = [name for name, place in asked().items() if (place.number, place.section) in block.sections] or block.votes
+        for name in [name for name in names if name not in seen]:
+            seen.add(name)
+            shown += question_slides(name)
+    return document("VFIO: slides", SLIDES, f"<main>{chr(10).join(shown)}</main>")
+
+
+def question_slides(name: str) -> tuple[str, str]:
+    """Return a question with its options, and what the model answers."""
+    guess, place = ask(name), asked()[name]
+    truth, picture = guess.found
+    options = "".join(f"<li>{markup(guess.word(option))}</li>" for option in guess.options)
+    drawn = figure_html(picture) if isinstance(picture, Picture) else ""
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Votes</title>\n<style>\n{STYLE}</style></head>\n<body>\n'
-        "<h1>Votes</h1>\n<p>Count hands before the reveal and, where it is asked again, after it.</p>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+        slide(place.section, f"<p>{html(place.text)}</p><h2>{html(guess.question)}</h2><ul>{options}</ul>"),
+        slide(guess.question, f"<h2>{markup(guess.word(truth))}</h2><p>{html(guess.because)}</p>{drawn}"),
     )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the guide or the form is stale")
-    options = parser.parse_args(argv)
-    stale = 0
-    for name, made in (("teaching.md", guide()), ("votes.html", form())):
-        path = notebooks_dir() / name
-        old = not path.is_file() or path.read_text(encoding="utf-8") != made
-        stale += old
-        if not options.check:
-            path.write_text(made, encoding="utf-8")
-        print(f"{name}: {'as stored' if not old else 'stale; run python tests/tools/teaching.py' if options.check else 'written'}")
-    return min(stale, 1) if options.check else 0
+    pages = {"teaching.md": guide, "votes.html": form, "slides.html": slides}
+    return store(pages, "teaching", check=parser(__doc__).parse_args(argv).check)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from tools import lite  # noqa: E402 - a script finds its neighbours only after the line above
 
 #: The pages after the notebooks, in the order of the menu.
-PAGES = ("questions", "claims", "group-questions", "gallery", "lab-story", "glossary", "teaching", "errata")
+PAGES = ("run", "questions", "claims", "group-questions", "gallery", "lab-story", "glossary", "teaching", "errata")
 CONF = """\
 import re
 
@@ -38,9 +38,11 @@ nb_execution_mode = "off"  # the stored outputs are what is shown
 nb_merge_streams = True
 myst_heading_anchors = 4
 html_theme = "alabaster"
-html_theme_options = {{"description": "How Linux hands devices to user space", "page_width": "1100px"}}
+html_theme_options = {{"description": "How Linux hands devices to user space", "page_width": "1100px", "show_powered_by": False}}
+pygments_style = "xcode"  # can be read on the grey of a cell
 html_show_copyright = html_copy_source = False
-templates_path, exclude_patterns = [], []
+html_extra_path = {papers!r}
+templates_path, exclude_patterns, html_static_path = [], [], ["_static"]
 suppress_warnings = ["myst.xref_missing"]  # it knows no place but headings; faults() looks at the pages themselves
 
 
@@ -59,6 +61,8 @@ INDEX = """\
 
 How Linux hands a device to user space, as a model that gives the kernel's answers. Read it here, with the outputs as they were stored.
 {kit}
+<p>On paper and on the wall: <a href="card.html">reference card</a>, <a href="votes.html">votes</a>, <a href="slides.html">slides</a>.</p>
+
 ```{{toctree}}
 :maxdepth: 1
 
@@ -106,7 +110,9 @@ def build(out: Path, *, kit: bool) -> None:
         shutil.copytree(ROOT / "notebooks", source, ignore=shutil.ignore_patterns(".*"))
         name_places(source)
         names = [path.stem for path in sorted(source.glob("*.ipynb"))] + [*PAGES, "reference"]
-        (source / "conf.py").write_text(CONF.format(version=vl.__version__))
+        (source / "conf.py").write_text(CONF.format(version=vl.__version__, papers=[path.name for path in source.glob("*.html")]))
+        (source / "_static").mkdir()
+        (source / "_static" / "custom.css").write_text("div.cell pre { white-space: pre-wrap; }\n")  # nothing to scroll without a mouse
         (source / "index.md").write_text(INDEX.format(kit=KIT if kit else "", names="\n".join(names)))
         (source / "reference.md").write_text(reference())
         words = lite.run(sys.executable, "-m", "sphinx", "-q", "-b", "html", "-d", Path(work) / "trees", source, site)

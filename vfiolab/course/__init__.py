@@ -13,6 +13,7 @@ from vfiolab.course.machines import (
     GRAPHICS,
     NARROW,
     PLAIN,
+    arm_board,
     firmware_host,
     hotplug_host,
     no_iommu,
@@ -27,7 +28,8 @@ from vfiolab.course.seeded import problem
 from vfiolab.course.twins import carry_out_twins, twin_answers, twins
 
 __all__ = [
-    "EMULATED", "FIRMWARE", "GRAPHICS", "NARROW", "PLAIN", "Answer", "Checked", "Exercise", "Prediction", "Reveal", "answer", "ask",
+    "EMULATED", "FIRMWARE", "GRAPHICS", "NARROW", "PLAIN", "Answer", "Checked", "Exercise", "Prediction", "Reveal", "answer", "arm_board",
+    "ask",
     "capture", "carry_out", "carry_out_twins", "check", "exercise", "firmware_host",
     "hotplug_host", "no_iommu", "outcomes", "predict", "problem", "real_regions", "recorded_calls", "recorded_messages", "region_answers",
     "summary", "three_ports", "twin_answers", "twins", "two_below_a_switch", "two_units",

@@ -21,6 +21,7 @@ from typing import Any
 from vfiolab._paths import data_dir
 from vfiolab.course.cases import Case, WrongShapeError, shown
 from vfiolab.course.judges import JUDGES
+from vfiolab.course.progress import note
 from vfiolab.course.words import html, plain
 
 MOST_LINES = 200_000  # of a learner's own code for one case; the worked solutions need less than 2,000
@@ -98,24 +99,28 @@ class Exercise:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found; prints and shows itself. `passed` of `tried` cases hold; `verdict` is "solved", "not yet" or "untouched"."""
+    """The task, and what a check found; prints and shows itself. `passed` of `tried` cases hold.
 
-    exercise: str
+    `verdict` is "solved", "not yet" or "untouched".
+    """
+
+    exercise: Exercise
     verdict: str
     tried: int
     passed: int
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join(self.lines)
+        return "\n".join((f"Exercise {self.exercise.name}. {plain(self.exercise.task)}", "", *self.lines))
 
     __repr__ = __str__
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         first, *rest = map(escape, self.lines)
         sign = {"solved": "√ ", "not yet": "× "}.get(self.verdict, "")
+        task = f"<p><strong>Exercise {escape(self.exercise.name)}.</strong> {html(self.exercise.task)}</p>"
         page = f"<p>{sign}<strong>{first}</strong></p>" + "".join(f"<p>{line}</p>" for line in rest)
-        return {"text/plain": str(self), "text/html": f"<div>{page}</div>"}
+        return {"text/plain": str(self), "text/html": f"<div>{task}{page}</div>"}
 
 
 @cache
@@ -150,6 +155,8 @@ def check(name: str, function: Callable[..., object]) -> Checked:
     >>> def layout(ranges, size):
     ...     return [(0, size)]
     >>> print(check("layout", layout))
+    Exercise layout. Write layout(ranges, size). ...
+    <BLANKLINE>
     Not yet: 0 of 4 cases hold. Tried: VT-d of 39 bits; SMMU of 48 bits; SMMU of 34 bits with firmware's regions; the same with 14 GiB.
     The first that fails: VT-d of 39 bits.
     Given: layout([(0, 0xfedf_ffff), (0xfef0_0000, 0x7f_ffff_ffff)], 0x2_0000_0000)
@@ -159,6 +166,14 @@ def check(name: str, function: Callable[..., object]) -> Checked:
     task = exercise(name)
     if not callable(function):
         raise TypeError(f'check takes the function itself: vl.check("{name}", {task.function}), not {function!r}')
+    found = _checked(task, function)
+    if found.verdict != "untouched":
+        note("exercise", name, good=found.verdict == "solved")
+    return found
+
+
+def _checked(task: Exercise, function: Callable[..., object]) -> Checked:
+    name = task.name
     tried: list[str] = []
     failed: list[tuple[Case, list[str]]] = []
     untouched = True
@@ -173,14 +188,14 @@ def check(name: str, function: Callable[..., object]) -> Checked:
     passed = len(tried) - len(failed)
     if untouched:
         words = f"Nothing to check yet: {_name(function)} is still the stub, or returns nothing."
-        advice = f'Write its body and return a value, run its cell, then this one. A first hint: vl.exercise("{name}").hint(1)'
-        return Checked(name, "untouched", len(tried), 0, (words, advice))
+        advice = f'Write its body, return a value, and run the cell again. A first hint: vl.exercise("{name}").hint(1)'
+        return Checked(task, "untouched", len(tried), 0, (words, advice))
     cases = f"{'cases hold' if len(tried) > 1 else 'case holds'}. Tried: {'; '.join(dict.fromkeys(tried))}."
     if not failed:
-        return Checked(name, "solved", len(tried), passed, (f"Solved: {passed} of {passed} {cases}", plain(task.reasoning)))
+        return Checked(task, "solved", len(tried), passed, (f"Solved: {passed} of {passed} {cases}", plain(task.reasoning)))
     case, wrong = failed[0]
     head = (f"Not yet: {passed} of {len(tried)} {cases}", f"The first that fails: {case.name}.")
-    return Checked(name, "not yet", len(tried), passed, (*head, f"Given: {_name(function)}{case.given}", *wrong))
+    return Checked(task, "not yet", len(tried), passed, (*head, f"Given: {_name(function)}{case.given}", *wrong))
 
 
 def _try(case: Case, function: Callable[..., object]) -> tuple[list[str], bool]:

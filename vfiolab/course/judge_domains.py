@@ -1,4 +1,4 @@
-"""Judges of the exercises about containers and domains: why there are two, how few will do, and which hot-add fails."""
+"""Judges of the exercises about containers and domains: how many there are and why, how few will do, and which hot-add fails."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 
 from vfiolab.course.answer import Answer
-from vfiolab.course.cases import Case, WrongShapeError, asked, errno, facts, listed, shown
+from vfiolab.course.cases import Case, WrongShapeError, asked, errno, facts, listed, shown, whole
 from vfiolab.course.machines import FIRST, SECOND, two_units
-from vfiolab.kit import AddressSpace, Host, MachineBuilder
+from vfiolab.kit import AddressSpace, Host, MachineBuilder, load
 from vfiolab.kit.space import device_name
 from vfiolab.model.address import Span
 from vfiolab.model.errors import Refusal
 
+SMMUS = ("0000:01:00.0", "0000:02:00.0", "0000:21:00.0", "0000:22:00.0")
+NEXT = ("0000:02:00.0", "0000:82:00.0")
 Wishes = Mapping[str, Sequence[tuple[int, int, str]]]
 
 
@@ -28,6 +30,42 @@ def _count(given: Mapping[str, Any]) -> int:
     if said.error is not None:
         raise WrongShapeError(f"The second group is refused: {said}")
     return len(space.domains)
+
+
+def _domains_of(host: Host, devices: Sequence[str]) -> list[str]:
+    """Attach devices in turn, and return the unit of each domain, the oldest first."""
+    with host.address_space() as space:
+        space.attach(*devices)
+        return [domain.unit.name for domain in space.domains][::-1]
+
+
+def domain_count() -> Iterator[Case]:
+    """Attach the devices in turn; `shares` is found out in the same way, with a device of each unit."""
+    vtd = (FIRST, NEXT[0], SECOND, NEXT[1])
+    hosts = {
+        "two SMMUs": (load("two-smmu-server"), SMMUS, ((), (0,), (0, 1), (0, 2), (0, 2, 1, 3))),
+        "two VT-d units, alike": (two_units("intel-vtd", "7.3"), vtd, ((0, 2), (0, 1, 2, 3))),
+        "VT-d of 48 and 39 bits": (two_units("intel-vtd", "7.3", width=(48, 39)), vtd, ((0, 2), (2, 0), (2, 0, 3, 1), (0, 2, 1))),
+    }
+    for name, (host, four, lists) in hosts.items():
+        units = {device: group.unit.name for device in four if (group := host.group_of(device)) is not None and group.unit is not None}
+        alike = {(units[one], units[other]): len(_domains_of(host, (one, other))) == 1 for one in four for other in four if one != other}
+
+        def shares(domain: str, unit: str, alike: Mapping[tuple[str, str], bool] = alike) -> bool:
+            return alike[domain, unit]
+
+        for numbers in lists:
+            devices = [four[number] for number in numbers]
+            words = f"({shown(devices)}, units.get, shares) with units {shown(units)}"
+            yield Case(name, words, (list(devices), units.get, shares), partial(_counted, host, devices))
+
+
+def _counted(host: Host, devices: Sequence[str], came: object) -> str | None:
+    mine, truth = whole(came, "The number of domains"), _domains_of(host, devices)
+    if mine == len(truth):
+        return None
+    made = ", ".join(f"D{number} for {unit}" for number, unit in enumerate(truth, 1)) or "no device, so no page table"
+    return f"The model's container has {len(truth)} of them, not {mine}: {made}."
 
 
 def two_domains() -> Iterator[Case]:

@@ -157,6 +157,11 @@ MISTAKES = ("window", "memory", "odd", "full", "overlap")
 
 def mistaken(kernel: str, mistakes: Collection[str]) -> Answer:
     """Make one MAP call with these of `MISTAKES` on a fresh space of that kernel, and return what it answers."""
+    return _mistaken(kernel, frozenset(mistakes))
+
+
+@cache
+def _mistaken(kernel: str, mistakes: frozenset[str]) -> Answer:
     host = boot(_vtd(), kernel)
     if "full" in mistakes and host.kernel.has("dma_entry_limit"):
         host.set_param(ENTRY_LIMIT, 1)

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from vfiolab.course.answer import answer
-from vfiolab.kit import Host, Machine, MachineBuilder, Table
+from vfiolab.kit import Host, Machine, MachineBuilder, Table, load
+from vfiolab.kit.host import boot
 from vfiolab.model.iommu.unit import AMD_HYPERTRANSPORT
+from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.grouping import GroupingOptions
 from vfiolab.model.pci.topology import bdf_key
@@ -33,6 +35,18 @@ def put(m: MachineBuilder, unit: str, *devices: str) -> None:
     for device in devices:
         bus = bdf_key(device)[1]
         m.endpoint(device, below=m.root_port(f"{bus & 0x80:02x}:{bus & 0x7F:02x}.0", unit=unit))
+
+
+def arm_board(kernel: Kernel | str | None = None) -> Host:
+    """Boot a kernel on the machine `one-smmu-its` whose ITS is where Arm's Foundation model has it: no two addresses look alike.
+
+    >>> arm_board("6.12").interrupts
+    InterruptController('gicv3-its', 0x2f03_0040)
+
+    Source: its@2f020000 in arch/arm64/boot/dts/arm/foundation-v8-gicv3.dtsi (6.12), and GITS_TRANSLATER at 0x10040 in it.
+    """
+    machine = load("one-smmu-its", kernel).machine
+    return boot(replace(machine, name="Arm board, one SMMU", interrupts=InterruptController("gicv3-its", 0x2F03_0040)), kernel)
 
 
 def two_units(kind: str, kernel: Kernel | str | None = None, **facts: Any) -> Host:

@@ -15,6 +15,7 @@ from typing import Any
 
 import vfiolab
 from vfiolab._text import page_text
+from vfiolab.course.progress import note
 from vfiolab.course.words import html, plain
 
 Option = str | int
@@ -43,6 +44,7 @@ class Prediction:
         given: str = "",
         told: Callable[[Mapping[str, Any], Option], Told] | None = None,
         twin: Callable[[], Prediction] | None = None,
+        name: str = "",
     ) -> None:
         if len(options) < 2:
             raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
@@ -54,7 +56,7 @@ class Prediction:
         self.because = because
         self.shown: Mapping[Option, str] = shown or {}
         self.experiment, self.shows, self.given = f"{given}{experiment}", shows, given
-        self._told, self._twin = told, twin
+        self._told, self._twin, self.name = told, twin, name
         self.answer: Option | None = None
         self.revealed = False
         self._view: Any = None
@@ -75,8 +77,10 @@ class Prediction:
             raise ValueError(f"{option!r} is none of the options: {self._listed()}")
         if self.revealed and option != self.answer:
             raise ValueError(f"the answer was revealed: your prediction stays {self.answer!r}; run its cell to start anew")
-        self.answer = option
+        first, self.answer = self.answer is None, option
         self.revealed = self.revealed or bool(self.experiment)
+        if self.name and first:
+            note("question", self.name, good=option == self.found[0])
         self._sync()
 
     @cached_property

@@ -27,15 +27,15 @@ def ask(name: str) -> Prediction:
     """Ask a question of the course; choose, and the answer that the model gives, its reasons and its picture appear in the same place.
 
     >>> ask("two-units")
-    Prediction('After the second device has joined, how many domains will the container have?', (1, 2), answer=None)
+    Prediction('After the second device has joined, how many domains will the container have?', (1, 2, 3), answer=None)
     """
     known = questions()
     if name not in known:
         raise ValueError(f"no question is called {name!r}; questions: {', '.join(known)}")
-    return _asked(known[name], list(known).index(name) + 1)
+    return _asked(known[name], list(known).index(name) + 1, name)
 
 
-def _asked(entry: dict[str, Any], seed: int) -> Prediction:
+def _asked(entry: dict[str, Any], seed: int, name: str = "") -> Prediction:
     """Make a question of its entry; `seed` is that of its first twin."""
     options: tuple[Option, ...] = tuple(entry["options"])
     why: dict[str, str] = entry["why"]
@@ -44,5 +44,5 @@ def _asked(entry: dict[str, Any], seed: int) -> Prediction:
     other = entry["twin"]
     twin = partial(problem, other, seed) if isinstance(other, str) else partial(_asked, {**other, "twin": entry}, seed)
     return Prediction(
-        entry["question"], options, reasons, entry["because"], sizes, entry["experiment"], entry.get("shows", ""), twin=twin
+        entry["question"], options, reasons, entry["because"], sizes, entry["experiment"], entry.get("shows", ""), twin=twin, name=name
     )  # fmt: skip

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vfiolab._text import page_text, plain
+from vfiolab._text import folded, page_text, plain
 from vfiolab.detective.families import Found, families, rows
 from vfiolab.detective.mapcall import Explanation, a_device, loaded, suspects
 from vfiolab.detective.messages import Message, messages
@@ -119,7 +119,7 @@ class Answer:
         yield "Give the whole line as it was printed, or the log around it."
 
     def _repr_html_(self) -> str:
-        return f"<pre>{page_text(str(self))}</pre>"
+        return f"{folded('an explanation')}<pre>{page_text(str(self))}</pre>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -161,7 +161,7 @@ class Log:
         return "\n".join(out)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{page_text(str(self))}</pre>"
+        return f"{folded('an explanation')}<pre>{page_text(str(self))}</pre>"
 
 
 def explain(text: str | Path, machine: str | None = None, kernel: str | None = None, devices: Sequence[str] = ()) -> Answer | Log:

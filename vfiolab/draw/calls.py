@@ -19,7 +19,7 @@ VERBS = {
 TYPES = {1: "type1", 3: "type1v2", 6: "type1 nesting", 8: "noiommu"}
 QUIET = ("get_api_version", "check_extension", "get_info", "group_status", "status")
 #: How to read an event.
-EVENT = "verb, domain; then group and answer (0 or -errno), or iova, size and rights (1 read, 2 write, 4 cached)"
+EVENT = "verb, domain; then group and answer (0 or -errno), or iova, size and rights (a sum: 1 read, 2 write, 4 cached)"
 LEFT_OUT = ("vaddr", "argsz", "fd", "name", "container", "flags", "fresh", "ptr")
 
 

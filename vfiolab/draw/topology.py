@@ -21,7 +21,7 @@ NOTE = (
 )
 MANY = "×4: so many functions that are equal, with all that is below them; the table has each."
 KEY = (
-    ("hull", "IOMMU group: the least that can be given away"),
+    ("hull", "IOMMU group: the least that can be handed over"),
     ("card", "function; bridges hold what is indented below them"),
     ("badge", "its driver"),
 )
@@ -66,10 +66,10 @@ class _Tree:
         held = sorted({self.found.number[bdf] for bdf in self.kept if bdf in self.found.number})
         shared = [n for n in held if len(groups[n]) > 1]
         title = f"{count(len(self.kept), 'function')} in {count(len(held), 'IOMMU group')}"
-        said = "Every function is a group of its own: each can be given away alone."
+        said = "Every function is a group of its own: each can be handed over alone."
         if shared:
             verb = "holds" if len(shared) == 1 else "hold"
-            said = f"{count(len(shared), 'group')} {verb} more than one function: given away only as a whole."
+            said = f"{count(len(shared), 'group')} {verb} more than one function: they can only be handed over as a whole."
         if self.why:
             title, said = self.why.headline(most=4), self.why.stays or ("" if self.why.number is None else self.why.note)
         page.heading(title, said)

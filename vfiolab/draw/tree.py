@@ -178,7 +178,7 @@ def stretches(rows: Sequence[Node], side: Groups, at: int = 0) -> list[tuple[int
 
 def numbers(side: Groups, node: Node, *, brief: bool = False) -> str:
     """Name the groups of a row; `brief`: in a column of numbers."""
-    found = sorted({side.number[f.bdf] for f in node.all if f.bdf in side.number})
+    found = list(dict.fromkeys(side.number[f.bdf] for f in node.all if f.bdf in side.number))  # in step with the addresses
     listed = runs(found)
     if brief:
         return (listed if len(listed) < 16 else f"{found[0]}, {found[1]} … {found[-1]}") or "-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from vfiolab._text import in_every_font, page_text
+from vfiolab._text import folded, in_every_font, page_text
 from vfiolab.model.errors import VfioError
 
 __all__ = ["box", "case", "install", "shown"]
@@ -26,7 +26,7 @@ def case(error: VfioError) -> list[str]:
 
 def box(error: VfioError) -> str:
     """Return the whole case as HTML, with a bar at its side: what a cell shows that asked for the answer and so does not fail."""
-    return f'<!-- a refusal: click to see it -->\n<pre style="{_BOX}">{page_text(in_every_font(chr(10).join(case(error))))}</pre>'
+    return f'{folded("a refusal")}<pre style="{_BOX}">{page_text(in_every_font(chr(10).join(case(error))))}</pre>'
 
 
 def _own_lines(error: VfioError) -> list[str]:

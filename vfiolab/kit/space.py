@@ -458,8 +458,8 @@ class AddressSpace:
         """Every call on this host, with its events."""
         return self.host.log
 
-    def transcript(self, *, events: bool = True) -> Transcript:
-        """Return the calls of this address space as strace prints them, with the IOMMU core's events below.
+    def transcript(self, *, events: bool = True, last: int | None = None) -> Transcript:
+        """Return the calls of this address space, or the `last` so many, as strace prints them, with the IOMMU core's events below.
 
         >>> import vfiolab as vl
         >>> space = vl.load("two-smmu-server").address_space()
@@ -472,7 +472,8 @@ class AddressSpace:
         """
         from vfiolab.draw.transcript import transcript
 
-        return transcript(self.host.log.calls[self._first_call :], events=events)
+        calls = self.host.log.calls[self._first_call :]
+        return transcript(calls if last is None else calls[len(calls) - min(last, len(calls)) :], events=events)
 
     def picture(self, window: tuple[Size, Size] | None = None, width: int | None = None) -> Scene:
         """Return the iova map as it is now; `window` is (start, end) in bytes or words, end exclusive.

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vfiolab._paths import notebooks_dir
+from vfiolab.course.progress import FILE, VARIABLE
 
 START = "00-start-here.ipynb"
 PAGE = "lab.ipynb"  # what Voila shows unless told otherwise
@@ -142,6 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print(f"Opening your copy of the notebooks in {folder} (--fresh makes a new one beside it)", flush=True)
         argv = command(folder, rest)
+    os.environ.setdefault(VARIABLE, str(folder / FILE))  # the kernels keep there what is answered
     os.chdir(folder)  # both servers show the folder they are started in
     return run(argv)
 

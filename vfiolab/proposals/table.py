@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfiolab._table import Table
-from vfiolab._text import page_text
+from vfiolab._text import folded, page_text
 from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.kit import AddressSpace, Journey
 from vfiolab.model.address import Span, hexa
@@ -99,7 +99,7 @@ class Cell:
         from vfiolab.draw import figure_html, to_text
 
         picture = self.picture()
-        html = f'<pre style="white-space:pre-wrap">{page_text(str(self))}</pre>{figure_html(picture)}'
+        html = f'{folded("a verdict")}<pre style="white-space:pre-wrap">{page_text(str(self))}</pre>{figure_html(picture)}'
         return {"text/plain": f"{self}\n{to_text(picture)}", "text/html": html}
 
     def __repr__(self) -> str:

@@ -19,7 +19,7 @@ class Kind(NamedTuple):
 KINDS = {
     "mapping": Kind("mapping", "mapped", "===="),
     "gone": Kind("disappeared", "disappeared", "gone", ("gone",)),
-    "hole": Kind("not in the valid-iova list", "not in the valid-iova list", "no", ("not valid",)),
+    "hole": Kind("outside the usable iova ranges", "outside the usable ranges", "----", ("not usable",)),
     "direct": Kind("direct region: must stay mapped 1:1", "direct", "xxxx", ("direct 1:1", "direct"), "direct region"),
     "direct-relaxable": Kind(
         "direct, relaxable: ignored for assignment", "direct-relaxable", "x-x-",

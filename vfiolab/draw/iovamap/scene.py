@@ -113,7 +113,7 @@ def _news(facts: SpaceFacts, lane: Lane) -> str:
 
 def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
     """Everything but the mappings, clipped to the window, bottom layer first."""
-    marks = [Mark("hole", s, e, 0, 0, 0, owner="valid-iova list") for s, e in holes(facts.valid, low, high)]
+    marks = [Mark("hole", s, e, 0, 0, 0, owner="usable iova ranges") for s, e in holes(facts.valid, low, high)]
     for lane, domain in enumerate(facts.lane_domains, 1):
         if domain.aperture is not None:
             sides = ((low, domain.aperture.start), (domain.aperture.end, high))

@@ -12,14 +12,12 @@ import re
 import zlib
 from collections.abc import Iterable
 
-from vfiolab._text import drawn_text, markup, page_text
+from vfiolab._text import drawn_text, folded, markup, page_text
 from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES, TEXT_ROLES
 from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Shape, Text
 
 SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
 MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
-#: What a front end shows of an output that is folded: the first line of its HTML, as it stands there.
-FOLDED = "<!-- a picture: click to see it -->\n"
 _GROWS = (960, 600)  # pixels up to which a wide and a narrow layout grow with the page
 _LIGHT_PAGE = "<style>[data-jp-theme-light=true] .vfiolab{color-scheme:light}</style>"  # a page without a dark theme, on a dark desktop
 _SCROLLED = "width:0;min-width:100%;overflow-x:auto"  # as wide as the page lets it be, whatever the picture needs
@@ -52,7 +50,7 @@ def inline_svg(picture: Picture) -> str:
 
 def figure_html(picture: Picture, caption: str = "") -> str:
     """Return the form for stored outputs: `<figure>` with an image, its alternative text, a caption and the table twin."""
-    parts = [f'{FOLDED}<figure class="vfiolab" style="margin:0">{_LIGHT_PAGE}<div tabindex="0" style="{_SCROLLED}">']
+    parts = [f'{folded("a picture")}<figure class="vfiolab" style="margin:0">{_LIGHT_PAGE}<div tabindex="0" style="{_SCROLLED}">']
     for one, style in _layouts(picture):
         data = base64.b64encode(to_svg(one, tips=False).encode()).decode()
         first = one is picture
