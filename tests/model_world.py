@@ -10,10 +10,12 @@ from typing import Any
 from recorded import machine as recorded_machine
 
 from vfiolab.model.backends.compat import Compat
+from vfiolab.model.backends.ioas import Ioas
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.machine import PARAMS, Host, Machine
 from vfiolab.model.user.descriptors import Container, Device, Group
+from vfiolab.model.user.iommufd import Cdev
 
 OLD = "4.4", "4.7", "4.10", "4.11", "4.15", "4.19", "5.3", "5.4", "5.8", "5.10", "5.12", "5.17"
 KERNELS = [*OLD, "5.19", "6.1", "6.2", "6.6", "6.12", "6.13", "6.19", "7.3"]
@@ -95,11 +97,25 @@ def _backend(backend: Any) -> tuple[Any, ...]:
         dmas = [(d.iova, d.size, d.vaddr, d.prot, d.name, d.vaddr_invalid, d.pinned, d.charged, d.bitmap) for d in backend.dmas]
         facts = (backend.v2, backend.nesting, backend.dma_avail, backend.page_sizes, backend.dirty_tracking, backend.valid_iova)
         return ("type1", dmas, facts, [_domain(d) for d in backend.domains], [g.id for g in backend.emulated])
-    if isinstance(backend, Compat):
-        areas = [(a.iova, a.size, a.vaddr, a.prot, a.account, a.pinned) for a in backend.areas]
-        opened = [(group.id, dict(names)) for group, names in backend._open.items()]
-        return ("compat", areas, backend.v1, backend.exists, opened, [_domain(d) for d in backend.domains])
+    if isinstance(backend, Ioas):
+        areas = [(a.iova, a.size, a.vaddr, a.prot, a.account, a.runs) for a in backend.areas]
+        return ("ioas", areas, backend.v1, backend.allowed, [_domain(d) for d in backend.domains])
     return (repr(backend),)
+
+
+def _objects(server: Any) -> list[tuple[Any, ...]]:
+    """Return what an iommufd holds, by number."""
+    if not isinstance(server, Compat):
+        return []
+    found: list[tuple[Any, ...]] = [("account", server.account, server.space.number if server.space else 0)]
+    for number, one in sorted(server.objects.items()):
+        if isinstance(one, Ioas):
+            found.append((number, _backend(one)))
+        else:
+            found.append(
+                (number, type(one).__name__, repr(one), getattr(one, "opens", 0), one.hwpt.number if getattr(one, "hwpt", None) else 0)
+            )
+    return found
 
 
 def servers(host: Host) -> list[Any]:
@@ -109,7 +125,8 @@ def servers(host: Host) -> list[Any]:
     found += [
         file.vfio.container for file in host.process.descriptors.values() if isinstance(file, (Group, Device)) and file.vfio.container
     ]
-    found += [file.file.server for file in host.process.descriptors.values() if isinstance(file, Device)]
+    found += [file.file.server for file in host.process.descriptors.values() if isinstance(file, Device) and not isinstance(file, Cdev)]
+    found += [file.file.iommufd.server for file in host.process.descriptors.values() if isinstance(file, Cdev) and file.file.iommufd]
     return list({id(server): server for server in found}.values())
 
 
@@ -126,7 +143,8 @@ def snapshot(host: Host) -> dict[str, Any]:
     alive = servers(host)
     numbers = {id(server): number for number, server in enumerate(alive)}
     vfio_groups = {
-        (vfio.id, vfio.noiommu): (sorted(vfio.bound), vfio.users, vfio.opened, vfio.dead, vfio.container and numbers[id(vfio.container)],
+        (vfio.id, vfio.noiommu): (sorted(vfio.by_node), sorted(vfio.cdevs.items()),
+                                  sorted(vfio.bound), vfio.users, vfio.opened, vfio.dead, vfio.container and numbers[id(vfio.container)],
                                   sorted((name, n) for name, n in vfio.devices_open.items() if n))
         for vfio in (*drivers.groups.values(), *drivers.noiommu.values())
     }  # fmt: skip
@@ -139,11 +157,11 @@ def snapshot(host: Host) -> dict[str, Any]:
             g.id: (g.devices, sorted(g.native), g.owner is not None, None if g.domain is None else g.domain.number, g.reserved)
             for g in host.groups
         },
-        "containers": [([group.id for group in server.groups], _backend(server.backend)) for server in alive],
+        "containers": [([group.id for group in server.groups], _backend(server.backend), _objects(server)) for server in alive],
         "descriptors": {number: _file(file, numbers) for number, file in process.descriptors.items()},
         "irqs": {name: repr(s) for name, s in process.irqs.items() if s.index is not None},
         "memory": list(process.memory.regions),
-        "process": (process.memlock, process.locked_pages, sorted(process.capabilities), process.exited),
+        "process": (process.memlock, process.locked_pages, host.user_pages, sorted(process.capabilities), process.exited),
     }
 
 
@@ -187,15 +205,19 @@ def invariants(host: Host, lost_pages: int = 0) -> None:
     """Assert what holds after every operation. `lost_pages`: locked pages of mappings that old kernels lose track of."""
     host._check()
     process, alive = host.process, servers(host)
-    charged = 0
+    charged = shared = 0
     for server in alive:
         server._check()
         if isinstance(server.backend, Type1):
             _check_type1(server.backend)
             charged += sum(dma.charged for dma in server.backend.dmas)
         elif isinstance(server, Compat):
-            charged += sum(server.pages(area) for area in server.areas if area.account and area.pinned)
+            spaces = [one for one in server.objects.values() if isinstance(one, Ioas)]
+            memory = {area.pages for ioas in spaces for area in ioas.areas if area.pinned}
+            charged += sum(pages.locked() for pages in memory if pages.account == "mm" and pages.process is process)
+            shared += sum(pages.locked() for pages in memory if pages.account == "user")
     assert process.locked_pages == charged + lost_pages, f"{process.locked_pages} pages locked, {charged} charged to mappings"
+    assert host.user_pages == shared, f"{host.user_pages} pages locked for the user, {shared} charged to mappings"
     for group in host.groups:
         inside = [server for server in alive if any(vfio.group is group and not vfio.dead for vfio in server.groups)]
         assert len(inside) <= 1, f"group {group.id} is in {len(inside)} containers"

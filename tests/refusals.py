@@ -14,7 +14,22 @@ from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.iommu.doorbells import Landed
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Host
+from vfiolab.model.uapi.iommufd import (
+    CAP_SYS_RESOURCE,
+    AllowIovas,
+    Destroy,
+    HwptAlloc,
+    IoasAlloc,
+    IoasCopy,
+    IoasMap,
+    IoasUnmap,
+    IovaRanges,
+    Option,
+    Sized,
+    VfioIoas,
+)
 from vfiolab.model.uapi.requests import CAP_SYS_RAWIO, DirtyPages, IrqInfo
+from vfiolab.model.user.iommufd import VERBS
 
 TOP = (1 << 64) - PAGE
 SECOND = "0000:02:00.1"
@@ -1060,6 +1075,7 @@ layer_calls(
     ({"iova": 0x1000}, "EEXIST", "0x1000-0x1fff overlaps the mapping 0x1000-0x1fff"),
     ({"iova": 0xFEE00000}, "EINVAL", "0xfee0_0000-0xfee0_0fff is not inside one usable range"),
     ({"iova": 0x10800}, "EINVAL", "iova 0x1_0800 is not a multiple of 0x1000"),
+    ({"size": 0x800}, "EINVAL", "size 0x800 is not a multiple of 0x1000"),
     ({"vaddr": 0x800}, "EINVAL", "vaddr 0x800 is not a multiple of 0x1000"),
     ({"vaddr": 0x1000}, "EFAULT", "the page at vaddr 0x1000 of 0x1_0000-0x1_0fff cannot be pinned"),
     ({"flags": 0}, "EINVAL", "the mapping 0x1_0000-0x1_0fff may be neither read nor written"),
@@ -1087,7 +1103,7 @@ layer_calls(
 @case("EFAULT", "the pointer to the struct is bad")
 def iommufd_an_ioctl_of_its_own_with_a_null_pointer() -> Call:
     host, space, _ = layer()
-    return host, lambda: space.ioctl(0x3B81)
+    return host, lambda: space.ioctl(0x3B8B)
 
 
 @case("EADDRINUSE", "the mapping 0x1001-0x2000 of vaddr")
@@ -1228,3 +1244,319 @@ def map_over_what_a_policy_of_doorbells_keeps() -> Call:
     host = Host(machine, Kernel("6.12"), doorbells=KeepsAPage)
     opened = container(host, A)
     return host, lambda: fill(host, opened, 0x8000, 2 * PAGE)
+
+
+# iommufd's own ioctls, and devices opened by nodes of their own
+
+GONE = (1 << 64) - 1
+
+
+def native(kernel: str = "6.12", machine: Any = None, *, attached: bool = False) -> Any:
+    """Return a host, an iommufd with address space 1 and PAGE bytes mapped at 0x1000, and A's device: object 2, in domain 3."""
+    host = replace(machine or intel({"width": 39}), vfio="iommufd-compat").host(kernel)
+    fd = host.process.open_iommufd()
+    fd.ioas_map(fd.ioas_alloc(), vaddr(host), PAGE, 0x1000, 4)
+    device = host.process.open_cdev(A)
+    device.bind_iommufd(fd)
+    if attached:
+        device.attach(1)
+    return host, fd, device
+
+
+def native_calls(kind: type[Sized], base: dict[str, Any], *rows: tuple[dict[str, Any], str, str], **options: Any) -> None:
+    """Register refused ioctls of an iommufd: the fields of the struct beside `base`."""
+    verb = next(name for name, row in VERBS.items() if row.kind is kind)
+    for number, (fields, errno, why) in enumerate(rows):
+
+        def set_up(fields: dict[str, Any] = fields) -> Call:
+            host, fd, _ = native(**options)
+            given = {
+                name: value + vaddr(host) if name == "user_va" and value < PAGE * PAGE else value for name, value in (base | fields).items()
+            }
+            return host, lambda: fd.ask(verb, kind(**given))
+
+        CASES.append(Case(f"{verb} {sorted(options.items())} {number}: {fields}", errno, why, set_up))
+
+
+native_calls(
+    IoasAlloc, {},
+    ({"ptr": "bad"}, "EFAULT", "the pointer to the struct is bad"),
+    ({"size": 11}, "EINVAL", "size 11 is below 12"),
+    ({"size": 16, "beyond": True}, "E2BIG", "a struct iommu_ioas_alloc of 16 bytes has values"),
+    ({"flags": 1}, "EOPNOTSUPP", "flags 0x1: there are none"),
+)  # fmt: skip
+native_calls(Destroy, {}, ({"id": 9}, "ENOENT", "no object 9"), ({"id": 2}, "EBUSY", "device 2 (0000:01:00.0) is in use"))
+native_calls(Destroy, {}, ({"id": 1}, "EBUSY", "Ioas(1, 1 mappings, 1 domains) is in use"), ({"id": 3}, "EBUSY", "Hwpt(3"), attached=True)
+native_calls(
+    IoasMap, {"ioas_id": 1, "length": PAGE, "iova": 0x10000, "user_va": 0},
+    ({"flags": 8}, "EOPNOTSUPP", "flags 0x8 hold others"),
+    ({"reserved": 1}, "EOPNOTSUPP", "the reserved field is 1"),
+    ({"length": GONE}, "EOVERFLOW", "0xffff_ffff_ffff_ffff is 2^64 - 1"),
+    ({"flags": 1}, "EINVAL", "flags 0x1 ask for neither READABLE"),
+    ({"ioas_id": 2}, "ENOENT", "no address space 2"),
+    ({"length": 0}, "EINVAL", "size 0 maps nothing"),
+    ({"user_va": TOP}, "EOVERFLOW", "wraps past 2^64"),
+    ({"iova": 0x1000}, "EEXIST", "overlaps the mapping 0x1000-0x1fff"),
+    ({"flags": 6, "length": (1 << 63) - 1}, "EOVERFLOW", "too large for a place that the kernel chooses"),
+)  # fmt: skip
+native_calls(
+    IoasMap, {"ioas_id": 1, "length": PAGE, "iova": 0x10000, "user_va": 0},
+    ({"flags": 6, "user_va": 0x800}, "EINVAL", "allow no iova on a multiple of 0x1000"),
+    ({"iova": 0xFEE00000}, "EINVAL", "is not inside one usable range"),
+    attached=True,
+)  # fmt: skip
+native_calls(
+    IoasUnmap, {"ioas_id": 1, "iova": 0x8000, "length": PAGE},
+    ({"ioas_id": 3}, "ENOENT", "no address space 3"),
+    ({"length": GONE}, "EOVERFLOW", "is 2^64 - 1"),
+    ({"length": 0}, "EINVAL", "size 0 unmaps nothing"),
+    ({}, "ENOENT", "nothing is mapped in 0x8000-0x8fff"),
+    ({"iova": 0x1000, "length": 1}, "ENOENT", "the mapping 0x1000-0x1fff sticks out"),
+)  # fmt: skip
+native_calls(
+    IoasCopy, {"dst_ioas_id": 1, "src_ioas_id": 1, "length": PAGE, "src_iova": 0x1000, "dst_iova": 0x10000, "flags": 5},
+    ({"flags": 8}, "EOPNOTSUPP", "flags 0x8 hold others"),
+    ({"src_iova": GONE}, "EOVERFLOW", "an iova or the length is 2^64 - 1"),
+    ({"flags": 0}, "EINVAL", "ask for neither READABLE"),
+    ({"src_ioas_id": 7}, "ENOENT", "no address space 7 to copy from"),
+    ({"length": 0}, "EINVAL", "length 0 copies nothing"),
+    ({"src_iova": TOP, "length": 2 * PAGE}, "EOVERFLOW", "wraps past 2^64"),
+    ({"length": 2 * PAGE}, "ENOENT", "0x1000-0x2fff of address space 1 is not mapped throughout"),
+    ({"dst_ioas_id": 8}, "ENOENT", "no address space 8"),
+    ({"flags": 7}, "EPERM", "the mapping at the source is read-only"),
+)  # fmt: skip
+native_calls(
+    IovaRanges, {"ioas_id": 1, "num_iovas": 8},
+    ({"reserved": 1}, "EOPNOTSUPP", "the reserved field is 1"),
+    ({"ioas_id": 2}, "ENOENT", "no address space 2"),
+    ({"room": 1}, "EFAULT", "the array holds 1 ranges, num_iovas says 8"),
+    ({"num_iovas": 1}, "EMSGSIZE", "there are 2 ranges, and room for 1"),
+    attached=True,
+)  # fmt: skip
+native_calls(
+    AllowIovas, {"ioas_id": 1, "num_iovas": 1, "ranges": ((0x1000, 0x1FFF),)},
+    ({"reserved": 1}, "EOPNOTSUPP", "the reserved field is 1"),
+    ({"ioas_id": 2}, "ENOENT", "no address space 2"),
+    ({"ranges": ((5, 5),)}, "EINVAL", "the range 0x5-0x5 does not end behind its start"),
+    ({"num_iovas": 2, "ranges": ((0, 9), (9, 20))}, "EINVAL", "the range 0x9-0x14 overlaps another"),
+    ({"num_iovas": 2}, "EFAULT", "the array holds 1 ranges, num_iovas says 2"),
+    ({"ranges": ((0, 0xFEE00000),)}, "EADDRINUSE", "0x0-0xfee0_0000 is not inside one usable range"),
+    attached=True,
+)  # fmt: skip
+native_calls(
+    Option, {},
+    ({"reserved": 1}, "EOPNOTSUPP", "the reserved field is 1"),
+    ({"option_id": 2}, "EOPNOTSUPP", "there is no option 2"),
+    ({"object_id": 1}, "EOPNOTSUPP", "not object 1's"),
+    ({"option_id": 1, "object_id": 2}, "ENOENT", "no object 2, or it is of another kind"),
+    ({"op": 2}, "EOPNOTSUPP", "op 2 is neither SET"),
+    ({"op": 0}, "EBUSY", "the iommufd has 3 objects"),
+    ({"op": 0, "option_id": 1, "object_id": 1, "val64": 2}, "EINVAL", "the value 2 is neither 0 nor 1"),
+    ({"op": 0, "option_id": 1, "object_id": 1}, "EINVAL", "has mappings in a domain"),
+    attached=True,
+)  # fmt: skip
+native_calls(
+    VfioIoas, {},
+    ({"reserved": 1}, "EOPNOTSUPP", "the reserved field is 1"),
+    ({"op": 3}, "EOPNOTSUPP", "op 3 is neither GET"),
+    ({}, "ENODEV", "no address space is set"),
+    ({"op": 1, "ioas_id": 2}, "ENOENT", "no object 2, or it is of another kind"),
+)  # fmt: skip
+native_calls(
+    HwptAlloc, {"dev_id": 2, "pt_id": 1},
+    ({"reserved": 1}, "EOPNOTSUPP", "the reserved field is 1"),
+    ({"data_type": 1}, "EINVAL", "data type 1 with 0 bytes"),
+    ({"dev_id": 1}, "ENOENT", "no object 1, or it is of another kind"),
+    ({"pt_id": 2}, "EINVAL", "no object 2, or it is of another kind"),
+    ({"pt_id": 3}, "EOPNOTSUPP", "object 3 is a domain"),
+    ({"flags": 8}, "EOPNOTSUPP", "flags 0x8 hold others than NEST_PARENT"),
+    attached=True,
+)  # fmt: skip
+native_calls(
+    HwptAlloc,
+    {"dev_id": 2, "pt_id": 1},
+    ({"flags": 1}, "EOPNOTSUPP", "flags 0x1 or the reserved field"),
+    ({"pt_id": 9}, "ENOENT", "no object 9"),
+    kernel="6.6",
+)
+
+
+@case("EPERM", "the process does not have CAP_SYS_RESOURCE")
+def native_rlimit_mode_without_the_capability() -> Call:
+    host = replace(intel(), vfio="iommufd-compat").host("6.12")
+    fd = host.process.open_iommufd()
+    host.process.drop_capability(CAP_SYS_RESOURCE)
+    return host, lambda: fd.option(0, 1)
+
+
+@case("ENOSPC", "no 0x4000_0000 bytes are free in the usable and allowed iovas")
+def native_no_place_where_iovas_are_allowed() -> Call:
+    host, fd, _ = native()
+    fd.ioas_allow_iovas(1, (0, (1 << 30) - 1))
+    return host, lambda: fd.ioas_map(1, vaddr(host), 1 << 30)
+
+
+@case("EADDRINUSE", "which must stay usable, is not inside")
+def native_attach_over_what_was_allowed() -> Call:
+    host, fd, device = native()
+    fd.ioas_allow_iovas(1, (0, 0xFEE00000))
+    return host, lambda: device.attach(1)
+
+
+@case("EADDRINUSE", "which must stay usable, is not inside 0x0-0x7f_ffff_ffff, what a domain of unit0 leaves")
+def native_attach_a_narrow_domain_under_what_was_allowed() -> Call:
+    host, fd, _ = native(kernel="7.3")
+    fd.ioas_unmap(1)
+    fd.ioas_allow_iovas(1, (1 << 40, 1 << 41))
+    return host, lambda: fd.hwpt_alloc(2, 1)
+
+
+@case("EADDRINUSE", "the mapping 0x80_0000_0000-0x80_0000_0fff is not inside 0x0-0x7f_ffff_ffff, what a domain of unit0 leaves usable")
+def native_allocate_a_narrow_domain_under_a_high_mapping() -> Call:
+    host, fd, _ = native(kernel="7.3")
+    fd.ioas_map(1, vaddr(host), PAGE, 1 << 39)
+    return host, lambda: fd.hwpt_alloc(2, 1)
+
+
+@case("ENOENT", "the iommufd has no object 9")
+def native_attach_to_nothing() -> Call:
+    host, _, device = native()
+    return host, lambda: device.attach(9)
+
+
+@case("EINVAL", "object 2 is a device")
+def native_attach_to_a_device() -> Call:
+    host, _, device = native()
+    return host, lambda: device.attach(2)
+
+
+@case("EINVAL", "another device of group 3 is attached to another domain")
+def native_attach_half_a_group_elsewhere() -> Call:
+    host, fd, _ = native()
+    devices = [host.process.open_cdev(f"0000:02:00.{number}") for number in (0, 1)]
+    for one in devices:
+        one.bind_iommufd(fd)
+    devices[0].attach(1)
+    other = fd.ioas_alloc()
+    return host, lambda: devices[1].attach(other)
+
+
+@case("EINVAL", "unit1 (intel-vtd, 48-bit) does not fit Domain(D1, unit0")
+def native_attach_to_a_domain_of_another_unit() -> Call:
+    host, _, device = native(machine=intel({"width": 39, "snoop_control": True}, {"width": 48}))
+    hwpt = device.attach(1)
+    other = host.process.open_cdev(B)
+    other.bind_iommufd(3)
+    return host, lambda: other.attach(hwpt)
+
+
+@case("EINVAL", "the smallest page of unit0 (arm-smmu-v3 stage 1, 48-bit) is larger than the CPU's")
+def native_attach_where_pages_are_large() -> Call:
+    host, _, device = native(machine=arm({"page_sizes": 0x20010000}))
+    return host, lambda: device.attach(1)
+
+
+@case("ENODEV", "the container's address space was cleared or destroyed")
+def iommufd_open_a_device_after_its_address_space_was_cleared() -> Call:
+    host, space, member = layer()
+    space.vfio_ioas(clear=True)
+    return host, lambda: member.get_device_fd(A)
+
+
+@case("EINVAL", "Ioas(1, 1 mappings, 1 domains) has mappings in a domain")
+def iommufd_version_1_with_a_mapping_in_a_domain() -> Call:
+    host, space, _ = layer(opened=True, maps=((0x1000, PAGE),))
+    return host, lambda: space.set_iommu(1)
+
+
+@case("ENOENT", "this kernel has no /dev/iommu")
+def open_an_iommufd_where_there_is_none() -> Call:
+    host = intel().host("6.12")
+    return host, host.process.open_iommufd
+
+
+@case("ENOENT", "devices have no nodes of their own here")
+def open_a_device_by_its_node_on_6_2() -> Call:
+    host = replace(intel(), vfio="iommufd-compat").host("6.2")
+    return host, lambda: host.process.open_cdev(A)
+
+
+@case("ENOENT", "it is not on a VFIO driver")
+def open_a_device_of_a_native_driver_by_its_node() -> Call:
+    host, _, _ = native()
+    host.unbind(B.replace("11", "02"))
+    return host, lambda: host.process.open_cdev(B.replace("11", "02"))
+
+
+@case("EINVAL", "was opened by its own node, and is tied to no iommufd yet")
+def use_a_device_before_it_is_tied() -> Call:
+    host, _, device = native()
+    device.close()
+    again = host.process.open_cdev(A)
+    return host, again.reset
+
+
+@case("EBUSY", "0000:01:00.0 of group 2 is tied to an iommufd")
+def open_the_group_of_a_device_that_is_tied() -> Call:
+    host, _, _ = native()
+    return host, lambda: host.process.open_group(A)
+
+
+def tie(**given: Any) -> Callable[[], Call]:
+    def set_up() -> Call:
+        host = replace(intel(), vfio="iommufd-compat").host("6.12")
+        fd, device = host.process.open_iommufd(), host.process.open_cdev(A)
+        return host, lambda: device.bind_iommufd(**({"iommufd": fd} | given))
+
+    return set_up
+
+
+for given, errno, why in (
+    ({"ptr": "bad"}, "EFAULT", "the pointer to the struct is bad"),
+    ({"argsz": 15}, "EINVAL", "argsz 15 is below 16"),
+    ({"flags": 1}, "EINVAL", "flags 0x1: there are none"),
+    ({"iommufd": -1}, "EINVAL", "the iommufd's descriptor is -1"),
+    ({"iommufd": 99}, "EBADF", "descriptor 99 is not open"),
+    ({"iommufd": 4}, "EBADFD", "descriptor 4 is no iommufd"),
+):
+    CASES.append(Case(f"bind_iommufd {given}", errno, why, tie(**given)))
+
+
+@case("EINVAL", "0000:01:00.0 was opened through its group")
+def tie_a_device_that_a_group_opened() -> Call:
+    host, space, member = layer()
+    device = member.get_device_fd(A)
+    return host, lambda: device.bind_iommufd(space)
+
+
+@case("EBUSY", "/dev/vfio/2 is open: a group is used in one of the two ways")
+def tie_a_device_whose_group_is_open() -> Call:
+    host, space, _ = layer()
+    device = host.process.open_cdev(A)
+    return host, lambda: device.bind_iommufd(space)
+
+
+@case("EINVAL", "0000:01:00.0 is tied to an iommufd already")
+def tie_a_device_twice() -> Call:
+    host, fd, device = native()
+    return host, lambda: device.bind_iommufd(fd)
+
+
+@case("EINVAL", "0000:01:00.0 is in use by another descriptor")
+def tie_a_device_that_is_in_use() -> Call:
+    host, fd, _ = native()
+    other = host.process.open_cdev(A)
+    return host, lambda: other.bind_iommufd(fd)
+
+
+for given, errno, why in (
+    ({"ptr": "bad"}, "EFAULT", "the pointer to the struct is bad"),
+    ({"argsz": 11}, "EINVAL", "argsz 11 is below 12"),
+    ({"flags": 2}, "EINVAL", "flags 0x2: there are none"),
+):
+
+    def attach_with(given: dict[str, Any] = given) -> Call:
+        host, _, device = native()
+        return host, lambda: device.attach(1, **given)
+
+    CASES.append(Case(f"attach_pt {given}", errno, why, attach_with))

@@ -20,6 +20,10 @@ from vfiolab.readers.pciids import pci_ids
 
 # switch: (a kernel without, a kernel with)
 LANDED = {
+    "ioas_map_needs_rights": ("6.10", "6.11"),
+    "chosen_iova_within_huge_page": ("6.16", "6.17"),
+    "hwpt_alloc_typed": ("6.6", "6.7"),
+    "device_cdev": ("6.5", "6.6"),
     "info_pgsizes_flag": ("4.4", "4.5"),
     "copy_back_efault": ("4.4", "4.5"),
     "info_iova_ranges": ("5.3", "5.4"),

@@ -64,16 +64,14 @@ def test_a_vtd_unit_cannot_have_reported_more_than_its_width():
     IommuUnit(name="d", kind="intel-vtd", width=39, reported={(5, 4): Reported(Span(0, 1 << 57), None)})
 
 
-def test_iommufds_layer_does_not_say_what_follows_when_units_share_no_page_size():
-    machine = replace(arm({"page_sizes": 0x20010000}, {"page_sizes": 0x40201000}), vfio="iommufd-compat")
+def test_iommufds_layer_aligns_to_the_largest_of_the_smallest_pages_where_units_share_none():
+    machine = replace(arm({"page_sizes": 0x800}, {"page_sizes": 0x1000}), vfio="iommufd-compat")
     host = machine.host("6.12")
     opened = host.process.open_container()
     group(host, A, opened).get_device_fd(A)
-    second = group(host, B, opened)
-    before = snapshot(host)
-    with pytest.raises(NotModelledError, match="no page size is shared by"):
-        second.get_device_fd(B)
-    assert before == snapshot(host)
+    assert 0x800 == opened.backend.granule
+    group(host, B, opened).get_device_fd(B)
+    assert (0x1000, 0x1000) == (opened.backend.granule, opened.get_info().pgsizes)
     invariants(host)
 
 

@@ -247,7 +247,8 @@ say(dma_map(c, 0x1000, 8192, where), os.pwrite(d, b"\\0\\0", at + 4), dma_map(c,
 
 
 def test_a_bad_pointer_is_efault_for_every_ioctl_that_takes_one(ran):
-    numbers = {kind: [row.number for row in rows.values() if row.struct] for kind, rows in IOCTLS.items()}
+    served = {kind: IOCTLS[kind].values() for kind in ("container", "group", "device")}
+    numbers = {kind: [row.number for row in rows if row.struct and "IOMMUFD" not in row.name] for kind, rows in served.items()}
     found = ran(f"""
 c, g = attached(A)
 d = device_of(g, A)

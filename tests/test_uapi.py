@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from model_steps import intel
 
 from vfiolab.model.errors import VfioError
-from vfiolab.model.uapi import requests
+from vfiolab.model.uapi import iommufd, requests
 from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS
 from vfiolab.model.uapi.requests import (
     CapHeader,
@@ -30,7 +31,12 @@ from vfiolab.model.uapi.requests import (
     field,
 )
 
-STRUCTS = [kind for kind in vars(requests).values() if isinstance(kind, type) and issubclass(kind, Struct) and kind.FIELDS]
+STRUCTS = [
+    kind
+    for module in (requests, iommufd)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Struct) and kind.FIELDS
+]
 HEADER = Path("/usr/include/linux/vfio.h")
 # What a record holds of the struct that lies behind another one, and the fields of a struct inside a struct.
 BEHIND = {
@@ -40,6 +46,7 @@ BEHIND = {
         {"iova": "iova", "size": "size", "bm_pgsize": "bitmap.pgsize", "bm_size": "bitmap.size", "bm_data": "bitmap.data"},
     ),
 }
+IOMMUFD_HEADER, OLD = Path("/usr/include/linux/iommufd.h"), ("iommu_", "vfio_device_bind", "vfio_device_attach", "vfio_device_detach")
 needs_c = pytest.mark.skipif(not HEADER.is_file() or shutil.which("cc") is None, reason="no C compiler, or no kernel headers")
 
 
@@ -47,7 +54,9 @@ def answers_of_c(expressions, folder):
     """Compile expressions against the header; return their values."""
     source = folder / "ask.c"
     lines = "\n".join(f'    printf("%lu\\n", (unsigned long)({expression}));' for expression in expressions)
-    headers = "\n".join(f"#include <{name}.h>" for name in ("stddef", "stdio", "sys/ioctl", "linux/vfio"))
+    headers = "\n".join(
+        f"#include <{name}.h>" for name in ("stddef", "stdio", "sys/ioctl", "linux/vfio", *["linux/iommufd"] * IOMMUFD_HEADER.is_file())
+    )
     source.write_text(f"{headers}\nint main(void)\n{{\n{lines}\n    return 0;\n}}\n")
     subprocess.run(["cc", "-o", folder / "ask", source], check=True, capture_output=True)
     return [int(line) for line in subprocess.run([folder / "ask"], check=True, capture_output=True, text=True).stdout.split()]
@@ -65,6 +74,8 @@ def places(kind):
             yield f"sizeof(struct {kind.NAME}) + offsetof(struct {behind}, {renamed[name]})", offset
         elif kind.NAME.startswith("vfio_iommu_type1_info_") and name in {"id", "version", "next"}:
             yield f"offsetof(struct {kind.NAME}, header) + offsetof(struct vfio_info_cap_header, {name})", offset
+        elif name.startswith("reserved") and kind.NAME.startswith("iommu_"):
+            yield f"offsetof(struct {kind.NAME}, __{name})", offset
         elif name != "pad":  # older headers leave it to the compiler
             yield f"offsetof(struct {kind.NAME}, {name})", offset
 
@@ -72,13 +83,15 @@ def places(kind):
 @needs_c
 @pytest.mark.parametrize("kind", STRUCTS, ids=lambda kind: kind.NAME)
 def test_a_struct_has_the_size_and_the_offsets_that_c_gives_it(kind, tmp_path):
+    if kind.NAME.startswith(OLD) and not IOMMUFD_HEADER.is_file():
+        pytest.skip("kernel headers from before 6.2 have no iommufd")
     asked = dict(places(kind))
     assert list(asked.values()) == answers_of_c(asked, tmp_path)
 
 
 @needs_c
 def test_every_ioctl_has_the_number_that_c_gives_it(tmp_path):
-    rows = [row for kind in IOCTLS.values() for row in kind.values()]
+    rows = [row for kind in IOCTLS.values() for row in kind.values() if IOMMUFD_HEADER.is_file() or not row.struct.startswith(OLD)]
     assert [row.number for row in rows] == answers_of_c([row.name for row in rows], tmp_path)
 
 
@@ -217,12 +230,21 @@ def test_interrupts_and_resets_are_asked_for_in_bytes_too():
 
 @pytest.mark.parametrize("kind", IOCTLS)
 def test_a_pointer_that_leads_nowhere_is_efault_for_every_ioctl_that_takes_one(kind):
-    _, container, group = fresh()
+    host, container, group = fresh()
     group.set_container(container)
     container.set_iommu()
-    descriptor = {"container": container, "group": group, "device": group.get_device_fd(GROUP_OF)}[kind]
+    device = group.get_device_fd(GROUP_OF)
+    if kind in ("iommufd", "cdev"):
+        host = replace(intel(), vfio="iommufd-compat").host("6.12")
+        container, device = host.process.open_iommufd(), host.process.open_cdev(GROUP_OF)
+        device.bind_iommufd(container)
+    descriptor = {"container": container, "iommufd": container, "group": group, "device": device, "cdev": device}[kind]
     for row in IOCTLS[kind].values():
-        if row.struct:
+        if (
+            row.struct
+            and (kind != "device" or not row.struct.startswith(OLD))
+            and row.name != "VFIO_IOMMU_DIRTY_PAGES" * (kind == "iommufd")
+        ):
             for nowhere in (0, bytearray()):
                 with pytest.raises(VfioError, match="EFAULT"):
                     descriptor.ioctl(row.number, nowhere)

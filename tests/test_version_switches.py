@@ -16,6 +16,7 @@ from model_steps import (
     group,
     intel,
     machines,
+    vaddr,
     with_params,
 )
 from recorded import ENVIRONMENTS, machine
@@ -637,6 +638,40 @@ def dynamic_msix_its(kernel):
     _, _, opened_device = device(kernel)
     opened_device.set_irqs(2, 0, 1)
     return answer(opened_device.set_irqs, 2, 0, 2)
+
+
+# iommufd
+
+
+def iommufd(kernel):
+    host = replace(intel(), vfio="iommufd-compat").host(kernel)
+    fd = host.process.open_iommufd()
+    return host, fd, fd.ioas_alloc()
+
+
+@probe("6.12", on="EINVAL", off=0)
+def ioas_map_needs_rights(kernel):
+    host, fd, ioas = iommufd(kernel)
+    return answer(fd.ioas_map, ioas, vaddr(host), PAGE, 0, 0)
+
+
+@probe("7.3", on=0x20_0000, off=0x4000_0000)
+def chosen_iova_within_huge_page(kernel):
+    host, fd, ioas = iommufd(kernel)
+    return fd.ioas_map(ioas, vaddr(host), 0x4000_0000)
+
+
+@probe("6.12", on="EINVAL", off="ENOENT")
+def hwpt_alloc_typed(kernel):
+    host, fd, _ = iommufd(kernel)
+    return answer(fd.hwpt_alloc, host.process.open_cdev(A).bind_iommufd(fd), 99)
+
+
+@probe("6.12", on=None, off="ENOENT")
+def device_cdev(kernel):
+    host, _, _ = iommufd(kernel)
+    found = answer(host.process.open_cdev, A)
+    return found if isinstance(found, str) else None
 
 
 # the tests

@@ -17,6 +17,7 @@ from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.drivers import Waiting
 from vfiolab.model.user.files import Descriptor
+from vfiolab.model.user.iommufd import VERBS, Cdev, Iommufd
 from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED, Operation
@@ -187,7 +188,7 @@ class Client:
         del self.handles[o.names[0]]
         handle.close()
 
-    _do_close_container = _do_close_group = _do_close_device = _do_close
+    _do_close_container = _do_close_group = _do_close_device = _do_close_iommufd = _do_close
 
     def _do_group_status(self, o: Operation) -> None:
         self._held(Group, o).get_status(**self._args(o, "argsz"), ptr=o.args.get("ptr", "good"))
@@ -275,6 +276,42 @@ class Client:
         if args["region"] == CONFIG:
             device.write_config(args["off"], args["val"], args["len"])
         return args["len"]
+
+    # iommufd
+
+    def _do_open_iommufd(self, o: Operation) -> None:
+        self.handles[self._new(o)] = self.process.open_iommufd()
+
+    def _do_iommufd(self, o: Operation) -> None:
+        """Carry out an ioctl of an iommufd: its arguments are the fields of its struct."""
+        fd, kind = self._held(Iommufd, o), VERBS[o.verb].kind
+        fields: dict[str, Any] = {name: self._number(o.args[name]) % (1 << bits) for name, bits in kind.FIELDS if name in o.args}
+        fields |= {name: o.args[name] for name in ("ptr", "name") if name in o.args}
+        if "beyond" in o.args:
+            fields["beyond"] = bool(self._number(o.args["beyond"]))
+        if "room" in o.args:
+            fields["room"] = self._number(o.args["room"])
+        if o.args.get("ranges"):
+            pairs = [pair.split("-") for pair in o.args["ranges"].split(",")]
+            fields["ranges"] = tuple((self._number(first), self._number(last)) for first, last in pairs)
+        fd.ask(o.verb, kind(**fields))
+
+    _do_iommufd_destroy = _do_ioas_alloc = _do_ioas_allow_iovas = _do_ioas_copy = _do_ioas_iova_ranges = _do_iommufd
+    _do_ioas_map = _do_ioas_unmap = _do_iommufd_option = _do_vfio_ioas = _do_hwpt_alloc = _do_iommufd
+
+    def _do_open_cdev(self, o: Operation) -> None:
+        self.handles[self._new(o)] = self.process.open_cdev(o.args["dev"])
+
+    def _do_bind_iommufd(self, o: Operation) -> None:
+        fd = _signed(self._number(o.args["iommufd"])) if "iommufd" in o.args else self._handle(o, 1).fd
+        self._held(Device, o).bind_iommufd(fd, **self._args(o, "argsz", "flags"), ptr=o.args.get("ptr", "good"))
+
+    def _do_attach_pt(self, o: Operation) -> None:
+        args = self._args(o, "argsz", "flags")
+        self._held(Cdev, o).attach(self._number(o.args.get("pt_id", "0")) % U32, **args, ptr=o.args.get("ptr", "good"))
+
+    def _do_detach_pt(self, o: Operation) -> None:
+        self._held(Cdev, o).detach(**self._args(o, "argsz", "flags"), ptr=o.args.get("ptr", "good"))
 
     def _do_set_irqs(self, o: Operation, **defaults: int) -> None:
         args = {"index": 1} | defaults | self._args(o, "index", "start", "count", "flags", "argsz")

@@ -99,7 +99,9 @@ def words() -> str:
 
 def ioctls() -> str:
     """Return the ioctls with their numbers, by the descriptor that takes them."""
-    rows = [[f"{one.number:#x}", one.name.removeprefix("VFIO_"), who] for who, known in IOCTLS.items() for one in known.values()]
+    first = {one.name: (one, who) for who, known in reversed(IOCTLS.items()) for one in known.values()}  # an iommufd has a container's too
+    rows = [[f"{one.number:#x}", one.name.removeprefix("VFIO_"), who] for one, who in first.values()]
+    rows.sort(key=lambda row: list(IOCTLS).index(row[2]))
     return table(("number", "VFIO_...", "on"), rows, (0,))
 
 

@@ -82,4 +82,14 @@ ASSUMPTIONS = (
         "address spaces on such machines; every such host lists this in `host.doubts`",
         "lspci shows no IOMMU units",
     ),
+    Assumption(
+        "A kernel whose /dev/vfio/vfio is iommufd's gives devices nodes of their own from 6.6 on, and knows huge pages of memory.",
+        "opening /dev/vfio/devices/vfioN; the iova that IOAS_MAP chooses from 6.17 on",
+        "both are build options (VFIO_DEVICE_CDEV, TRANSPARENT_HUGEPAGE) that a machine file does not tell",
+    ),
+    Assumption(
+        "All processes of a host belong to one user.",
+        "IOAS_MAP: the limit of locked memory while RLIMIT_MODE is 0",
+        "the model has no users",
+    ),
 )

@@ -13,7 +13,7 @@ from vfiolab.model.address import Span
 ERRNO = {
     "EPERM": 1, "ENOENT": 2, "ESRCH": 3, "EIO": 5, "ENXIO": 6, "E2BIG": 7, "EBADF": 9, "EAGAIN": 11, "ENOMEM": 12, "EACCES": 13,
     "EFAULT": 14, "EBUSY": 16, "EEXIST": 17, "EXDEV": 18, "ENODEV": 19, "EINVAL": 22, "EMFILE": 24, "ENOTTY": 25,
-    "ENOSPC": 28, "ERANGE": 34, "EOVERFLOW": 75, "EBADFD": 77, "EOPNOTSUPP": 95, "EADDRINUSE": 98,
+    "ENOSPC": 28, "ERANGE": 34, "EOVERFLOW": 75, "EBADFD": 77, "EMSGSIZE": 90, "EOPNOTSUPP": 95, "EADDRINUSE": 98,
 }  # fmt: skip
 NAMES = {number: name for name, number in ERRNO.items()}
 STRERROR = {
@@ -24,7 +24,7 @@ STRERROR = {
     "ENODEV": "No such device", "EINVAL": "Invalid argument", "EMFILE": "Too many open files",
     "ENOTTY": "Inappropriate ioctl for device", "ENOSPC": "No space left on device", "ERANGE": "Numerical result out of range",
     "EOVERFLOW": "Value too large for defined data type", "EBADFD": "File descriptor in bad state",
-    "EOPNOTSUPP": "Operation not supported", "EADDRINUSE": "Address already in use",
+    "EMSGSIZE": "Message too long", "EOPNOTSUPP": "Operation not supported", "EADDRINUSE": "Address already in use",
 }  # fmt: skip
 
 

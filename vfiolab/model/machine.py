@@ -203,6 +203,7 @@ class Host:
         self.drivers.before_probe = self._late_group
         for name in machine.emulated:
             self.drivers.add_emulated(IommuGroup(self._free_number(), [name], None, emulated=True))
+        self.user_pages = 0
         self.processes: dict[str, UserProcess] = {}
         self.process = self._start("")
 
@@ -242,6 +243,16 @@ class Host:
             serve = Compat
         self.processes[name] = UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock, name)
         return self.processes[name]
+
+    @property
+    def has_iommufd(self) -> bool:
+        """Whether the kernel has /dev/iommu: of a kernel with the native container it is not known how it was built."""
+        return self.machine.vfio == "iommufd-compat"
+
+    @property
+    def has_cdevs(self) -> bool:
+        """Whether devices have nodes of their own: from 6.6 on, where there is an iommufd."""
+        return self.has_iommufd and self.kernel.has("device_cdev")
 
     @property
     def groups(self) -> list[IommuGroup]:

@@ -141,7 +141,7 @@ class TraceWriter:
 
     def __init__(self) -> None:
         self.names: dict[str, dict[int, str]] = {"": {}}
-        self.count = {"": 0, "G": 0, "D": 0}
+        self.count = {"": 0, "G": 0, "D": 0, "I": 0}
         self.outside = False
 
     def lines(self, calls: Iterable[Call]) -> Iterator[str]:
@@ -174,7 +174,7 @@ class TraceWriter:
     # handles
 
     def _opened(self, call: Call, letter: str) -> str:
-        """Return the handle of what a call opens: A to Z, then C27; G1 for a group, D1 for a device. A refused call uses none up."""
+        """Return the handle of what a call opens: A to Z, then C27; G1 a group, D1 a device, I1 an iommufd. A refused call uses none up."""
         number = self.count[letter] + 1
         handle = f"{letter}{number}" if letter else chr(64 + number) if number <= 26 else f"C{number}"
         if "fd" in call.args:
@@ -206,11 +206,21 @@ class TraceWriter:
         del self.mine[_fd(call.target)]
         return words
 
-    _close_container = _close_group = _close_device = _close_descriptor = _close
+    _close_container = _close_iommufd = _close_group = _close_device = _close_descriptor = _close
 
     def _set_container(self, call: Call) -> str:
         fd = _fd(call.args["container"])
         return f"set_container {self._handle(call)} {self.mine.get(fd, f'fd={fd}')}"
+
+    def _open_iommufd(self, call: Call) -> str:
+        return f"open_iommufd {self._opened(call, 'I')}"
+
+    def _open_cdev(self, call: Call) -> str:
+        return f"open_cdev {self._opened(call, 'D')}{_pairs({'dev': call.args['dev']})}"
+
+    def _bind_iommufd(self, call: Call) -> str:
+        device, fd = self._handle(call), call.args["iommufd"]
+        return f"bind_iommufd {device} {self.mine[fd]}{_pairs(call.args, 'iommufd')}" if fd in self.mine else self._usual(call)
 
     def _map(self, call: Call) -> str:
         return f"map {self._handle(call)}{_pairs(call.args, 'fresh')}"
@@ -296,6 +306,8 @@ def _pairs(args: dict[str, Any], *without: str) -> str:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(f"{first:#x}-{last:#x}" for first, last in value)
     if isinstance(value, str):
         return quote(value, safe=_PLAIN, errors="surrogatepass")
     number = int(str(value))

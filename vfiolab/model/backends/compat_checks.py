@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfiolab.model.address import Span, hexa
@@ -14,26 +14,64 @@ from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.uapi.requests import MapDma, switched_on
 
 if TYPE_CHECKING:
-    from vfiolab.model.backends.compat import Compat
-    from vfiolab.model.backends.protocol import Caller
+    from vfiolab.model.backends.ioas import Ioas
+    from vfiolab.model.backends.protocol import Caller, System
 
 VX = "drivers/iommu/iommufd/vfio_compat.c"
 IP = "drivers/iommu/iommufd/io_pagetable.c"
 PAGES = "drivers/iommu/iommufd/pages.c"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class Pages:
+    """Memory of `process` that was given to be mapped (iommufd's iopt_pages); copies of a mapping share it, and it is pinned once.
+
+    `account`: who is charged, "mm" (the process), "user" (all processes of its user) or "" (nobody: mapped with CAP_IPC_LOCK). `write`:
+    whether it is pinned to be written. `pinned`: the mappings that pin it at present.
+    """
+
+    process: Caller
+    account: str
+    write: bool
+    pinned: list[Area] = field(default_factory=list)
+
+    def locked(self, *more: Area) -> int:
+        """Return how many pages are pinned, with `more` mappings pinned too."""
+        page, total, end, areas = self.process.page_size, 0, 0, (*self.pinned, *more)
+        if len(areas) < 2:
+            return (areas[0].vaddr + areas[0].size - 1) // page + 1 - areas[0].vaddr // page if areas else 0
+        for first, last in sorted((area.vaddr // page, (area.vaddr + area.size - 1) // page + 1) for area in areas):
+            total += max(last - max(first, end), 0)
+            end = max(end, last)
+        return total
+
+
+@dataclass(slots=True, eq=False)
 class Area:
-    """One mapped range (iommufd's iopt_area) of the memory of `process`. `account`: mapped without CAP_IPC_LOCK, so its pages count as locked memory."""
+    """One mapped range (iommufd's iopt_area). `runs`: the contiguous pieces of memory behind it while it is pinned, (physical address, bytes)."""
 
     iova: int
     size: int
     vaddr: int
     prot: int
-    process: Caller
-    account: bool
+    pages: Pages
     name: str = ""
-    pinned: bool = False
+    runs: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def process(self) -> Caller:
+        """Whose memory it is."""
+        return self.pages.process
+
+    @property
+    def account(self) -> bool:
+        """Whether its pages count as locked memory."""
+        return bool(self.pages.account)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its memory is pinned."""
+        return bool(self.runs)
 
     @property
     def end(self) -> int:
@@ -47,14 +85,20 @@ class Area:
 
 
 class Asked(NamedTuple):
-    """What is asked of an address space, beside maps and unmaps: a VFIO group whose device is opened, a type, or an area (each where it is needed)."""
+    """What is asked of an address space, beside maps and unmaps: a group whose device comes in, a type, or an area (each where it is needed).
 
-    backend: Compat
+    `need`: pages that would be pinned, on top of `charged` ones. `aperture`: of a domain that would be made. `at`: an iova, or a granule.
+    """
+
+    backend: Ioas | None
+    system: System | None = None
     group: Any = None
     name: str = ""
     kind: int = 0
     area: Any = None
     charged: int = 0
+    need: int = 0
+    aperture: Span | None = None
     errno: str = ""
     domain: Domain | None = None
     at: int = 0
@@ -63,14 +107,7 @@ class Asked(NamedTuple):
 
 
 NO_SPACE = Check("the descriptor has an address space", "ENODEV", VX, "the descriptor has no address space: no group came through it yet", "GROUP_SET_CONTAINER with this descriptor first",
-                 test="not r.backend.exists")  # fmt: skip
-
-
-def _unaligned(r: MapDma) -> str | None:
-    for name, number in (("size", r.size), ("iova", r.iova)):
-        if number & r.backend.granule - 1:
-            return f"{name} {number:#_x} is not a multiple of {r.backend.granule:#_x}"
-    return None
+                 test="r.backend is None")  # fmt: skip
 
 
 def _in_reserved(r: MapDma) -> str:
@@ -87,35 +124,63 @@ MAP_CHECKS = (
     Check("only READ and WRITE are set", "EINVAL", VX, lambda r: f"flags {r.flags:#_x} holds {r.flags & ~3:#_x}, which the compatibility layer does not know",
           "VADDR updates need the native container", test="r.flags & ~3"),
     NO_SPACE,
+)  # fmt: skip
+#: What is asked of the memory (iopt_alloc_pages).
+PAGES_CHECKS = (
     Check("the size is not 0", "EINVAL", IP, "size 0 maps nothing", "give a size", test="not r.size"),
     Check("the size leaves room to round up to pages", "EINVAL", f"iopt_alloc_pages, {PAGES}", "size {r.size:#_x} is within a page of 2^64", "give a smaller size",
           test="r.size > U64 - 1 - r.caller.page_size"),
     Check("vaddr + size does not wrap", "EOVERFLOW", IP, lambda r: f"vaddr {hexa(r.vaddr)} + size {r.size:#_x} wraps past 2^64", "keep vaddr + size below 2^64",
           test="r.vaddr + r.size > U64 - 1"),
-    Check("size and iova are multiples of the granule", "EINVAL", IP, _unaligned, "align them (the granule is 1 byte until a device is open)"),
+)  # fmt: skip
+LENGTH_CHECKS = (
+    Check("the size is a multiple of the granule", "EINVAL", IP, "size {r.size:#_x} is not a multiple of {r.backend.granule:#_x}",
+          "align it (the granule is 1 byte until a device is open)", test="r.size & r.backend.granule - 1"),
+)  # fmt: skip
+PLACE_CHECKS = (
+    Check("the iova is a multiple of the granule", "EINVAL", IP, "iova {r.iova:#_x} is not a multiple of {r.backend.granule:#_x}",
+          "align it (the granule is 1 byte until a device is open)", test="r.iova & r.backend.granule - 1"),
     Check("iova + size does not wrap", "EOVERFLOW", IP, wraps, "keep iova + size within 2^64", test="r.iova + r.size > U64"),
     Check("the range is usable", "EINVAL", IP, _in_reserved, "map around it: GET_INFO capability 1 lists the usable ranges",
           test="not r.backend.usable(r.iova, r.size)", met=lambda r: obstacles(r.backend.domains, Span.sized(r.iova, r.size))),
     Check("no existing mapping overlaps", "EEXIST", IP, _overlap, "unmap it first", test="next(r.backend.areas_in(r.iova, r.size), None) is not None",
           met=lambda r: [Obstacle("mapping", next(r.backend.areas_in(r.iova, r.size)).span)]),
+)  # fmt: skip
+CHOOSE = f"iopt_alloc_iova, {IP}"
+CHOOSE_CHECKS = (
+    Check("the size can be rounded up to a power of two", "EOVERFLOW", CHOOSE, "size {r.size:#_x} is too large for a place that the kernel chooses", "give the iova, or a smaller size",
+          test="r.size >= (1 << 63) - 1"),
+    Check("the memory is aligned as the iova must be", "EINVAL", CHOOSE, lambda r: f"vaddr {hexa(r.vaddr)} and size {r.size:#_x} allow no iova on a multiple of {r.backend.granule:#_x}",
+          "align the vaddr", test="r.backend.alignment(r.size, r.vaddr) < r.backend.granule"),
+    Check("there is a place for it", "ENOSPC", CHOOSE, "no {r.size:#_x} bytes are free in the usable and allowed iovas", "unmap something, or allow more", test="r.backend.chosen(r.size, r.vaddr) is None"),
+)  # fmt: skip
+AREA_CHECKS = (
+    Check("the memory was given to be written, if the mapping is", "EPERM", f"iopt_insert_area, {IP}", "the mapping at the source is read-only: the copy cannot be written",
+          "copy it with READABLE only", test="r.flags & 2 and not all(part.pages.write for part in r.parts)"),
     Check("the vaddr is a multiple of the granule", "EINVAL", IP, lambda r: f"vaddr {r.vaddr:#_x} is not a multiple of {r.backend.granule:#_x}", "align it",
-          test="r.vaddr & r.backend.granule - 1"),
+          test="any(part.vaddr & r.backend.granule - 1 for part in r.parts)"),
 )  # fmt: skip
 
 
+def _limit(r: Asked) -> int | None:
+    """Return how many pages may be locked on top of those that are; None without a limit."""
+    limit = r.area.process.limit_pages if r.area.pages.account else None
+    return None if limit is None else max(limit - r.charged, 0)
+
+
 def _bad_page(r: Asked) -> str | None:
-    area, process = r.area, r.area.process
-    bad = process.memory.first_bad(area.vaddr, area.size, write=bool(area.prot & 2), page_size=r.backend.page_size, bars="never")
-    if bad is None or (area.account and process.limit_pages is not None and bad > max(process.limit_pages - r.charged, 0)):
+    area, limit = r.area, _limit(r)
+    bad = area.process.memory.first_bad(area.vaddr, area.size, write=area.pages.write, page_size=area.process.page_size, bars="never")
+    if bad is None or not r.need or (limit is not None and bad > limit):
         return None
-    return f"the page at vaddr {hexa(area.vaddr + bad * r.backend.page_size)} of {area.span} cannot be pinned"
+    return f"the page at vaddr {hexa(area.vaddr + bad * area.process.page_size)} of {area.span} cannot be pinned"
 
 
 def _too_much_locked(r: Asked) -> str | None:
-    limit, pages = r.area.process.limit_pages, r.backend.pages(r.area)
-    if limit is None or not r.area.account or pages <= max(limit - r.charged, 0):
+    limit, process = _limit(r), r.area.process
+    if limit is None or r.need <= limit:
         return None
-    return f"{pages} more pages exceed RLIMIT_MEMLOCK, {r.area.process.memlock:#_x} bytes = {limit} pages"
+    return f"{r.need} more pages exceed RLIMIT_MEMLOCK, {process.memlock:#_x} bytes = {process.limit_pages} pages"
 
 
 FILL = f"iopt_area_fill_domains, {PAGES}"
@@ -156,46 +221,78 @@ WHOLE_CHECKS = (
 
 
 def _unsafe(r: Asked) -> str | None:
-    group, core = r.group.group, r.backend.system.core
-    unit = core.unit_of(group)
-    if unit.msi_is_isolated(core.kernel, group.devices) or switched_on(r.backend.system.params, UNSAFE):
+    group, system = r.group, r.system
+    assert system is not None
+    unit = system.core.unit_of(group)
+    if unit.msi_is_isolated(system.kernel, group.devices) or switched_on(system.params, UNSAFE):
         return None
     return f"group {group.id} is behind {unit.name}, whose interrupts are not isolated"
 
 
+def _left(r: Asked) -> tuple[iova_list.IovaList, str]:
+    """Return what a group's reserved regions or a new domain's aperture leave usable, and who leaves it."""
+    assert r.backend is not None
+    if r.aperture is None:
+        return r.backend.usable_with(r.group), r.name
+    return iova_list.shrink(r.backend.valid_iova, r.aperture), f"a domain of {r.name}"
+
+
 def _unusable(r: Asked) -> str | None:
-    iovas = r.backend.usable_with(r.group)
+    assert r.backend is not None
+    iovas, who = _left(r)
     outside = next((area for area in r.backend.areas if not iova_list.in_one(iovas, area.iova, area.size)), None)
-    return f"the mapping {outside.span} is not inside {', '.join(map(str, iovas))}, what {r.name} leaves usable" if outside else None
+    return f"the mapping {outside.span} is not inside {', '.join(map(str, iovas))}, what {who} leaves usable" if outside else None
+
+
+def _not_allowed(r: Asked) -> str | None:
+    assert r.backend is not None
+    iovas, who = _left(r)
+    lost = next((span for span in r.backend.allowed if not iova_list.in_one(iovas, span.start, span.size)), None)
+    return f"{lost}, which must stay usable, is not inside {', '.join(map(str, iovas))}, what {who} leaves" if lost else None
 
 
 def _not_whole_pages(r: Asked) -> str | None:
-    page = r.backend.page_size
+    assert r.backend is not None
+    page = r.at or r.backend.page_size
     odd = next((area for area in r.backend.areas if (area.iova | area.size | area.vaddr) & page - 1), None)
     return f"the mapping {odd.span} of vaddr {hexa(odd.vaddr)} is not made of whole pages" if odd else None
 
 
 UNSAFE = "iommufd.allow_unsafe_interrupts"
-OPEN = "iommufd_device_attach, drivers/iommu/iommufd/device.c"
+DEVICE = "drivers/iommu/iommufd/device.c"
+BIND_CHECKS = (
+    Check("interrupts are isolated, or unsafe ones are allowed", "EPERM", f"iommufd_device_bind, {DEVICE}", _unsafe, "iommufd.allow_unsafe_interrupts=1 accepts the risk"),
+)  # fmt: skip
+RESERVE = f"iopt_table_enforce_dev_resv_regions, {IP}"
 OPEN_CHECKS = (
-    Check("interrupts are isolated, or unsafe ones are allowed", "EPERM", OPEN, _unsafe, "iommufd.allow_unsafe_interrupts=1 accepts the risk"),
-    Check("there is one kind of MSI region", "EINVAL", OPEN, "group {r.group.id} reports a hardware and a software MSI region", "use the native container",
-          test="{'msi', 'sw-msi'} <= {region.kind for region in r.group.group.reserved}"),
-    Check("every mapping stays usable", "EADDRINUSE", OPEN, _unusable, "unmap it, then open the device"),
+    Check("every mapping stays usable", "EADDRINUSE", RESERVE, _unusable, "unmap it, then open the device"),
+    Check("what was allowed stays usable", "EADDRINUSE", RESERVE, _not_allowed, "allow less (IOAS_ALLOW_IOVAS)", test="r.backend.allowed"),
+    Check("there is one kind of MSI region", "EINVAL", RESERVE, "group {r.group.id} reports a hardware and a software MSI region", "use the native container",
+          test="{'msi', 'sw-msi'} <= {region.kind for region in r.group.reserved}"),
+)  # fmt: skip
+ADD_DOMAIN = f"iopt_table_add_domain, {IP}"
+APERTURE_CHECKS = (
+    Check("every mapping is inside the new domain's aperture", "EADDRINUSE", ADD_DOMAIN, _unusable, "unmap it, then open the device"),
+    Check("what was allowed is inside the new domain's aperture", "EADDRINUSE", ADD_DOMAIN, _not_allowed, "allow less (IOAS_ALLOW_IOVAS)", test="r.backend.allowed"),
 )  # fmt: skip
 #: iopt_calculate_iova_alignment (recorded): what needs whole pages is refused while a mapping is not made of them.
 ALIGNED_CHECKS = (
     Check("every mapping is made of whole pages", "EADDRINUSE", f"iopt_table_add_domain, {IP}", _not_whole_pages, "unmap it, and map whole pages"),
 )  # fmt: skip
+HUGE = f"iopt_disable_large_pages, {IP}"
+HUGE_CHECKS = (
+    Check("no mapping is in a domain", "EINVAL", HUGE, "{r.backend} has mappings in a domain, which may be of large pages", "unmap everything first",
+          test="r.backend.domains and r.backend.areas and not r.backend.v1"),
+    Check("every mapping is made of whole pages", "EADDRINUSE", HUGE, _not_whole_pages, "unmap it, and map whole pages", test="not r.backend.v1"),
+)  # fmt: skip
 SET_IOMMU_CHECKS = (
     Check("the type is 1 or 3", "EINVAL", f"iommufd_vfio_set_iommu, {VX}", "the compatibility layer offers types 1 and 3, not {r.kind}", "type 3 is type1 v2", test="r.kind not in (1, 3)"),
     NO_SPACE,
-    Check("every mapping is made of whole pages (type 1)", "EADDRINUSE", f"iopt_disable_large_pages, {IP}", _not_whole_pages, "unmap it, and map whole pages", test="r.kind == 1"),
 )  # fmt: skip
 SPACE_CHECKS = (NO_SPACE,)
 UNKNOWN_CHECKS = (
     Check("the pointer can be read (iommufd's own ioctls take a struct)", "EFAULT", "iommufd_fops_ioctl, drivers/iommu/iommufd/main.c", "the pointer to the struct is bad",
-          "pass a pointer to the struct", test="0 <= r.kind - 0x3B80 < r.backend.system.kernel.iommufd_ioctls"),
+          "pass a pointer to the struct", test="0 <= r.kind - 0x3B80 < r.system.kernel.iommufd_ioctls"),
     Check("the descriptor has the ioctl", "ENOTTY", f"iommufd_vfio_ioctl, {VX}", "iommufd's compatibility layer does not have this ioctl", "use the native container, or iommufd itself",
           test="True"),
 )  # fmt: skip

@@ -17,10 +17,11 @@ class VfioGroup:
     """The kernel's VFIO object of one IOMMU group: the node /dev/vfio/`id`, while it exists.
 
     `bound` are the members on a VFIO driver, `users` the open files that keep it (group and device descriptors), `opened` whether the node
-    is open, `dead` whether its last device was taken away from under an open descriptor.
+    is open, `dead` whether its last device was taken away from under an open descriptor. `cdevs` counts the open files of each device's own
+    node (they are among `devices_open`), `by_node` holds the devices that are tied to an iommufd through theirs.
     """
 
-    __slots__ = ("bound", "container", "dead", "devices_open", "group", "noiommu", "opened", "users")
+    __slots__ = ("bound", "by_node", "cdevs", "container", "dead", "devices_open", "group", "noiommu", "opened", "users")
 
     def __init__(self, group: IommuGroup, *, noiommu: bool = False) -> None:
         self.group = group
@@ -31,6 +32,8 @@ class VfioGroup:
         self.dead = False
         self.devices_open: dict[str, int] = {}
         self.container: Server | None = None
+        self.cdevs: dict[str, int] = {}
+        self.by_node: set[str] = set()
 
     @property
     def id(self) -> int:

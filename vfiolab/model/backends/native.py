@@ -162,6 +162,9 @@ class Native:
             self.refuse_unknown(DIRTY_PAGES)
         return backend.dirty(request)
 
+    def close(self) -> None:
+        """Nothing happens: the groups keep the container."""
+
     def refuse_unknown(self, cmd: int) -> None:
         """EINVAL before SET_IOMMU, ENOTTY after."""
         table(UNKNOWN_CHECKS, self.kernel).run(_Ioctl(self, f"ioctl {cmd:#_x}"))

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 
 class System(Protocol):
-    """What a server needs of a host."""
+    """What a server needs of a host. `user_pages`: locked pages that count for all processes of the user (iommufd's own accounting)."""
 
     kernel: Kernel
     core: IommuCore
     params: dict[str, str]
     log: EventLog
+    user_pages: int
 
 
 class UserMemory(Protocol):
@@ -122,6 +123,9 @@ class Server(Protocol):
 
     def close_device(self, group: VfioGroup, name: str) -> None:
         """Close a device of a group."""
+
+    def close(self) -> None:
+        """Close the descriptor's file: no process has it any more."""
 
     def _check(self) -> None:
         """Assert the invariants."""

@@ -111,7 +111,7 @@ class IommuCore:
         errno = -ERRNO["EPERM"] if self.why_refused(group) else domain.attach_errno(group.unit)
         self.log.add(Event("attach", domain.number, group.id, errno=errno))
         if not errno:
-            if not domain.groups:
+            if not domain.page_sizes:
                 self.configured(domain, group.unit)
             domain.join(group)
             group.domain = domain

@@ -226,7 +226,7 @@ class Domain:
 
         Sources: arm_smmu_attach_dev; prepare_domain_attach_device and paging_domain_compatible (VT-d); AMD agrees always.
         """
-        if not self.groups or self.kind == "amd-vi":
+        if not self.page_sizes or self.kind == "amd-vi":
             return 0
         if self.kind == "intel-vtd":
             return self._intel_attach_errno(unit)

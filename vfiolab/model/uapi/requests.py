@@ -86,7 +86,12 @@ class Struct:
     __hash__ = None  # type: ignore[assignment] # a record changes, so it is no key
 
     def __init_subclass__(cls, *, name: str, minimum: int = 0) -> None:
-        fields = [(field, FORMATS[kind]) for field, kind in cls.__annotations__.items() if kind in FORMATS]
+        """Make a record of the annotations; what has no name states only what others have beside their fields."""
+        if not name:
+            return
+        shared = [base.__annotations__ for base in cls.__mro__[1:] if issubclass(base, Struct) and base is not Struct]
+        kinds = cls.__annotations__ | {name: kind for more in shared for name, kind in more.items()}
+        fields = [(field, FORMATS[kind]) for field, kind in kinds.items() if kind in FORMATS]
         sizes = [struct.calcsize(f"<{kind}") for _, kind in fields]
         offsets: list[int] = []
         text, at = "<", 0
@@ -97,12 +102,12 @@ class Struct:
         cls.OFFSETS = {name: offset for (name, _), offset in zip(fields, offsets, strict=True)}
         cls.FORMAT = struct.Struct(f"{text}{-at % max(sizes)}x")
         cls.NAME, cls.MINIMUM = name, minimum or cls.FORMAT.size
-        cls._make_init()
+        cls._make_init(kinds)
 
     @classmethod
-    def _make_init(cls) -> None:
+    def _make_init(cls, kinds: dict[str, str]) -> None:
         """Make the constructor: one expression says whether every field is as C holds it, and only if not each is looked at."""
-        held = {name: getattr(cls, name) for name, kind in cls.__annotations__.items() if not kind.startswith("ClassVar")}
+        held = {name: getattr(cls, name) for name, kind in kinds.items() if not kind.startswith("ClassVar")}
         places = [name for name, default in held.items() if not isinstance(default, dataclasses.Field)]
         widths: dict[int, list[str]] = {}
         for name, bits in cls.FIELDS:
@@ -119,7 +124,7 @@ class Struct:
         made: dict[str, Any] = {}
         exec("\n".join(lines), globals(), made)  # noqa: S102 - the text is made of the fields above, and saves a walk over them
         cls.__init__ = made["__init__"]  # type: ignore[method-assign]
-        for name in held.keys() - set(places):
+        for name in (held.keys() - set(places)) & vars(cls).keys():
             delattr(cls, name)  # not there until the backend fills it in
 
     def pack(self) -> bytes:
@@ -137,6 +142,14 @@ class Struct:
     def _known(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in (*self.OFFSETS, "ptr")}
 
+    @classmethod
+    def _defaults(cls) -> dict[str, Any]:
+        return vars(cls())
+
+    def given(self) -> dict[str, Any]:
+        """Return what differs from the record's defaults: how a log shows the call."""
+        return {name: getattr(self, name) for name, value in self._defaults().items() if getattr(self, name) != value}
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._known() == other._known()
 
@@ -147,7 +160,7 @@ class Struct:
 class MapDma(Struct, name="vfio_iommu_type1_dma_map"):
     """VFIO_IOMMU_MAP_DMA by the process `caller`, whose memory is mapped and whose account is charged. `name` is a label for pictures.
 
-    `backend` and `granule` (the smallest page in bytes) are what it meets there, `runs` the memory that was pinned for it, `found` the
+    `backend` and `granule` (the smallest page in bytes) are what it meets there, `runs` the memory that was pinned for it, `parts` that of an iommufd, `found` the
     mapping whose vaddr it updates.
     """
 
@@ -162,6 +175,7 @@ class MapDma(Struct, name="vfio_iommu_type1_dma_map"):
     backend: Any = dataclasses.field(init=False)
     granule: int = dataclasses.field(init=False)
     runs: list[tuple[int, int]] | None = dataclasses.field(init=False)
+    parts: Any = dataclasses.field(init=False)
     found: Any = dataclasses.field(init=False)
 
 

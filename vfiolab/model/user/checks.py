@@ -84,6 +84,8 @@ OPEN_GROUP_CHECKS = (
     Check("the node exists", "ENOENT", "open of /dev/vfio/N", "{r.missing}", "{r.fix}", test="r.vfio is None"),
     Check("the process may use no-IOMMU groups", "EPERM", f"vfio_group_fops_open, {CORE}", "a no-IOMMU group needs CAP_SYS_RAWIO", "run as root",
           "noiommu", "r.vfio.noiommu and not r.rawio"),
+    Check("no device of it is tied to an iommufd by its own node", "EBUSY", f"vfio_group_fops_open, {CORE}", lambda r: f"{', '.join(sorted(r.vfio.by_node))} of group {r.vfio.id} is tied to an iommufd",
+          "close that device first", "device_cdev", "r.vfio.by_node"),
     Check("the group is not open", "EBUSY", f"vfio_group_fops_open, {CORE}", "/dev/vfio/{r.vfio.id} is open already: a group has one user", "close it there first", test="r.vfio.opened"),
     Check("the group is in no container", "EBUSY", f"vfio_group_fops_open, {CORE}", "group {r.vfio.id} is still in a container from an earlier open", "close its device descriptors first",
           test="r.vfio.container is not None"),
@@ -210,6 +212,48 @@ OPEN_DEVICE_CHECKS = (
     Check("the group is viable", "EINVAL", GET_DEVICE, _not_viable, "unbind those devices, or bind them to vfio-pci or pci-stub", "not dma_ownership"),
     Check("the process may use no-IOMMU groups", "EPERM", GET_DEVICE, "a device of a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", test="r.vfio.noiommu and not r.rawio"),
     *_match("not dma_ownership"),
+)  # fmt: skip
+
+
+# iommufd, and devices opened by nodes of their own
+
+CDEV = "drivers/vfio/device_cdev.c"
+
+
+class Node(NamedTuple):
+    """A node that is opened: `missing` says why it is not there, "" if it is."""
+
+    missing: str = ""
+    fix: str = ""
+
+
+NODE_CHECKS = (
+    Check("the node of that name exists", "ENOENT", f"misc_register, drivers/iommu/iommufd/main.c; vfio_device_fops_cdev_open, {CDEV}", "{r.missing}", "{r.fix}", test="r.missing"),
+)  # fmt: skip
+GRANTED_CHECKS = (
+    Check("the device is tied to an iommufd", "EINVAL", "vfio_device_fops_unl_ioctl, drivers/vfio/vfio_main.c", "{r.name} was opened by its own node, and is tied to no iommufd yet", "BIND_IOMMUFD first",
+          test="not r.granted"),
+)  # fmt: skip
+BIND_IOMMUFD = f"vfio_df_ioctl_bind_iommufd, {CDEV}"
+BIND_IOMMUFD_CHECKS = (
+    Check("the struct can be read", "EFAULT", BIND_IOMMUFD, "the pointer to the struct is {r.ptr}", "pass a pointer to a struct {r.NAME}", test="r.ptr != 'good'"),
+    Check("argsz holds the struct (16 bytes)", "EINVAL", BIND_IOMMUFD, "argsz {r.argsz} is below 16", "set argsz = 16", test="r.argsz < 16"),
+    Check("no flags are set", "EINVAL", BIND_IOMMUFD, "flags {r.flags:#_x}: there are none", "set flags = 0", test="r.flags"),
+    Check("the iommufd's descriptor is not negative", "EINVAL", BIND_IOMMUFD, "the iommufd's descriptor is {r.fd}", "open /dev/iommu", test="r.fd < 0"),
+    Check("the device was opened by its own node", "EINVAL", BIND_IOMMUFD, "{r.device.name} was opened through its group", "open /dev/vfio/devices/vfioN", test="r.device.KIND == 'device'"),
+    Check("its group's node is not open", "EBUSY", f"vfio_device_block_group, {CORE}", "/dev/vfio/{r.device.vfio.id} is open: a group is used in one of the two ways", "close the group", test="r.device.vfio.opened"),
+    Check("this descriptor is not tied yet", "EINVAL", BIND_IOMMUFD, "{r.device.name} is tied to an iommufd already", "close it, and open it again", test="r.device.file.granted"),
+    Check("the iommufd's descriptor is open", "EBADF", BIND_IOMMUFD, "descriptor {r.fd} is not open", "open /dev/iommu", test="not r.device.process.holds(r.fd)"),
+    Check("it is an iommufd", "EBADFD", BIND_IOMMUFD, "descriptor {r.fd} is no iommufd", "open /dev/iommu",
+          test="getattr(r.device.process.descriptors.get(r.fd), 'KIND', '') != 'iommufd'"),
+    Check("nobody else has the device open", "EINVAL", "vfio_df_open, drivers/vfio/vfio_main.c", "{r.device.name} is in use by another descriptor", "close it there",
+          test="r.device.name in r.device.vfio.by_node or r.device.vfio.devices_open[r.device.name] > r.device.vfio.cdevs[r.device.name]"),
+)  # fmt: skip
+ATTACH_PT = f"vfio_df_ioctl_attach_pt, vfio_df_ioctl_detach_pt, {CDEV}"
+ATTACH_PT_CHECKS = (
+    Check("the struct can be read", "EFAULT", ATTACH_PT, "the pointer to the struct is {r.ptr}", "pass a pointer to a struct {r.NAME}", test="r.ptr != 'good'"),
+    Check("argsz holds the struct", "EINVAL", ATTACH_PT, "argsz {r.argsz} is below {r.MINIMUM}, what a struct {r.NAME} needs", "set argsz to its size", test="r.argsz < r.MINIMUM"),
+    Check("no flags are set", "EINVAL", ATTACH_PT, "flags {r.flags:#_x}: there are none", "set flags = 0", test="r.flags"),
 )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ class Container(Descriptor):
 
     @property
     def backend(self) -> Backend | None:
-        """The address space behind the container: Type1, NoIommu, Compat, or None before SET_IOMMU."""
+        """The address space behind the container: Type1, NoIommu, Ioas, or None before SET_IOMMU."""
         return self.server.backend
 
     @property

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from vfiolab.model.address import Span
 from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.iommufd import Context
 from vfiolab.model.checks import table
 from vfiolab.model.errors import NotModelledError, VfioError
+from vfiolab.model.events import Call
 from vfiolab.model.irq.msi import (
     DATA_BOOL,
     DATA_EVENTFD,
@@ -24,6 +27,8 @@ from vfiolab.model.irq.msi import (
 )
 from vfiolab.model.pci.bars import Bar, bars_of
 from vfiolab.model.pci.topology import Function
+from vfiolab.model.uapi.ioctls import NUMBERS, Ioctl
+from vfiolab.model.uapi.iommufd import BindIommufd
 from vfiolab.model.uapi.requests import (
     DeviceFeature,
     DeviceInfo,
@@ -37,8 +42,8 @@ from vfiolab.model.uapi.requests import (
     pointer,
     signed,
 )
-from vfiolab.model.user.checks import STRUCT_CHECKS
-from vfiolab.model.user.files import Descriptor, DeviceFile, put
+from vfiolab.model.user.checks import BIND_IOMMUFD_CHECKS, STRUCT_CHECKS
+from vfiolab.model.user.files import CdevFile, ContainerFile, Descriptor, DeviceFile, put
 from vfiolab.model.user.vfio_pci import (
     COMMAND,
     MEMORY_SPACE,
@@ -57,7 +62,7 @@ from vfiolab.model.user.vfio_pci import (
 )
 
 if TYPE_CHECKING:
-    from vfiolab.model.user.descriptors import Group
+    from vfiolab.model.user.descriptors import Container, Group
 
 MOST_ON_A_BUS = 2048
 FEATURE, IOEVENTFD = 0x3B75, 0x3B74
@@ -91,6 +96,10 @@ class Device(Descriptor):
             raise NotModelledError(f"{self.name} is an emulated device, no PCI function: its own driver answers")
         return self.process.system.drivers.topology[self.name]
 
+    def _call(self, verb: str, **args: object) -> AbstractContextManager[Call]:
+        """Record a call on the device."""
+        return self.process.call(verb, f"fd{self.fd}", **args)
+
     def get_info(self, argsz: int = 20, *, ptr: str = "good") -> DeviceInfo:
         """DEVICE_GET_INFO: flags (1 it can be reset, 2 it is a PCI device), how many regions and interrupt types it has."""
         self._need_open()
@@ -112,7 +121,7 @@ class Device(Descriptor):
     def _ask(self, verb: str, asked: Asking) -> Asking:
         """Answer one of the three questions: the struct, filled in."""
         kernel = self.process.system.kernel
-        with self.process.call(verb, f"fd{self.fd}") as call:
+        with self._call(verb) as call:
             if not isinstance(asked, DeviceInfo):
                 call.args["index"] = asked.index
             if asked.argsz != type(asked)().argsz or asked.ptr != "good":
@@ -191,7 +200,7 @@ class Device(Descriptor):
         given["evfd"] = listed_words or (eventfd.number if eventfd is not None else None)
         value, ptr = field("value", value, 8), ptr if ptr == "cut" else pointer(ptr)
         system = self.process.system
-        with self.process.call("set_irqs", f"fd{self.fd}", index=index, start=start, count=count, **given):
+        with self._call("set_irqs", index=index, start=start, count=count, **given):
             controller = system.interrupts.of(self.name) if system.interrupts is not None else None
             request = IrqRequest(
                 self.function, self.irqs, self._dynamic(index), index, start, count, flags, argsz, eventfd, bool(value), ptr, each
@@ -207,7 +216,7 @@ class Device(Descriptor):
     def reset(self) -> None:
         """DEVICE_RESET: reset the function; EINVAL if it cannot be reset. Interrupts stay enabled."""
         self._need_open()
-        with self.process.call("device_reset", f"fd{self.fd}"):
+        with self._call("device_reset"):
             own = can_be_reset(self.process.system.drivers.topology, self.function)
             table(RESET_CHECKS, self.process.system.kernel).run(Asked(self.function, int(own)))
 
@@ -218,7 +227,7 @@ class Device(Descriptor):
         """
         self._need_open()
         argsz = None if argsz is None else field("argsz", argsz, 32)
-        with self.process.call("hot_reset_info", f"fd{self.fd}") as call:
+        with self._call("hot_reset_info") as call:
             found = hot_reset_info(self.process.system, self.function, argsz)
             call.output = {"count": len(found)}
             return found
@@ -229,7 +238,7 @@ class Device(Descriptor):
         ENODEV (no such reset), EINVAL (a device of another group is affected, or one that no VFIO driver holds), EBADF (a closed group).
         """
         self._need_open()
-        with self.process.call("hot_reset", f"fd{self.fd}", groups=[group.id for group in groups]):
+        with self._call("hot_reset", groups=[group.id for group in groups]):
             for group in groups:
                 if self.process.descriptors.get(group.fd) is not group:
                     self.process.refuse_descriptor(group.fd)
@@ -239,7 +248,7 @@ class Device(Descriptor):
         """Map a BAR's memory at `vaddr` (mmap, shared and fixed): `size` bytes from `offset`. EINVAL: no BAR, or past its end."""
         self._need_open()
         region, size, vaddr, offset = field("region", region, 32), field("size", size), field("vaddr", vaddr), field("off", offset)
-        with self.process.call("mmapdev", f"fd{self.fd}", region=region, size=size, vaddr=vaddr, off=offset or None):
+        with self._call("mmapdev", region=region, size=size, vaddr=vaddr, off=offset or None):
             place = mmap_place(self.process.system.kernel, self.bars, self.function, region, size, offset)
             self.process.place(Span.sized(vaddr, size), "rw", bar=self.file, physical=place)
 
@@ -247,7 +256,7 @@ class Device(Descriptor):
         """Write `size` bytes of config space. What has an effect here is the memory space bit of the command register (offset 4, bit 1)."""
         self._need_open()
         offset, data, size = field("off", offset, 32), field("val", data), field("len", size, 32)
-        with self.process.call("pwrite", f"fd{self.fd}", region=7, off=offset, len=size, val=data) as call:
+        with self._call("pwrite", region=7, off=offset, len=size, val=data) as call:
             call.value = size
             if offset <= COMMAND < offset + size:
                 self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
@@ -329,6 +338,7 @@ class Device(Descriptor):
             "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO": lambda it, data: it._hot_reset_info_bytes(data),
             "VFIO_DEVICE_FEATURE": lambda it, data: it._feature_bytes(data),
             "VFIO_DEVICE_PCI_HOT_RESET": lambda it, data: it._hot_reset_bytes(data),
+            "VFIO_DEVICE_BIND_IOMMUFD": lambda it, data: it._bind_bytes(data),
         }
     )
 
@@ -341,6 +351,40 @@ class Device(Descriptor):
         if cmd == IOEVENTFD and isinstance(arg, bytearray) and len(arg) >= 32 and self.process.system.kernel.has("device_ioeventfd"):
             raise NotModelledError(f"IOEVENTFD of {self.name}: nothing here writes to a BAR when an eventfd is signalled")
         return super().ioctl(cmd, arg)
+
+    def bind_iommufd(self, iommufd: Container | int, *, argsz: int = 16, flags: int = 0, ptr: str = "good") -> int:
+        """DEVICE_BIND_IOMMUFD: tie the device to an iommufd, which owns its DMA from then on; return its number there. A reading.
+
+        EFAULT, EINVAL (argsz, flags, a negative descriptor, a device opened through its group, tied already), EBUSY (its group's node is
+        open), EBADF, EBADFD (no iommufd), then EPERM and EINVAL as `iommufd.Context.bind`. 6.6 and later.
+        """
+        self._need_open()
+        fd = iommufd.fd if isinstance(iommufd, Descriptor) else signed("iommufd", iommufd)
+        return self._bind(BindIommufd(argsz, flags, fd, ptr=ptr))
+
+    def _bind(self, request: BindIommufd) -> int:
+        with self.process.call("bind_iommufd", f"fd{self.fd}", **request.given() | {"iommufd": request.fd}) as call:
+            if not self.process.system.has_cdevs:
+                self._unknown(NUMBERS["VFIO_DEVICE_BIND_IOMMUFD"])
+            request.device, file = self, self.file
+            table(BIND_IOMMUFD_CHECKS, self.process.system.kernel).run(request)
+            holder = self.process.descriptors[request.fd].file
+            assert isinstance(holder, ContainerFile)
+            assert isinstance(holder.server, Context)
+            assert isinstance(file, CdevFile)
+            file.bound, file.iommufd = holder.server.bind(self.vfio.group, self.name), holder
+            holder.references += 1
+            self.vfio.by_node.add(self.name)
+            call.output = {"out_devid": file.bound.number}
+            return file.bound.number
+
+    def _bind_bytes(self, data: bytearray) -> None:
+        request = BindIommufd.unpack(data)
+        request.out_devid = self._bind(request)
+        put(data, request.pack())
+
+    def _has(self, row: Ioctl) -> bool:
+        return row.struct != BindIommufd.NAME or self.process.system.has_cdevs
 
     def _unknown(self, cmd: int, what: str = "") -> None:
         known = cmd == IOEVENTFD and self.process.system.kernel.has("device_ioeventfd")

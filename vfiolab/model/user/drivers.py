@@ -111,7 +111,7 @@ NATIVE_PROBE_CHECKS = (
 
 
 class Drivers:
-    """Which driver each device is bound to, and the VFIO groups that follow from it."""
+    """Which driver each device is bound to, and the VFIO groups that follow from it. `nodes`: the N of each device's own node, vfioN."""
 
     def __init__(self, kernel: Kernel, topology: Topology, core: IommuCore, loaded: Iterable[str], bound: dict[str, str | None]) -> None:
         self.kernel, self.topology, self.core = kernel, topology, core
@@ -124,6 +124,7 @@ class Drivers:
         self._waking = False
         self.before_probe: Callable[[str], None] = lambda _: None
         self.noiommu: dict[str, VfioGroup] = {}
+        self.nodes: dict[str, int] = {}
         self._bound: dict[str, str | None] = {function.bdf: None for function in topology.values()}
         self._numvfs = {function.bdf: function.sriov_numvfs for function in topology.values()}
         self._vfio_checks = table(VFIO_PROBE_CHECKS, kernel)
@@ -194,6 +195,7 @@ class Drivers:
         group = self.core.group_of(bdf)
         if driver in VFIO_DRIVERS:
             self._vfio_group(bdf, group).bound.add(bdf)
+            self.nodes[bdf] = next(number for number in range(len(self.nodes) + 1) if number not in self.nodes.values())
         elif group is not None and driver not in MANAGED_DMA:
             group.native.add(bdf)
 
@@ -270,7 +272,7 @@ class Drivers:
         if self.driver_of(bdf) not in VFIO_DRIVERS:
             self.unbind(bdf)
             return
-        vfio_group = self._holder(bdf)
+        vfio_group = self.holder(bdf)
         self._leaving.add(bdf)
         while vfio_group.devices_open.get(bdf):
             yield f"unbinding {bdf} waits until its last descriptor is closed (vfio_unregister_group_dev)"
@@ -334,7 +336,7 @@ class Drivers:
     def _virtual_functions(self, physfn: str) -> list[str]:
         return [function.bdf for function in self.topology.values() if function.physfn == physfn and function.bdf in self._bound]
 
-    def _holder(self, bdf: str) -> VfioGroup:
+    def holder(self, bdf: str) -> VfioGroup:
         """Return the VFIO group of a device that is on a VFIO driver."""
         group = self.core.group_of(bdf)
         return self.groups[group.id] if group is not None else self.noiommu[bdf]
@@ -343,7 +345,7 @@ class Drivers:
         """Raise WouldBlockError if unbinding a device, together with all that are `going`, would wait."""
         if self._bound[bdf] not in VFIO_DRIVERS:
             return
-        vfio_group = self._holder(bdf)
+        vfio_group = self.holder(bdf)
         if vfio_group.devices_open.get(bdf):
             raise WouldBlockError(f"unbinding {bdf} waits until its device descriptor is closed (vfio_unregister_group_dev)")
         last = vfio_group.bound <= going
@@ -353,9 +355,10 @@ class Drivers:
             )
 
     def _leave_vfio(self, bdf: str, vfio_group: VfioGroup | None = None) -> None:
-        vfio_group = vfio_group or self._holder(bdf)
+        vfio_group = vfio_group or self.holder(bdf)
         last = vfio_group.bound <= {bdf}
         vfio_group.bound.discard(bdf)
+        self.nodes.pop(bdf, None)
         if last:
             self._last_left(vfio_group)
 
@@ -410,6 +413,14 @@ class UserSystem(System, Protocol):
     drivers: Drivers
     processes: dict[str, UserProcess]
     interrupts: InterruptController | None
+
+    @property
+    def has_iommufd(self) -> bool:
+        """Whether the kernel has /dev/iommu."""
+
+    @property
+    def has_cdevs(self) -> bool:
+        """Whether devices have nodes of their own."""
 
     @property
     def bars(self) -> Mapping[str, tuple[Span, ...]]:

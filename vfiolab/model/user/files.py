@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from vfiolab.model.backends.group import VfioGroup
+from vfiolab.model.backends.iommufd import Bound, Context
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.checks import table
-from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS
+from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS, Ioctl
 from vfiolab.model.uapi.requests import field
 from vfiolab.model.user.checks import IOCTL_CHECKS, Command
 from vfiolab.model.user.drivers import DeviceState, Drivers
@@ -37,6 +38,11 @@ class ContainerFile(OpenFile):
     def __init__(self, server: Server) -> None:
         super().__init__()
         self.server = server
+
+    def release(self) -> Iterable[File]:
+        """Let the server go."""
+        self.server.close()
+        return ()
 
 
 class GroupFile(OpenFile):
@@ -69,6 +75,11 @@ class DeviceFile(OpenFile):
         self.vfio.devices_open[name] = self.vfio.devices_open.get(name, 0) + 1
 
     @property
+    def granted(self) -> bool:
+        """Whether the device's ioctls work."""
+        return True
+
+    @property
     def state(self) -> DeviceState:
         """What the device holds while somebody has it open, shared by all who have."""
         return self.drivers.device_state(self.name)
@@ -89,6 +100,38 @@ class DeviceFile(OpenFile):
             return (self._group,)
         self.drivers.drop_user(self.vfio)
         return ()
+
+
+class CdevFile(DeviceFile):
+    """An open /dev/vfio/devices/vfioN: it does nothing until it is tied to an iommufd, whose file it then holds."""
+
+    def __init__(self, drivers: Drivers, vfio: VfioGroup, name: str) -> None:
+        OpenFile.__init__(self)
+        self.drivers, self.name, self.vfio = drivers, name, vfio
+        self.iommufd: ContainerFile | None = None
+        self.bound: Bound | None = None
+        vfio.users += 1
+        vfio.cdevs[name] = vfio.cdevs.get(name, 0) + 1
+        vfio.devices_open[name] = vfio.devices_open.get(name, 0) + 1
+
+    @property
+    def granted(self) -> bool:
+        """Whether the device is tied to an iommufd."""
+        return self.bound is not None
+
+    def release(self) -> Iterable[File]:
+        """Disable the interrupts, detach the device and let it go; the iommufd loses a reference."""
+        self.vfio.devices_open[self.name] -= 1
+        self.vfio.cdevs[self.name] -= 1
+        held: tuple[File, ...] = ()
+        if self.iommufd is not None and self.bound is not None:
+            self.drivers.forget_device_state(self.name)
+            self.vfio.by_node.remove(self.name)
+            server, held = self.iommufd.server, (self.iommufd,)
+            assert isinstance(server, Context)
+            server.unbind(self.bound)
+        self.drivers.drop_user(self.vfio)
+        return held
 
 
 class Descriptor:
@@ -119,13 +162,19 @@ class Descriptor:
             process.refuse_descriptor(self.fd)
 
     KIND: ClassVar[str]
+
+    @property
+    def opened_as(self) -> str:
+        """The kind of node that was opened, as a trace's words have it."""
+        return self.KIND
+
     #: What each ioctl of this kind does with its argument: the number, or the bytes that its pointer leads to.
     carried_out: ClassVar[Mapping[str, Callable[[Any, Any], int | None]]] = MappingProxyType({})
 
     def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
         """Call by number, as a C program does. `arg` is a number, or the bytes that its pointer leads to: what comes back is put into them.
 
-        A number where a pointer is needed leads nowhere (EFAULT); ENOTTY for what this kind does not have. Unknown numbers on a container:
+        What a second pointer inside a struct leads to lies behind the struct. A number where a pointer is needed leads nowhere (EFAULT); ENOTTY for what this kind does not have. Unknown numbers on a container:
         EINVAL before SET_IOMMU, ENOTTY after.
 
         >>> from vfiolab.model.builder import MachineBuilder
@@ -136,7 +185,7 @@ class Descriptor:
         self._need_open()
         cmd = field("cmd", cmd)
         row = IOCTLS[self.KIND].get(cmd)
-        if row is None:
+        if row is None or not self._has(row):
             number = 0 if isinstance(arg, bytearray) else field("arg", arg)
             with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=number):
                 self._unknown(cmd)
@@ -144,6 +193,10 @@ class Descriptor:
         if row.struct:
             return self.carried_out[row.name](self, arg if isinstance(arg, bytearray) else bytearray()) or 0
         return self.carried_out[row.name](self, field("arg", arg)) or 0
+
+    def _has(self, row: Ioctl) -> bool:  # noqa: ARG002 - most kinds have all of theirs on every kernel
+        """Say whether this kernel has an ioctl of the kind."""
+        return True
 
     def _needs(self, name: str, data: bytearray, size: int, what: str) -> None:
         """Refuse bytes too few for what an ioctl's pointer should lead to."""
@@ -158,7 +211,7 @@ class Descriptor:
     def close(self) -> None:
         """Close the descriptor; the file behind it goes when no descriptor of any process leads to it."""
         self._need_open()
-        with self.process.call(f"close_{self.KIND}", f"fd{self.fd}"):
+        with self.process.call(f"close_{self.opened_as}", f"fd{self.fd}"):
             self.process.close(self.fd)
 
 

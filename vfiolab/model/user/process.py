@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vfiolab.model.address import U64, Span, SpanMap
+from vfiolab.model.uapi.iommufd import CAP_SYS_RESOURCE
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Process:
         self.memory = memory
         self.memlock = memlock
         self.locked_pages = 0
-        self.capabilities = {CAP_IPC_LOCK, CAP_SYS_RAWIO}
+        self.capabilities = {CAP_IPC_LOCK, CAP_SYS_RAWIO, CAP_SYS_RESOURCE}
         self.permitted = set(range(64))
         self.descriptors: dict[int, Handle] = {}
         self._all_taken_below = FIRST_FD

@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from vfiolab.model.address import Span
+from vfiolab.model.backends.compat import Compat
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.checks import table
 from vfiolab.model.errors import WouldBlockError
 from vfiolab.model.events import NOTHING, Call
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field, word
-from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, OPEN_GROUP_CHECKS, GivenUp, OpenGroup, Used
+from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, NODE_CHECKS, OPEN_GROUP_CHECKS, GivenUp, Node, OpenGroup, Used
 from vfiolab.model.user.descriptors import Container, Group
 from vfiolab.model.user.drivers import UserSystem, Waiting
-from vfiolab.model.user.files import ContainerFile, Descriptor, GroupFile
+from vfiolab.model.user.files import CdevFile, ContainerFile, Descriptor, GroupFile
+from vfiolab.model.user.iommufd import Cdev, Iommufd
 from vfiolab.model.user.process import FIRST_FD, Memory, Process
 
 
@@ -152,9 +154,54 @@ class UserProcess(Process):
         """Open /dev/vfio/vfio: anyone may."""
         self.need_awake()
         with self.call("open_container") as call:
-            container = Container(self, ContainerFile(self._new_server(self.system)))
+            server = self._new_server(self.system)
+            container = (Iommufd if self.system.has_iommufd else Container)(self, ContainerFile(server))
             call.args["fd"] = container.fd
             return container
+
+    def open_iommufd(self) -> Iommufd:
+        """Open /dev/iommu (6.2 and later). ENOENT where the kernel has none. A reading, as all that such a descriptor does.
+
+        >>> import vfiolab as vl
+        >>> process = vl.load("intel-vtd-iommufd").process
+        >>> fd = process.open_iommufd()
+        >>> ioas = fd.ioas_alloc()
+        >>> hex(fd.ioas_map(ioas, process.mmap(0x20_0000), 0x20_0000))
+        '0x200000'
+        """
+        self.need_awake()
+        with self.call("open_iommufd") as call:
+            fix = "take a machine whose /dev/vfio/vfio is iommufd's"
+            table(NODE_CHECKS, self.system.kernel).run(Node("" if self.system.has_iommufd else "this kernel has no /dev/iommu", fix))
+            opened = Iommufd(self, ContainerFile(Compat(self.system, "user")), "iommufd")
+            call.args["fd"] = opened.fd
+            return opened
+
+    def open_cdev(self, device: str) -> Cdev:
+        """Open a device's own node, /dev/vfio/devices/vfioN (6.6 and later): it does nothing until it is tied to an iommufd. ENOENT. A reading.
+
+        >>> import vfiolab as vl
+        >>> host = vl.load("intel-vtd-iommufd")
+        >>> host.bind("0000:01:00.0")
+        >>> fd, device = host.process.open_iommufd(), host.process.open_cdev("0000:01:00.0")
+        >>> device.bind_iommufd(fd), device.attach(fd.ioas_alloc())
+        (1, 3)
+        """
+        self.need_awake()
+        with self.call("open_cdev", "", dev=device) as call:
+            drivers, missing = self.system.drivers, ""
+            drivers.driver_of(device)
+            if not self.system.has_cdevs:
+                missing = "devices have no nodes of their own here"
+            elif not drivers.on_vfio(device) or device in drivers.noiommu:
+                missing = f"{device} has no node of its own: it is not on a VFIO driver, or has no IOMMU"
+            elif drivers.hides(device):
+                missing = f"{device} has no node of its own any more: it is being unbound"
+            table(NODE_CHECKS, self.system.kernel).run(Node(missing, f"bind {device} to vfio-pci, on a kernel with iommufd from 6.6 on"))
+            opened = Cdev(self, CdevFile(drivers, drivers.holder(device), device))
+            call.args["fd"] = opened.fd
+            call.output = {"node": f"vfio{drivers.nodes[device]}"} if device in drivers.nodes else {}
+            return opened
 
     def open_group(self, group: int | str) -> Group:
         """Open /dev/vfio/N by number, or the group of a device. ENOENT (no such node), EBUSY (open already), EPERM (no-IOMMU)."""
