@@ -9,6 +9,7 @@ from pathlib import Path
 from vfiolab.commands import UNUSABLE, complain, examples
 from vfiolab.kit.host import Host, boot
 from vfiolab.model.errors import Refusal
+from vfiolab.model.pci.topology import normal_bdf
 from vfiolab.readers.opening import open_machine
 
 __all__ = ["add", "run"]
@@ -31,6 +32,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
             "vfiolab run --machine intel-vtd-39bit --kernel 5.4 --bind 01:00.0 -- qemu-system-x86_64 -nographic \\",
             "    -nodefaults -m 64 -device vfio-pci,host=0000:01:00.0",
             "vfiolab run --machine amd-vi-server -- lspci",
+            "vfiolab run --machine amd-vi-server --edu 01:00.0 --dmesg log.txt -- python notebooks/driver.py 0000:01:00.0",
         ),
     )
     parser.add_argument(
@@ -44,6 +46,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--param", metavar="NAME=VALUE", action="append", default=[],
         help="set a module parameter first, such as allow_unsafe_interrupts=1 (of vfio_iommu_type1) or vfio.NAME=VALUE",
     )  # fmt: skip
+    parser.add_argument(
+        "--edu", metavar="BDF", action="append", default=[],
+        help="put the toy device vfiolab-edu in a device's place, and bind it (may be repeated): a toy of this kit for a driver"
+        " of your own, no real hardware, and not QEMU's edu (registers: vfiolab/run/edu.py; a driver: notebooks/driver.py)",
+    )  # fmt: skip
+    parser.add_argument("--dmesg", metavar="FILE", help="write what the modelled kernel logs meanwhile: the lines of IOMMU faults")
     parser.add_argument("--seconds", metavar="N", type=float, help="end the program after so many seconds")
     parser.add_argument("--quiet", action="store_true", help="print refusals only")
     parser.add_argument(
@@ -72,7 +80,8 @@ def run(options: argparse.Namespace) -> int:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
     try:
-        outcome = run_program(host, options.command, tell=_tell, quiet=options.quiet, seconds=options.seconds, keep=keep)
+        toys = [normal_bdf(bdf) for bdf in options.edu]
+        outcome = run_program(host, options.command, tell=_tell, quiet=options.quiet, seconds=options.seconds, keep=keep, toys=toys)
     except NotPossibleError as error:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
@@ -81,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
         return NOT_FOUND
     try:
         _report(host, options)
+        if options.dmesg:
+            Path(options.dmesg).write_text("".join(f"{line}\n" for line in outcome.dmesg), encoding="utf-8")
     except (OSError, ValueError) as error:
         complain(f"vfiolab run: {error}")
         return UNUSABLE
@@ -104,11 +115,17 @@ def _report(host: Host, options: argparse.Namespace) -> None:
 
 
 def _host(options: argparse.Namespace) -> Host:
-    host = boot(open_machine(options.machine, complain).with_assumed_units(), options.kernel, options.boot)
+    from vfiolab.run.edu import NAME, with_edu
+
+    machine = open_machine(options.machine, complain).with_assumed_units()
+    for device in options.edu:
+        machine = with_edu(machine, device)
+        complain(f"vfiolab run: {device} is {NAME}: a toy device of this kit and no real hardware (and not QEMU's edu)")
+    host = boot(machine, options.kernel, options.boot)
     for word in options.param:
         name, _, value = word.partition("=")
         host.set_param(name if "." in name else f"vfio_iommu_type1.{name}", value)
-    for device in options.bind:
+    for device in (*options.edu, *options.bind):
         host.bind(device)
     return host
 

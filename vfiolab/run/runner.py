@@ -7,15 +7,19 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from vfiolab.model.backends.compat_checks import Area
+from vfiolab.model.backends.dmatree import Dma
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import Call
-from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, TRIGGER
+from vfiolab.model.irq.delivery import Journey
+from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, MSI, TRIGGER
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.config import config_space, written
 from vfiolab.model.uapi.ioctls import IOCTLS
@@ -23,7 +27,7 @@ from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqS
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.files import Descriptor, UserStruct
 from vfiolab.model.user.process_calls import UserProcess
-from vfiolab.run import memory
+from vfiolab.run import edu, memory
 from vfiolab.run.files import CONFIG, REGION, Files, Opened, region_at
 from vfiolab.run.said import call_lines
 from vfiolab.run.seccomp import Child, Listener, Notice, start, syscall
@@ -39,6 +43,8 @@ AT_FDCWD = -100
 ORDINARY, CLOSED, EVENTFD = 0, (1 << 31) - 2, (1 << 31) - 3
 #: How many calls of a run are remembered if nobody wants them all.
 KEPT = 1000
+#: Of configuration space: the command register, and its bit without which a device sends no request.
+COMMAND, BUS_MASTER = 0x04, 0x04
 IOMMUFD, NATIVE_IOMMUFD = "/dev/iommu", range(0x3B80, 0x3B94)
 STRUCTS = {kind.NAME: kind for kind in Struct.__subclasses__()}
 Tell: TypeAlias = Callable[[list[str]], None]
@@ -52,21 +58,25 @@ PATHS = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: the program's exit status, why the model `ended` it ("" if it did not), and how many `calls` were answered."""
+    """How a run ended: the program's exit status, why the model `ended` it ("" if it did not), and how many `calls` were answered.
+
+    `dmesg`: the last lines that the modelled kernel logged meanwhile (of faults; what else it says is not modelled).
+    """
 
     status: int
     ended: str
     calls: int
+    dmesg: tuple[str, ...] = ()
 
 
 def run_program(
     host: Host, command: Sequence[str], *, tell: Tell | None = None, quiet: bool = False, keep: bool = False,
-    seconds: float | None = None, environment: dict[str, str] | None = None,
+    seconds: float | None = None, environment: dict[str, str] | None = None, toys: Collection[str] = (),
 ) -> Outcome:  # fmt: skip
     """Run a program, and answer its calls from the host, until it and all that it started have ended.
 
     `tell` hears the lines of each call, `quiet`: of those that are refused. `keep`: the host's log keeps every call, to be
-    written as a trace. `seconds`: a limit.
+    written as a trace. `seconds`: a limit. `toys`: the devices that are vfiolab-edu (`edu.with_edu`).
     NotPossibleError where such a run cannot be; OSError if the program cannot be started.
     """
     host.log.keep(None if keep else KEPT)
@@ -74,14 +84,14 @@ def run_program(
     tree = Tree(host, files.watch)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, _terminated)  # a terminal's ^C is the program's
     try:
-        with contextlib.closing(start(command, environment)) as child:
-            server = Server(host, child.listener, files, tree, tell, quiet=quiet)
+        with contextlib.closing(start(command, environment, every_write=bool(toys))) as child:
+            server = Server(host, child.listener, files, tree, tell, quiet=quiet, toys=toys)
             with contextlib.closing(server):
                 server.serve(child, seconds)
             status = child.wait()
             if error := child.not_started():
                 raise OSError(error, os.strerror(error), command[0])
-            return Outcome(status, server.ended, server.calls)
+            return Outcome(status, server.ended, server.calls, tuple(server.dmesg))
     finally:
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGTERM, before[1])
@@ -96,9 +106,20 @@ def _terminated(number: int, _: object) -> None:
 class Server:
     """Answers a program's calls."""
 
-    def __init__(self, host: Host, listener: Listener, files: Files, tree: Tree, tell: Tell | None, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        listener: Listener,
+        files: Files,
+        tree: Tree,
+        tell: Tell | None,
+        *,
+        quiet: bool = False,
+        toys: Collection[str] = (),
+    ) -> None:
         self.host, self.listener, self.files, self.tree = host, listener, files, tree
-        self._tell, self._quiet = tell, quiet
+        self._tell, self._quiet, self._toys = tell, quiet, toys
+        self.dmesg: deque[str] = deque(maxlen=KEPT)
         self.ended, self.calls = "", 0
         self._processes: dict[int, tuple[int, UserProcess]] = {}
         self._areas: dict[int, memory.Areas] = {}
@@ -157,7 +178,7 @@ class Server:
         if name == "ioctl":
             self._ioctl(notice)
         elif name == "pwrite64":
-            self._write_config(notice)
+            self._pwrite(notice)
         elif name in PATHS:
             self._path(notice, name)
         else:
@@ -358,8 +379,10 @@ class Server:
         number = value
         if value >= 0 and not self.ended:
             device = cast("Device", process.descriptors[value])
-            config = config_space(device.function, device.bars)
-            number = self._hand_over(notice, self.files.new(Opened("device", device.name, {process.name: device}), config), os.O_CLOEXEC)
+            ours = self.files.new(Opened("device", device.name, {process.name: device}), config_space(device.function, device.bars))
+            if device.name in self._toys:
+                os.pwrite(ours, edu.POWER_ON, 0)
+            number = self._hand_over(notice, ours, os.O_CLOEXEC)
         elif not self.ended:
             self.listener.answer(notice, value)
         self._say(log.calls[-1], "group", notice.args[0] % U32, number)
@@ -471,27 +494,87 @@ class Server:
 
     # devices
 
-    def _write_config(self, notice: Notice) -> None:
+    def _pwrite(self, notice: Notice) -> None:
         fd, address, size, place = notice.args[0] % U32, *notice.args[1:4]
         opened = self.files.at(notice.pid, fd)
         region, offset = region_at(place)
-        if opened is None or opened.kind != "device" or region != CONFIG:
+        toy = opened is not None and region == 0 and opened.name in self._toys
+        if opened is None or opened.kind != "device" or not (region == CONFIG or toy):
             self.listener.let_pass(notice)
             return
         device = cast("Device", self._twin(self.process(notice.pid), opened))
-        new = memory.read(notice.pid, address, min(size, PAGE))
+        if toy and offset >= edu.SIZE:  # vfio_pci_bar_rw: past the end
+            self.listener.answer(notice, -ERRNO["EINVAL"])
+            return
+        new = memory.read(notice.pid, address, min(size, edu.SIZE - offset if toy else PAGE))
         if not new and size:
             self.listener.answer(notice, -ERRNO["EFAULT"])
             return
         self.calls += 1
         ours = os.open(f"/proc/{notice.pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
         try:
-            space = os.pread(ours, 256 if device.function.express_type is None else 4096, CONFIG << REGION)
-            os.pwrite(ours, written(space, offset, new, device.bars), CONFIG << REGION)
+            if toy:
+                self._toy(device, ours, offset, new)
+            else:
+                self._write_config(device, ours, fd, offset, new)
         finally:
             os.close(ours)
+        if not self.ended:
+            self.listener.answer(notice, len(new))
+
+    def _write_config(self, device: Device, ours: int, fd: int, offset: int, new: bytes) -> None:
+        space = os.pread(ours, 256 if device.function.express_type is None else 4096, CONFIG << REGION)
+        os.pwrite(ours, written(space, offset, new, device.bars), CONFIG << REGION)
         self._carry(partial(device.write_config, offset, int.from_bytes(new[:8], "little"), min(len(new), 8)), "pwrite", "device", fd, fd)
-        self.listener.answer(notice, len(new))
+
+    def _toy(self, device: Device, ours: int, offset: int, new: bytes) -> None:
+        """Let the toy device see a write to its registers; they are in the device's file, where the program reads them."""
+        registers = bytearray(os.pread(ours, edu.SIZE, 0))
+        command = edu.written(registers, offset, new)
+        master = os.pread(ours, 1, CONFIG << REGION | COMMAND)[0] & BUS_MASTER
+        if command and not master:
+            self._tell_all([f"    {edu.NAME} {device.name} sends nothing: bus mastering is off (bit 2 of the command register)"])
+            edu.failed(registers)
+        elif command:
+            transfer = partial(edu.transfer, self.host, device, registers, command, partial(self._reach, device), self._travelled)
+            self._carry(transfer, f"{edu.NAME} {device.name}", "device", told=False)
+        os.pwrite(ours, registers, 0)
+        if command & edu.INTERRUPT and master and not self.ended:
+            self._carry(partial(self._interrupt, device), f"{edu.NAME} {device.name}", "device", told=False)
+
+    def _interrupt(self, device: Device) -> None:
+        key = device.name, MSI, 0
+        if edu.raise_interrupt(self.host, device, self._travelled) and key in self._signals:
+            os.eventfd_write(self._signals[key], 1)
+
+    def _reach(self, device: Device, iova: int, data: bytes | int) -> bytes:
+        """Read so many bytes, or write bytes, of the program's memory that is mapped at an iova; return them."""
+        server = device.vfio.container
+        found = next(server.backend.at(iova), None) if server is not None and server.backend is not None else None
+        area = cast("Dma | Area | None", found)
+        if area is None:
+            raise NotModelledError(f"{iova:#_x} leads to memory of the host that no program mapped: nobody knows what is there")
+        pid = next((pid for (pid, _), name in self._named.items() if self.host.processes[name] is area.process), None)
+        if pid is not None:
+            place = area.vaddr + iova - area.iova
+            if isinstance(data, bytes) and memory.write(pid, place, data):
+                return data
+            if isinstance(data, int) and len(held := memory.read(pid, place, data)) == data:
+                return held
+        raise NotModelledError(f"the memory behind iova {iova:#_x} is pinned, but the program has given it back: nobody has a copy of it")
+
+    def _travelled(self, trip: Journey) -> None:
+        """Say what became of a request of the toy device, and keep what the host's kernel logs of it."""
+        lines = trip.logged.split("\n") if trip.logged else []
+        self.dmesg.extend(lines)
+        good = trip.outcome in ("memory", "delivered")
+        if not (good and self._quiet):
+            said = [] if good else [f"    {trip.why}"]
+            self._tell_all([f"{edu.NAME} {trip.act}: {trip.outcome}", *said, *(f"dmesg: {line}" for line in lines)])
+
+    def _tell_all(self, lines: list[str]) -> None:
+        if self._tell is not None:
+            self._tell(lines)
 
     def _signal(self, device: Device, data: UserStruct, fds: list[int], value: int) -> None:
         """Keep the eventfds that a device was given, and signal those that the program triggers itself."""

@@ -80,7 +80,7 @@ def syscall(name: str, *args: object) -> int:
     return -ctypes.get_errno() if value == -1 else int(value)
 
 
-def _filter(calls: Syscalls) -> bytes:
+def _filter(calls: Syscalls, *, every_write: bool = False) -> bytes:
     """Return the program of the filter: a block for each system call that may be picked, and all others pass."""
     picked = [(_RETURN, 0, 0, _NOTIFY)]
     passed = [(_RETURN, 0, 0, _ALLOW)]
@@ -90,6 +90,8 @@ def _filter(calls: Syscalls) -> bytes:
     blocks["ioctl"] = [(_LOAD, 0, 0, 24), (_AND, 0, 0, 0xFFFF_FF00), (_EQUAL, 0, 1, 0x3B00), *picked, *passed]
     # config space: a write from offset 7 << 40 on, which no ordinary file has
     blocks["pwrite64"] = [(_LOAD, 0, 0, 44), (_AND, 0, 0, 0xFFFF_FF00), (_EQUAL, 0, 1, 0x700), *picked, *passed]
+    if every_write:  # registers of BAR 0 begin at offset 0, as any file does
+        blocks["pwrite64"] = picked
     code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, calls.audit), *passed, (_LOAD, 0, 0, 0)]
     for name, block in blocks.items():
         code += [(_EQUAL, 0, len(block), calls.numbers[name]), *block]
@@ -243,9 +245,12 @@ def _descendants(top: int) -> set[int]:
     return found
 
 
-def start(command: Sequence[str], environment: dict[str, str] | None = None) -> Child:
-    """Start a program with the filter. NotPossibleError where the kernel has no such filter, or refuses it."""
-    program = _filter(syscalls())
+def start(command: Sequence[str], environment: dict[str, str] | None = None, *, every_write: bool = False) -> Child:
+    """Start a program with the filter. NotPossibleError where the kernel has no such filter, or refuses it.
+
+    `every_write`: each pwrite is held, not only those into configuration space.
+    """
+    program = _filter(syscalls(), every_write=every_write)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if not pid:
