@@ -379,7 +379,9 @@ class Server:
         number = value
         if value >= 0 and not self.ended:
             device = cast("Device", process.descriptors[value])
-            ours = self.files.new(Opened("device", device.name, {process.name: device}), config_space(device.function, device.bars))
+            config = bytearray(config_space(device.function, device.bars))
+            config[COMMAND] &= ~BUS_MASTER  # pci_clear_master in vfio_pci_enable, later vfio_pci_core_enable
+            ours = self.files.new(Opened("device", device.name, {process.name: device}), bytes(config))
             if device.name in self._toys:
                 os.pwrite(ours, edu.POWER_ON, 0)
             number = self._hand_over(notice, ours, os.O_CLOEXEC)
@@ -548,7 +550,11 @@ class Server:
             os.eventfd_write(self._signals[key], 1)
 
     def _reach(self, device: Device, iova: int, data: bytes | int) -> bytes:
-        """Read so many bytes, or write bytes, of the program's memory that is mapped at an iova; return them."""
+        """Read so many bytes, or write bytes, of the program's memory that is mapped at an iova; return them.
+
+        A program that put other memory in the place of what it mapped is not noticed: here the DMA reaches what is there now, and under
+        a real kernel the pages that were pinned.
+        """
         server = device.vfio.container
         found = next(server.backend.at(iova), None) if server is not None and server.backend is not None else None
         area = cast("Dma | Area | None", found)
@@ -564,7 +570,11 @@ class Server:
         raise NotModelledError(f"the memory behind iova {iova:#_x} is pinned, but the program has given it back: nobody has a copy of it")
 
     def _travelled(self, trip: Journey) -> None:
-        """Say what became of a request of the toy device, and keep what the host's kernel logs of it."""
+        """Say what became of a request of the toy device, and keep what the host's kernel logs of it.
+
+        Each fault has its line here; a real kernel leaves some of many out (__ratelimit in dmar_fault, arm_smmu_evtq_thread,
+        amd_iommu_report_page_fault).
+        """
         lines = trip.logged.split("\n") if trip.logged else []
         self.dmesg.extend(lines)
         good = trip.outcome in ("memory", "delivered")
