@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from vfiolab.__main__ import main
+from vfiolab.client import run as carry_out
 from vfiolab.kit.host import boot
+from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.opening import open_machine
+from vfiolab.readers.trace import questions, read_trace
+from vfiolab.replay import compare
 from vfiolab.run import NotPossibleError, run_program
 from vfiolab.run.edu import with_edu
 from vfiolab.run.report import elsewhere, trace_text
@@ -191,11 +195,17 @@ def test_a_request_whose_memory_nobody_has_ends_the_program(tmp_path):
 
 @pytest.mark.parametrize("machine", [*MACHINES, "intel-vtd-iommufd"])
 def test_a_run_with_dma_replays_and_is_compared(ran, machine):
-    found = ran("say(dma_map(c, 0, 4096, m), fill(b'x' * 8), do(2, 0, 8), do(1, 0x8000, 8))", machine, None)
-    assert [[0, 8, 1, 3]] == found.said
+    found = ran("""
+given = struct.pack("i", event)
+say(dma_map(c, 0, 4096, m), fill(b"x" * 8), irqs(d, 0x24, 1, 0, 1, given), do(6, 0, 8), counted(), do(1, 0x8000, 8))
+""", machine, None)  # fmt: skip
+    assert [[0, 8, 0, 1, 1, 3]] == found.said
     text = trace_text(found.host, "toy")
+    scenarios, there = read_trace(text), read_machine("\n".join(line[3:] for line in text.split("\n") if line.startswith("#| ")))
+    assert [] == compare(scenarios, carry_out(questions(scenarios), there), there).divergences
     assert "dma_write 0000:01:00.0" in text
-    assert ["as here"] == [row.why or "as here" for row in elsewhere(text, names=[machine]) if "6.12" in row.kernels]
+    rows = [row for row in elsewhere(text, names=[machine, "amd-renoir-laptop"]) if "6.12" in row.kernels]
+    assert {machine: "", "amd-renoir-laptop": ""} == {row.machine: row.call for row in rows}
 
 
 def test_the_toy_keeps_the_machines_groups_and_says_what_it_is():

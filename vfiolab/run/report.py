@@ -76,12 +76,15 @@ class Elsewhere(NamedTuple):
 
 
 def _calls(text: str, source: str) -> Calls:
-    """Return a run's calls with devices in the place of group numbers, and without binds: other machines have other numbers."""
+    """Return a run's calls with devices in the place of group numbers, and without binds: other machines have other numbers.
+
+    Nor with what a device did by itself: that is no call.
+    """
     scenario = read_trace(text, source=source)[0]
     opened = {one.names[1]: one.args["name"] for one in reversed(scenario.operations) if one.verb == "get_device_fd" and "name" in one.args}
     operations, answers = [], []
     for one, answer in zip(scenario.operations, scenario.answers, strict=True):
-        if one.verb in ("bind", "unbind", "param", "sysfs", "status"):
+        if one.verb in ("bind", "unbind", "param", "sysfs", "status", "dma_read", "dma_write", "raise_msi"):
             continue
         args = {"dev": opened[one.names[0]]} if one.verb == "open_group" and one.names[0] in opened else one.args
         operations.append(replace(one, args=args))
