@@ -143,6 +143,15 @@ def everywhere() -> str:
     return "\n".join(lines)
 
 
+def driver(*words: str) -> str:
+    """Run the learner's driver, and return the command with what was printed."""
+    command = ["vfiolab", "run", "--machine", "intel-vtd-39bit", "--kernel", "6.12", "--edu", "01:00.0", "--quiet", "--"]
+    asked = ["python", "driver.py", "0000:01:00.0", *words]
+    run = [sys.executable, "-m", *command, sys.executable, *asked[1:]]
+    said = subprocess.run(run, cwd=notebooks_dir(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout
+    return f"```\n{' '.join([*command, *asked])}\n\n{said}```"
+
+
 def version() -> str:
     """Return which QEMU is here."""
     said = subprocess.run([QEMU[0], "--version"], capture_output=True, text=True, check=True).stdout
@@ -203,9 +212,20 @@ device itself, such as its number of vectors, are left out: another device stand
 `--trace run.trace` keeps a run with its machine: `vfiolab replay run.trace` carries it out again, and `vl.open_session("run.trace")`
 opens it as steps.
 
+## A driver of your own
+
+[driver.py](driver.py) is a driver in user space, in plain Python. `--edu` puts a toy device in a device's place: it reads and writes the
+program's memory through the container's iovas, and raises its interrupt. With `--broken` the driver gives it an iova that nobody mapped:
+
+{driver("--broken")}
+
+The program hears of it from the device; why it happened stands in the kernel's log, which `--dmesg FILE` keeps. Repaired:
+
+{driver()}
+
 ## What it does not do
 
-- It does not make a device work. Its answers are the kernel's, not the hardware's.
+- It makes no real device work. Its answers are the kernel's, not the hardware's.
 - Where the model has no answer, or the real kernel would die or wait for ever, it says so and ends the program; it never invents an errno.
 - `/dev/iommu` and the nodes of devices (`/dev/vfio/devices`) are not served: a program that can do without takes `/dev/vfio/vfio`.
 - Only x86-64 was tried; the numbers of aarch64 are there, untested. Where seccomp's notifications are refused, it says so.
