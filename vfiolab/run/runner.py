@@ -293,7 +293,7 @@ class Server:
                 return
             flags = int.from_bytes(how, "little")
         if path == IOMMUFD and self.host.machine.vfio == "iommufd-compat":
-            self.end(f"opening {IOMMUFD}: the model has no answer: iommufd's own calls are not modelled, only its /dev/vfio/vfio")
+            self.end(f"opening {IOMMUFD}: a run does not serve iommufd's own calls, only its /dev/vfio/vfio")
             return
         if path.startswith(GROUPS) and not flags & (os.O_PATH | os.O_DIRECTORY):
             self._open_vfio(notice, path, flags)
@@ -424,7 +424,7 @@ class Server:
         """Return the argument of an ioctl that the model has no row for: what it leads to, if it is a pointer."""
         readable = memory.read(pid, arg, 32)
         if cmd in NATIVE_IOMMUFD and self.host.machine.vfio == "iommufd-compat" and readable:
-            self.end(f"ioctl {cmd:#x}: the model has no answer: iommufd's own calls are not modelled")
+            self.end(f"ioctl {cmd:#x}: a run does not serve iommufd's own calls")
         return UserStruct(readable) if readable else 0
 
     def _number(self, process: UserProcess, pid: int, fd: int) -> int:
