@@ -322,6 +322,38 @@ say(dma_map(c, 0x1000, 4096, memory(4096)), dma_map(os.dup(c), 0x2000, 4096, mem
     assert [[0, True], ["EEXIST", 0]] == found.said
 
 
+NATIVE = """
+fd = os.open("/dev/iommu", os.O_RDWR)
+(node,) = os.listdir(f"/sys/bus/pci/devices/{A}/vfio-dev")
+device = os.open(f"/dev/vfio/devices/{node}", os.O_RDWR)
+def ask(cmd, form, *values, on=None):
+    data = bytearray(struct.pack(form, *values))
+    value = call(fd if on is None else on, cmd, data)
+    return value, struct.unpack(form, data)
+"""
+
+
+def test_a_program_drives_iommufd_and_a_device_by_its_own_node(ran):
+    found = ran(NATIVE + """
+say(call(device, 0x3b6f))
+say(ask(0x3b76, "IIiI", 16, 0, fd, 0, on=device) == (0, (16, 0, fd, 1)))
+say(ask(0x3b81, "III", 12, 0, 0))
+say(ask(0x3b85, "IIIIQQQ", 40, 7, 2, 0, memory(8192), 8192, 0x100000))
+say(ask(0x3b77, "III", 12, 0, 2, on=device)[1][2], call(device, 0x3b6f))
+say(ask(0x3b85, "IIIIQQQ", 40, 7, 2, 0, memory(4096), 4096, 0xfee00000)[0], ask(0x3b85, "IIIIQQQ", 40, 7, 2, 0, 4096, 4096, 0x200000)[0])
+ranges = memory(4096)
+say(ask(0x3b84, "IIIIQQ", 32, 2, 8, 0, ranges, 0)[1][2], struct.unpack("4Q", ctypes.string_at(ranges, 32)))
+say(ask(0x3b86, "IIQQ", 24, 2, 0, (1 << 64) - 1)[1][3], ask(0x3b80, "II", 8, 7)[0], call(fd, 0x3b81, 0x10))
+""", machine="intel-vtd-iommufd")  # fmt: skip
+    assert "EINVAL" == found.said[0]
+    assert [True, [0, [12, 0, 2]], [0, [40, 7, 2, 0, found.said[3][1][4], 8192, 0x100000]], [3, 0]] == found.said[1:5]
+    assert [["EINVAL", "EFAULT"], [2, [0, 0xFEDFFFFF, 0xFEF00000, (1 << 39) - 1]], [8192, "ENOENT", "EFAULT"]] == found.said[5:]
+
+
+def test_where_the_kernel_has_no_iommufd_its_nodes_are_not_there(ran):
+    assert ["ENOENT", False] == ran('say(opened("/dev/iommu"), os.path.exists("/dev/vfio/devices"))').said[0]
+
+
 def test_what_a_killed_program_held_is_let_go(tmp_path):
     before = len(list(Path("/proc/self/fd").iterdir()))
     found = Ran(tmp_path, "c, g = attached(A)\nd = device_of(g, A)\ndma_map(c, 0, 4096, memory(4096))\nos.kill(os.getpid(), 9)\n")

@@ -227,7 +227,8 @@ The program hears of it from the device; why it happened stands in the kernel's 
 
 - It makes no real device work. Its answers are the kernel's, not the hardware's.
 - Where the model has no answer, or the real kernel would die or wait for ever, it says so and ends the program; it never invents an errno.
-- `/dev/iommu` and the nodes of devices (`/dev/vfio/devices`) are not served: a program that can do without takes `/dev/vfio/vfio`.
+- `/dev/iommu` and the devices' own nodes are there on a machine whose kernel has iommufd. What they answer is read in the source: no
+  recording has them. A program that looks at a node's device numbers finds none.
 - Only x86-64 was tried; the numbers of aarch64 are there, untested. Where seccomp's notifications are refused, it says so.
 """
 

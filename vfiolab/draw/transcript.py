@@ -9,6 +9,7 @@ from vfiolab.draw.calls import EVENT
 from vfiolab.model.errors import STRERROR
 from vfiolab.model.events import Call, canonical
 from vfiolab.model.irq.msi import INDEX_NAMES
+from vfiolab.model.user.iommufd import VERBS
 
 __all__ = ["Transcript", "strace_line"]
 
@@ -59,7 +60,7 @@ def _answer(call: Call) -> str:
         return f"?  +++ {DEATHS[call.died]} +++"
     if call.error is not None:
         return f"-1 {call.error.name} ({STRERROR[call.error.name]})"
-    if call.verb in ("open_container", "open_group", "get_device_fd"):
+    if call.verb in ("open_container", "open_group", "get_device_fd", "open_iommufd", "open_cdev"):
         return str(call.args.get("fd", 0))
     return str(call.value)
 
@@ -114,6 +115,12 @@ def _told(call: Call) -> str:
     return f" => {told}" if told else ""
 
 
+def _fields(call: Call) -> str:
+    """Return a struct by its fields: what was asked, then what came back."""
+    asked = ", ".join(f"{name}={value:#_x}" for name, value in call.args.items() if isinstance(value, int))
+    return f"{{{asked}{_told(call)}}}"
+
+
 _WRITERS: dict[str, Callable[[Call], str]] = {
     "open_container": lambda _: 'open("/dev/vfio/vfio", O_RDWR)',
     "open_group": lambda call: f'open("/dev/vfio/{call.output.get("group", call.target)}", O_RDWR)',
@@ -140,6 +147,12 @@ _WRITERS: dict[str, Callable[[Call], str]] = {
     "device_reset": _named("VFIO_DEVICE_RESET"),
     "hot_reset_info": _named("VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
     "hot_reset": _named("VFIO_DEVICE_PCI_HOT_RESET"),
+    "open_iommufd": lambda _: 'open("/dev/iommu", O_RDWR)',
+    "open_cdev": lambda call: f'open("/dev/vfio/devices/{call.output.get("node", call.args["dev"])}", O_RDWR)',
+    **{verb: _named(row.ioctl, _fields) for verb, row in VERBS.items()},
+    "bind_iommufd": _named("VFIO_DEVICE_BIND_IOMMUFD", _fields),
+    "attach_pt": _named("VFIO_DEVICE_ATTACH_IOMMUFD_PT", _fields),
+    "detach_pt": _named("VFIO_DEVICE_DETACH_IOMMUFD_PT", _fields),
     "fork": lambda call: f"fork() /* {call.target} */",
     "remove": lambda call: f"echo 1 > /sys/bus/pci/devices/{call.args['dev']}/remove",
     "rescan": lambda _: "echo 1 > /sys/bus/pci/rescan",

@@ -23,7 +23,8 @@ from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, MSI, TRIGGER
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.config import config_space, written
 from vfiolab.model.uapi.ioctls import IOCTLS
-from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqSet, Struct
+from vfiolab.model.uapi.iommufd import AllowIovas, BindIommufd, IoasMap, IovaRange, IovaRanges, Sized
+from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqSet, MapDma, Struct
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.files import Descriptor, UserStruct
 from vfiolab.model.user.process_calls import UserProcess
@@ -38,6 +39,7 @@ __all__ = ["Outcome", "run_program"]
 U32, PAGE, MOST_OF_A_STRUCT = 1 << 32, 4096, 1 << 16
 #: A function has no more vectors (MSI-X), and a bus no more functions: larger counts are refused before what they count is read.
 MOST_VECTORS = 2048
+MOST_RANGES = 1 << 16  # of an array that is read at once
 AT_FDCWD = -100
 #: Numbers that stand for a program's descriptors that are not VFIO's: an ordinary file, a closed one, an eventfd.
 ORDINARY, CLOSED, EVENTFD = 0, (1 << 31) - 2, (1 << 31) - 3
@@ -45,8 +47,11 @@ ORDINARY, CLOSED, EVENTFD = 0, (1 << 31) - 2, (1 << 31) - 3
 KEPT = 1000
 #: Of configuration space: the command register, and its bit without which a device sends no request.
 COMMAND, BUS_MASTER = 0x04, 0x04
-IOMMUFD, NATIVE_IOMMUFD = "/dev/iommu", range(0x3B80, 0x3B94)
-STRUCTS = {kind.NAME: kind for kind in Struct.__subclasses__()}
+IOMMUFD, NODES = "/dev/iommu", "/dev/vfio/devices/vfio"
+STRUCTS = {kind.NAME: kind for kind in (*Struct.__subclasses__(), *Sized.__subclasses__())}
+#: Where an ioctl has the address of memory that is to be pinned (its length is at 24), and where it names a descriptor.
+PINNED = {MapDma.NAME: 8, IoasMap.NAME: 16}
+NAMING = {"int": 0, BindIommufd.NAME: 8}
 Tell: TypeAlias = Callable[[list[str]], None]
 #: Which argument of a call by path is the path, and which the buffer that is filled, with its size.
 PATHS = {
@@ -292,10 +297,7 @@ class Server:
                 self.listener.answer(notice, -ERRNO["EFAULT"])
                 return
             flags = int.from_bytes(how, "little")
-        if path == IOMMUFD and self.host.machine.vfio == "iommufd-compat":
-            self.end(f"opening {IOMMUFD}: a run does not serve iommufd's own calls, only its /dev/vfio/vfio")
-            return
-        if path.startswith(GROUPS) and not flags & (os.O_PATH | os.O_DIRECTORY):
+        if (path.startswith(GROUPS) or path == IOMMUFD) and not flags & (os.O_PATH | os.O_DIRECTORY):
             self._open_vfio(notice, path, flags)
             return
         try:
@@ -319,14 +321,25 @@ class Server:
         made: list[Descriptor] = []
 
         def opened() -> None:
-            made.append(process.open_container() if path == CONTAINER else process.open_group(path.removeprefix(GROUPS)))
+            if path == IOMMUFD:
+                made.append(process.open_iommufd())
+            elif path.startswith(NODES):
+                number = path.removeprefix(NODES)
+                made.append(process.open_cdev(next((bdf for bdf, node in self.host.drivers.nodes.items() if str(node) == number), number)))
+            else:
+                made.append(process.open_container() if path == CONTAINER else process.open_group(path.removeprefix(GROUPS)))
 
         self.calls += 1
         log = self.host.log
         value = self._carry(opened, f"open({path})", "file", told=False)
         number = value
         if made:
-            number = self._hand_over(notice, self.files.new(Opened(made[0].KIND, path, {process.name: made[0]})), flags)
+            ours = (
+                self._device_file(made[0])
+                if isinstance(made[0], Device)
+                else self.files.new(Opened(made[0].KIND, path, {process.name: made[0]}))
+            )
+            number = self._hand_over(notice, ours, flags)
         elif not self.ended:
             self.listener.answer(notice, value)
         self._say(log.calls[-1], "", -1, number)
@@ -342,54 +355,76 @@ class Server:
         self.calls += 1
         process = self.process(notice.pid)
         twin = self._twin(process, opened)
-        row = IOCTLS[opened.kind].get(cmd)
+        row = IOCTLS[twin.KIND].get(cmd)
+        struct, name = (row.struct, row.name) if row is not None else ("", f"ioctl {cmd:#x}")
         data: int | UserStruct = arg
         given: int | None = None
-        if row is not None and row.struct:
-            data = self._argument(notice.pid, arg, row.struct)
-            if row.struct == "int" and len(data) == 4:
-                given = int.from_bytes(data, "little", signed=True)
-                data[:] = self._number(process, notice.pid, given).to_bytes(4, "little", signed=True)
+        if struct:
+            data = self._argument(notice.pid, arg, struct)
+            given = self._descriptor(process, notice.pid, struct, data)
         elif row is None:
-            data = self._unknown(notice.pid, cmd, arg)
-        fds = self._translated(process, notice.pid, row.struct if row else "", data)
-        if row is not None and row.name == "VFIO_IOMMU_MAP_DMA" and isinstance(data, UserStruct) and len(data) >= 32:
-            self._sync(process, notice.pid, int.from_bytes(data[8:16], "little"), int.from_bytes(data[24:32], "little"))
+            data = self._unknown(notice.pid, arg)
+        fds = self._translated(process, notice.pid, struct, data)
+        if struct in PINNED and isinstance(data, UserStruct) and len(data) >= 32:
+            at = PINNED[struct]
+            self._sync(process, notice.pid, int.from_bytes(data[at : at + 8], "little"), int.from_bytes(data[24:32], "little"))
         if not self.listener.alive(notice):
             return
         process.copy_out = lambda address, out: memory.write(notice.pid, address, out)
-        name = row.name if row is not None else f"ioctl {cmd:#x}"
         if name == "VFIO_GROUP_GET_DEVICE_FD":
             self._get_device(notice, twin, cmd, data)
             return
         value = self._carry(lambda: twin.ioctl(cmd, data), name, opened.kind, fd, fd if given is None else given)
         if self.ended:
             return
-        if isinstance(data, UserStruct) and data.answered and not memory.write(notice.pid, arg, bytes(data[: data.answered])):
-            value = -ERRNO["EFAULT"]
-            if self._tell is not None:
-                self._tell([f"    the answer cannot be put at {arg:#_x}: -1 EFAULT (copy_to_user)"])
-        if name == "VFIO_DEVICE_SET_IRQS" and isinstance(twin, Device) and isinstance(data, UserStruct):
-            self._signal(twin, data, fds, value)
+        if isinstance(data, UserStruct):
+            if not self._written_back(notice.pid, arg, struct, data, given):
+                value = -ERRNO["EFAULT"]
+            if name == "VFIO_DEVICE_SET_IRQS" and isinstance(twin, Device):
+                self._signal(twin, data, fds, value)
         self.listener.answer(notice, value)
+
+    def _descriptor(self, process: UserProcess, pid: int, struct: str, data: UserStruct) -> int | None:
+        """Put the model's number in the place of the one descriptor that an ioctl names; return the program's own."""
+        at = NAMING.get(struct, -1)
+        if at < 0 or len(data) < at + 4:
+            return None
+        given = int.from_bytes(data[at : at + 4], "little", signed=True)
+        data[at : at + 4] = self._number(process, pid, given).to_bytes(4, "little", signed=True)
+        return given
+
+    def _written_back(self, pid: int, arg: int, struct: str, data: UserStruct, given: int | None) -> bool:
+        """Write an answer into the program's memory; say so if it cannot be put there."""
+        if struct == BindIommufd.NAME and given is not None:
+            data[8:12] = given.to_bytes(4, "little", signed=True)  # out_devid alone comes back
+        if struct == IovaRanges.NAME and (pointer := _array(IovaRanges, data)):
+            memory.write(pid, pointer, bytes(data[int.from_bytes(data[:4], "little") :]))
+        if not data.answered or memory.write(pid, arg, bytes(data[: data.answered])):
+            return True
+        if self._tell is not None:
+            self._tell([f"    the answer cannot be put at {arg:#_x}: -1 EFAULT (copy_to_user)"])
+        return False
 
     def _get_device(self, notice: Notice, twin: Descriptor, cmd: int, data: int | UserStruct) -> None:
         process, log = twin.process, self.host.log
         value = self._carry(lambda: twin.ioctl(cmd, data), "VFIO_GROUP_GET_DEVICE_FD", "group", told=False)
         number = value
         if value >= 0 and not self.ended:
-            device = cast("Device", process.descriptors[value])
-            config = bytearray(config_space(device.function, device.bars))
-            config[COMMAND] &= ~BUS_MASTER  # pci_clear_master in vfio_pci_enable, later vfio_pci_core_enable
-            ours = self.files.new(Opened("device", device.name, {process.name: device}), bytes(config))
-            if device.name in self._toys:
-                os.pwrite(ours, edu.POWER_ON, 0)
-            number = self._hand_over(notice, ours, os.O_CLOEXEC)
+            number = self._hand_over(notice, self._device_file(cast("Device", process.descriptors[value])), os.O_CLOEXEC)
         elif not self.ended:
             self.listener.answer(notice, value)
         self._say(log.calls[-1], "group", notice.args[0] % U32, number)
         if value >= 0 and self._tell is not None and not self._quiet and log.calls[-1].args["name"] not in self.host.bars:
             self._tell(["    its BARs are assumed, by its class: the machine file does not know them"])
+
+    def _device_file(self, device: Device) -> int:
+        """Return a descriptor of ours for a device: its config space, and memory for its BARs."""
+        config = bytearray(config_space(device.function, device.bars))
+        config[COMMAND] &= ~BUS_MASTER  # pci_clear_master in vfio_pci_enable, later vfio_pci_core_enable
+        ours = self.files.new(Opened("device", device.name, {device.process.name: device}), bytes(config))
+        if device.name in self._toys:
+            os.pwrite(ours, edu.POWER_ON, 0)
+        return ours
 
     def _argument(self, pid: int, arg: int, struct: str) -> UserStruct:
         """Return what an ioctl's pointer leads to, as much of it as the kernel would read or fill."""
@@ -402,6 +437,12 @@ class Server:
             whole = memory.read(pid, arg, PAGE)
             return UserStruct(whole if len(whole) == PAGE else b"")
         kind = STRUCTS[struct]
+        if issubclass(kind, Sized):
+            size = int.from_bytes(memory.read(pid, arg, 4), "little")
+            data = UserStruct(memory.read(pid, arg, min(max(size, 4), PAGE)))
+            if (pointer := _array(kind, data)) is not None and len(data) == size:
+                data += memory.read(pid, pointer, min(int.from_bytes(data[8:12], "little"), MOST_RANGES) * IovaRange.FORMAT.size)
+            return data
         data = UserStruct(memory.read(pid, arg, kind.FORMAT.size))
         argsz = int.from_bytes(data[:4], "little")
         if len(data) < kind.MINIMUM:
@@ -420,11 +461,9 @@ class Server:
             data.writable = self._writable(pid, arg)
         return data
 
-    def _unknown(self, pid: int, cmd: int, arg: int) -> int | UserStruct:
+    def _unknown(self, pid: int, arg: int) -> int | UserStruct:
         """Return the argument of an ioctl that the model has no row for: what it leads to, if it is a pointer."""
         readable = memory.read(pid, arg, 32)
-        if cmd in NATIVE_IOMMUFD and self.host.machine.vfio == "iommufd-compat" and readable:
-            self.end(f"ioctl {cmd:#x}: a run does not serve iommufd's own calls")
         return UserStruct(readable) if readable else 0
 
     def _number(self, process: UserProcess, pid: int, fd: int) -> int:
@@ -615,6 +654,11 @@ class Server:
     def _drop(self, key: tuple[str, int, int]) -> None:
         if key in self._signals:
             os.close(self._signals.pop(key))
+
+
+def _array(kind: type[Struct], data: bytes | bytearray) -> int | None:
+    """Return where the array of an iommufd's struct is in the program's memory; None for a struct without one, or cut off before that."""
+    return int.from_bytes(data[16:24], "little") if kind in (IovaRanges, AllowIovas) and len(data) >= 24 else None
 
 
 def _same(one: object, other: object) -> bool:

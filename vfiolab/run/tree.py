@@ -56,8 +56,11 @@ class Tree:
         for unit in host.units:
             for bdf in filter(self._places.__contains__, sorted(unit.devices)):
                 self._link(f"sys/class/iommu/{unit.name}/devices/{bdf}", self._places[bdf])
-        for folder in ("dev/vfio", "sys/kernel/iommu_groups", "sys/bus/pci/devices"):
+        cdevs = ("dev/vfio/devices", "sys/class/vfio-dev") if host.has_cdevs else ()
+        for folder in ("dev/vfio", "sys/kernel/iommu_groups", "sys/bus/pci/devices", *cdevs):
             (self.root / folder).mkdir(parents=True, exist_ok=True)
+        if host.has_iommufd:
+            (self.root / "dev/iommu").touch()
         self.refresh()
 
     def remove(self) -> None:
@@ -127,6 +130,9 @@ class Tree:
         """Let drivers, groups and nodes be as the host has them now."""
         links, nodes = dict(self._present()), {"vfio", *map(str, self.host.drivers.groups)}
         nodes |= {f"noiommu-{group.id}" for group in self.host.drivers.noiommu.values()}
+        own = {bdf: f"vfio{number}" for bdf, number in self.host.drivers.nodes.items()} if self.host.has_cdevs else {}
+        nodes |= {f"devices/{node}" for node in own.values()}
+        links |= {f"{self._places[bdf]}/vfio-dev/{node}": "sys/class/vfio-dev" for bdf, node in own.items() if bdf in self._places}
         for name, _ in self._links.items() - links.items():
             (self.root / name).unlink()
         for name, target in links.items() - self._links.items():
