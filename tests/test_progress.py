@@ -98,6 +98,7 @@ def test_an_unknown_notebook_is_refused_with_those_there_are():
 def test_the_lab_names_a_file_beside_the_learners_copy_and_leaves_one_that_is_named_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "run", lambda _: 0)
+    monkeypatch.setattr(launch, "find_spec", lambda _: True)
     monkeypatch.setenv(VARIABLE, "so that it is taken back")
     monkeypatch.delenv(VARIABLE)
     launch.main([])
