@@ -45,9 +45,9 @@ CHANGES = (
 STYLE = """\
 @page { size: A4 landscape; margin: 7mm; }
 * { box-sizing: border-box; }
-body { font: 6.9pt/1.24 "DejaVu Sans", Verdana, sans-serif; margin: 0; width: 283mm; color: #000; background: #fff; }
+body { font: 6.7pt/1.22 "DejaVu Sans", Verdana, sans-serif; margin: 0; width: 283mm; color: #000; background: #fff; }
 h1 { font-size: 11pt; margin: 0 0 1mm; }
-h1 small { font-size: 6.9pt; font-weight: normal; }
+h1 small { font-size: 6.7pt; font-weight: normal; }
 h2 { font-size: 7.6pt; margin: 0 0 .6mm; border-bottom: .4pt solid #000; }
 main { display: grid; grid-template-columns: 74mm 108mm 1fr; gap: 4mm; }
 section { margin-bottom: 1.8mm; }
@@ -100,9 +100,15 @@ def words() -> str:
 def ioctls() -> str:
     """Return the ioctls with their numbers, by the descriptor that takes them."""
     first = {one.name: (one, who) for who, known in reversed(IOCTLS.items()) for one in known.values()}  # an iommufd has a container's too
-    rows = [[f"{one.number:#x}", one.name.removeprefix("VFIO_"), who] for one, who in first.values()]
+    rows = [[f"{one.number:#x}", one.name.removeprefix("VFIO_"), who] for one, who in first.values() if one.name.startswith("VFIO_")]
     rows.sort(key=lambda row: list(IOCTLS).index(row[2]))
     return table(("number", "VFIO_...", "on"), rows, (0,))
+
+
+def native() -> str:
+    """Return an iommufd's own ioctls with their numbers, in a line."""
+    own = [one for one in IOCTLS["iommufd"].values() if one.name.startswith("IOMMU_")]
+    return f"<p>{', '.join(f'{one.number:#x} {one.name}' for one in own)}</p>"
 
 
 def changes() -> str:
@@ -126,7 +132,8 @@ def page() -> str:
             "A group enters a container",
             table(("must hold", *KERNELS), checks("attach"), (1, 2, 3)),
             "SET_IOMMU answers so for the first group, SET_CONTAINER for each that comes later.",
-        ),
+        )
+        + section("ioctls of an iommufd (/dev/iommu)", native()),
         section("ioctls", ioctls()) + section("Which kernel what", changes()),
     )
     title = "VFIO on a page"
