@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from run_possible import possible
 from tools import running
 
 import vfiolab as vl
@@ -19,28 +20,15 @@ from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.sysfs import read_sysfs
 from vfiolab.readers.trace import questions, read_trace
 from vfiolab.replay import compare
-from vfiolab.run import NotPossibleError, run_program
+from vfiolab.run import run_program
 from vfiolab.run.files import Files
 from vfiolab.run.memory import Areas
 from vfiolab.run.report import elsewhere, picture, trace_text
-from vfiolab.run.seccomp import start
 from vfiolab.run.tree import Tree
 
 CLIENT = (Path(__file__).parent / "run_client.py").read_text()
 A, B = "0000:01:00.0", "0000:02:00.0"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def possible():
-    """Leave the tests out where the system has no seccomp notification."""
-    try:
-        child = start(["true"])
-        for notice in child.notices(os.open(os.devnull, os.O_WRONLY), lambda: False):
-            if notice is not None:
-                child.listener.let_pass(notice)
-        child.wait()
-    except NotPossibleError as refused:
-        pytest.skip(str(refused))
+pytestmark = possible
 
 
 class Ran:
@@ -343,11 +331,15 @@ say(ask(0x3b77, "III", 12, 0, 2, on=device)[1][2], call(device, 0x3b6f))
 say(ask(0x3b85, "IIIIQQQ", 40, 7, 2, 0, memory(4096), 4096, 0xfee00000)[0], ask(0x3b85, "IIIIQQQ", 40, 7, 2, 0, 4096, 4096, 0x200000)[0])
 ranges = memory(4096)
 say(ask(0x3b84, "IIIIQQ", 32, 2, 8, 0, ranges, 0)[1][2], struct.unpack("4Q", ctypes.string_at(ranges, 32)))
+libc.mprotect(ctypes.c_void_p(ranges), 4096, 1)
+say(ask(0x3b84, "IIIIQQ", 32, 2, 8, 0, ranges, 0)[0], opened("/dev/vfio/devices/vfio7"), opened("/dev/vfio/devices/x"))
+say(ask(0x3b81, f"III{8192 - 12}s", 8192, 0, 0, b"")[0], ask(0x3b81, f"III{8192 - 12}s", 8192, 0, 0, b"\\0" * 5000 + b"x")[0])
 say(ask(0x3b86, "IIQQ", 24, 2, 0, (1 << 64) - 1)[1][3], ask(0x3b80, "II", 8, 7)[0], call(fd, 0x3b81, 0x10))
 """, machine="intel-vtd-iommufd")  # fmt: skip
     assert "EINVAL" == found.said[0]
     assert [True, [0, [12, 0, 2]], [0, [40, 7, 2, 0, found.said[3][1][4], 8192, 0x100000]], [3, 0]] == found.said[1:5]
-    assert [["EINVAL", "EFAULT"], [2, [0, 0xFEDFFFFF, 0xFEF00000, (1 << 39) - 1]], [8192, "ENOENT", "EFAULT"]] == found.said[5:]
+    assert [["EINVAL", "EFAULT"], [2, [0, 0xFEDFFFFF, 0xFEF00000, (1 << 39) - 1]]] == found.said[5:7]
+    assert [["EFAULT", "ENOENT", "ENOENT"], [0, "E2BIG"], [8192, "ENOENT", "EFAULT"]] == found.said[7:]
 
 
 def test_where_the_kernel_has_no_iommufd_its_nodes_are_not_there(ran):

@@ -1,13 +1,13 @@
 """The toy device `vfiolab-edu`, the driver for it in notebooks/, and what the modelled kernel logs."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from run_possible import possible
 
 from vfiolab.__main__ import main
 from vfiolab.client import run as carry_out
@@ -16,10 +16,9 @@ from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.opening import open_machine
 from vfiolab.readers.trace import questions, read_trace
 from vfiolab.replay import compare
-from vfiolab.run import NotPossibleError, run_program
+from vfiolab.run import run_program
 from vfiolab.run.edu import with_edu
 from vfiolab.run.report import elsewhere, trace_text
-from vfiolab.run.seccomp import start
 
 CLIENT = (Path(__file__).parent / "run_client.py").read_text()
 DRIVER = Path(__file__).parent.parent / "notebooks" / "driver.py"
@@ -34,19 +33,7 @@ LOGGED = {
     "two-smmu-server": [f"arm-smmu-v3 smmu3.0xc000000: {words}" for words in (
         "event 0x10 received:", "\t0x0000010000000010", "\t0x................", "\t0x0000000000101000", "\t0x................")],
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def possible():
-    """Leave the tests out where the system has no seccomp notification."""
-    try:
-        child = start(["true"])
-        for notice in child.notices(os.open(os.devnull, os.O_WRONLY), lambda: False):
-            if notice is not None:
-                child.listener.let_pass(notice)
-        child.wait()
-    except NotPossibleError as refused:
-        pytest.skip(str(refused))
+pytestmark = possible
 
 
 def drive(tmp_path, machine, *words):

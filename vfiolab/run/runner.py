@@ -19,16 +19,17 @@ from vfiolab.model.backends.dmatree import Dma
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.events import Call
 from vfiolab.model.irq.delivery import Journey
-from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, MSI, TRIGGER
+from vfiolab.model.irq.msi import DATA_EVENTFD, MSI
 from vfiolab.model.machine import Host
 from vfiolab.model.pci.config import config_space, written
 from vfiolab.model.uapi.ioctls import IOCTLS
-from vfiolab.model.uapi.iommufd import AllowIovas, BindIommufd, IoasMap, IovaRange, IovaRanges, Sized
-from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqSet, MapDma, Struct
+from vfiolab.model.uapi.requests import HotReset, IrqSet
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.files import Descriptor, UserStruct
 from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.run import edu, memory
+from vfiolab.run.arguments import NAMING, PINNED, argument, unknown, written_back
+from vfiolab.run.eventfds import Eventfds, taken
 from vfiolab.run.files import CONFIG, REGION, Files, Opened, region_at
 from vfiolab.run.said import call_lines
 from vfiolab.run.seccomp import Child, Listener, Notice, start, syscall
@@ -36,10 +37,7 @@ from vfiolab.run.tree import CONTAINER, GROUPS, Tree
 
 __all__ = ["Outcome", "run_program"]
 
-U32, PAGE, MOST_OF_A_STRUCT = 1 << 32, 4096, 1 << 16
-#: A function has no more vectors (MSI-X), and a bus no more functions: larger counts are refused before what they count is read.
-MOST_VECTORS = 2048
-MOST_RANGES = 1 << 16  # of an array that is read at once
+U32, PAGE = 1 << 32, 4096
 AT_FDCWD = -100
 #: Numbers that stand for a program's descriptors that are not VFIO's: an ordinary file, a closed one, an eventfd.
 ORDINARY, CLOSED, EVENTFD = 0, (1 << 31) - 2, (1 << 31) - 3
@@ -48,10 +46,6 @@ KEPT = 1000
 #: Of configuration space: the command register, and its bit without which a device sends no request.
 COMMAND, BUS_MASTER = 0x04, 0x04
 IOMMUFD, NODES = "/dev/iommu", "/dev/vfio/devices/vfio"
-STRUCTS = {kind.NAME: kind for kind in (*Struct.__subclasses__(), *Sized.__subclasses__())}
-#: Where an ioctl has the address of memory that is to be pinned (its length is at 24), and where it names a descriptor.
-PINNED = {MapDma.NAME: 8, IoasMap.NAME: 16}
-NAMING = {"int": 0, BindIommufd.NAME: 8}
 Tell: TypeAlias = Callable[[list[str]], None]
 #: Which argument of a call by path is the path, and which the buffer that is filled, with its size.
 PATHS = {
@@ -128,7 +122,7 @@ class Server:
         self.ended, self.calls = "", 0
         self._processes: dict[int, tuple[int, UserProcess]] = {}
         self._areas: dict[int, memory.Areas] = {}
-        self._signals: dict[tuple[str, int, int], int] = {}
+        self._eventfds = Eventfds(host)
         self._named: dict[tuple[int, int], str] = {}
 
     def serve(self, child: Child, seconds: float | None) -> None:
@@ -160,8 +154,7 @@ class Server:
         """Let go of what was opened of the program."""
         for areas in self._areas.values():
             areas.close()
-        for fd in self._signals.values():
-            os.close(fd)
+        self._eventfds.close()
 
     def _look(self) -> None:
         """Carry out what happened without a call: files that were closed for good, files that were written into."""
@@ -224,7 +217,7 @@ class Server:
                     process.remap(span.start, span.size, "hole")
         for twin in opened.twins.values():
             self._carry(twin.close, f"closing {opened.name}", opened.name)
-        self._prune()
+        self._eventfds.prune()
 
     # what the model says
 
@@ -319,13 +312,13 @@ class Server:
     def _open_vfio(self, notice: Notice, path: str, flags: int) -> None:
         process = self.process(notice.pid)
         made: list[Descriptor] = []
+        nodes = {f"{NODES}{number}": bdf for bdf, number in self.host.drivers.nodes.items()}
 
         def opened() -> None:
             if path == IOMMUFD:
                 made.append(process.open_iommufd())
-            elif path.startswith(NODES):
-                number = path.removeprefix(NODES)
-                made.append(process.open_cdev(next((bdf for bdf, node in self.host.drivers.nodes.items() if str(node) == number), number)))
+            elif path in nodes:
+                made.append(process.open_cdev(nodes[path]))
             else:
                 made.append(process.open_container() if path == CONTAINER else process.open_group(path.removeprefix(GROUPS)))
 
@@ -334,11 +327,8 @@ class Server:
         value = self._carry(opened, f"open({path})", "file", told=False)
         number = value
         if made:
-            ours = (
-                self._device_file(made[0])
-                if isinstance(made[0], Device)
-                else self.files.new(Opened(made[0].KIND, path, {process.name: made[0]}))
-            )
+            one = made[0]
+            ours = self._device_file(one) if isinstance(one, Device) else self.files.new(Opened(one.KIND, path, {process.name: one}))
             number = self._hand_over(notice, ours, flags)
         elif not self.ended:
             self.listener.answer(notice, value)
@@ -360,10 +350,10 @@ class Server:
         data: int | UserStruct = arg
         given: int | None = None
         if struct:
-            data = self._argument(notice.pid, arg, struct)
+            data = argument(notice.pid, arg, struct, self._writable)
             given = self._descriptor(process, notice.pid, struct, data)
         elif row is None:
-            data = self._unknown(notice.pid, arg)
+            data = unknown(notice.pid, arg)
         fds = self._translated(process, notice.pid, struct, data)
         if struct in PINNED and isinstance(data, UserStruct) and len(data) >= 32:
             at = PINNED[struct]
@@ -374,14 +364,15 @@ class Server:
         if name == "VFIO_GROUP_GET_DEVICE_FD":
             self._get_device(notice, twin, cmd, data)
             return
-        value = self._carry(lambda: twin.ioctl(cmd, data), name, opened.kind, fd, fd if given is None else given)
+        value = self._carry(lambda: twin.ioctl(cmd, data), name, twin.KIND, fd, fd if given is None else given)
         if self.ended:
             return
         if isinstance(data, UserStruct):
-            if not self._written_back(notice.pid, arg, struct, data, given):
+            if not written_back(notice.pid, arg, struct, data, given):
                 value = -ERRNO["EFAULT"]
+                self._tell_all([f"    the answer cannot be put into the program's memory ({arg:#_x}): -1 EFAULT (copy_to_user)"])
             if name == "VFIO_DEVICE_SET_IRQS" and isinstance(twin, Device):
-                self._signal(twin, data, fds, value)
+                self._eventfds.given(twin, data, fds, value)
         self.listener.answer(notice, value)
 
     def _descriptor(self, process: UserProcess, pid: int, struct: str, data: UserStruct) -> int | None:
@@ -392,18 +383,6 @@ class Server:
         given = int.from_bytes(data[at : at + 4], "little", signed=True)
         data[at : at + 4] = self._number(process, pid, given).to_bytes(4, "little", signed=True)
         return given
-
-    def _written_back(self, pid: int, arg: int, struct: str, data: UserStruct, given: int | None) -> bool:
-        """Write an answer into the program's memory; say so if it cannot be put there."""
-        if struct == BindIommufd.NAME and given is not None:
-            data[8:12] = given.to_bytes(4, "little", signed=True)  # out_devid alone comes back
-        if struct == IovaRanges.NAME and (pointer := _array(IovaRanges, data)):
-            memory.write(pid, pointer, bytes(data[int.from_bytes(data[:4], "little") :]))
-        if not data.answered or memory.write(pid, arg, bytes(data[: data.answered])):
-            return True
-        if self._tell is not None:
-            self._tell([f"    the answer cannot be put at {arg:#_x}: -1 EFAULT (copy_to_user)"])
-        return False
 
     def _get_device(self, notice: Notice, twin: Descriptor, cmd: int, data: int | UserStruct) -> None:
         process, log = twin.process, self.host.log
@@ -426,46 +405,6 @@ class Server:
             os.pwrite(ours, edu.POWER_ON, 0)
         return ours
 
-    def _argument(self, pid: int, arg: int, struct: str) -> UserStruct:
-        """Return what an ioctl's pointer leads to, as much of it as the kernel would read or fill."""
-        if struct == "int":
-            return UserStruct(memory.read(pid, arg, 4))
-        if struct == "char[]":
-            name = memory.text(pid, arg, PAGE)
-            if name is not None:
-                return UserStruct(name + b"\0")
-            whole = memory.read(pid, arg, PAGE)
-            return UserStruct(whole if len(whole) == PAGE else b"")
-        kind = STRUCTS[struct]
-        if issubclass(kind, Sized):
-            size = int.from_bytes(memory.read(pid, arg, 4), "little")
-            data = UserStruct(memory.read(pid, arg, min(max(size, 4), PAGE)))
-            if (pointer := _array(kind, data)) is not None and len(data) == size:
-                data += memory.read(pid, pointer, min(int.from_bytes(data[8:12], "little"), MOST_RANGES) * IovaRange.FORMAT.size)
-            return data
-        data = UserStruct(memory.read(pid, arg, kind.FORMAT.size))
-        argsz = int.from_bytes(data[:4], "little")
-        if len(data) < kind.MINIMUM:
-            return UserStruct()
-        del data[max(argsz, kind.MINIMUM) :]
-        if kind is IrqSet:
-            count = IrqSet.unpack(data).count
-            size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(data[4] & 7, 0) * count
-            data += memory.read(pid, arg + len(data), size) if count <= MOST_VECTORS else b""
-        elif kind is HotReset:
-            count = HotReset.unpack(data).count
-            data += memory.read(pid, arg + len(data), 4 * count) if count <= MOST_VECTORS else b""
-        elif kind is not DeviceFeature:
-            data += bytes(max(min(argsz, MOST_OF_A_STRUCT) - len(data), 0))
-        if kind is IommuInfo:
-            data.writable = self._writable(pid, arg)
-        return data
-
-    def _unknown(self, pid: int, arg: int) -> int | UserStruct:
-        """Return the argument of an ioctl that the model has no row for: what it leads to, if it is a pointer."""
-        readable = memory.read(pid, arg, 32)
-        return UserStruct(readable) if readable else 0
-
     def _number(self, process: UserProcess, pid: int, fd: int) -> int:
         """Return the model's number of a program's descriptor."""
         if fd < 0:
@@ -482,16 +421,16 @@ class Server:
         first = IrqSet.FORMAT.size if struct == IrqSet.NAME else HotReset.FORMAT.size
         if struct == IrqSet.NAME and data[4] & 7 != DATA_EVENTFD:
             return []
-        taken = []
+        ours = []
         handle = syscall("pidfd_open", _tgid(pid), 0) if struct == IrqSet.NAME else -1
         for at in range(first, len(data) - 3, 4):
             fd = int.from_bytes(data[at : at + 4], "little", signed=True)
-            taken.append(_eventfd(handle, fd) if handle >= 0 and fd >= 0 else -1)
-            number = EVENTFD if taken[-1] >= 0 else self._number(process, pid, fd)
+            ours.append(taken(handle, fd) if handle >= 0 and fd >= 0 else -1)
+            number = EVENTFD if ours[-1] >= 0 else self._number(process, pid, fd)
             data[at : at + 4] = number.to_bytes(4, "little", signed=True)
         if handle >= 0:
             os.close(handle)
-        return taken
+        return ours
 
     # memory
 
@@ -584,9 +523,8 @@ class Server:
             self._carry(partial(self._interrupt, device), f"{edu.NAME} {device.name}", "device", told=False)
 
     def _interrupt(self, device: Device) -> None:
-        key = device.name, MSI, 0
-        if edu.raise_interrupt(self.host, device, self._travelled) and key in self._signals:
-            os.eventfd_write(self._signals[key], 1)
+        if edu.raise_interrupt(self.host, device, self._travelled):
+            self._eventfds.signal(device.name, MSI, 0)
 
     def _reach(self, device: Device, iova: int, data: bytes | int) -> bytes:
         """Read so many bytes, or write bytes, of the program's memory that is mapped at an iova; return them.
@@ -625,41 +563,6 @@ class Server:
         if self._tell is not None:
             self._tell(lines)
 
-    def _signal(self, device: Device, data: UserStruct, fds: list[int], value: int) -> None:
-        """Keep the eventfds that a device was given, and signal those that the program triggers itself."""
-        head = IrqSet.unpack(data) if len(data) >= IrqSet.FORMAT.size else IrqSet()
-        for vector, fd in enumerate(fds, head.start):
-            key = device.name, head.index, vector
-            if value >= 0 and head.flags & TRIGGER:
-                self._drop(key)
-                if fd >= 0:
-                    self._signals[key] = fd
-            elif fd >= 0:
-                os.close(fd)
-        if value >= 0 and head.flags & TRIGGER and not head.flags & DATA_EVENTFD:
-            chosen = data[IrqSet.FORMAT.size :] if head.flags & DATA_BOOL else b"\1" * head.count
-            for vector, wanted in enumerate(chosen, head.start):
-                if wanted and (device.name, head.index, vector) in self._signals:
-                    os.eventfd_write(self._signals[device.name, head.index, vector], 1)
-        self._prune()
-
-    def _prune(self) -> None:
-        """Let go of eventfds that no device has any more."""
-        for device, index, vector in list(self._signals):
-            state = self.host.drivers.states.get(device)
-            irqs = state.irqs if state is not None else None
-            if irqs is None or not (index in irqs.singles or (irqs.index == index and vector in irqs.signals)):
-                self._drop((device, index, vector))
-
-    def _drop(self, key: tuple[str, int, int]) -> None:
-        if key in self._signals:
-            os.close(self._signals.pop(key))
-
-
-def _array(kind: type[Struct], data: bytes | bytearray) -> int | None:
-    """Return where the array of an iommufd's struct is in the program's memory; None for a struct without one, or cut off before that."""
-    return int.from_bytes(data[16:24], "little") if kind in (IovaRanges, AllowIovas) and len(data) >= 24 else None
-
 
 def _same(one: object, other: object) -> bool:
     return one is other
@@ -673,12 +576,3 @@ def _born(pid: int) -> int:
 def _tgid(tid: int) -> int:
     with open(f"/proc/{tid}/status", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - a file of a moment
         return next(int(line.split()[1]) for line in file if line.startswith("Tgid:"))
-
-
-def _eventfd(handle: int, fd: int) -> int:
-    """Return a descriptor of ours for an eventfd of the process that a pidfd stands for; -1 if it is none, or closed."""
-    ours = syscall("pidfd_getfd", handle, fd, 0)
-    if ours >= 0 and os.readlink(f"/proc/self/fd/{ours}") != "anon_inode:[eventfd]":  # noqa: PTH115 - a file of a moment
-        os.close(ours)
-        return -1
-    return max(ours, -1)
