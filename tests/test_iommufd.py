@@ -4,6 +4,7 @@ import inspect
 import random
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from host_state import assert_same
@@ -11,6 +12,7 @@ from model_steps import PAGE, A, B, arm, group, intel, refused, vaddr
 from model_walk import IOVAS, SIZES
 from model_world import differing, invariants, snapshot
 
+import vfiolab as vl
 from vfiolab.client import Client
 from vfiolab.draw import iova_map, to_text
 from vfiolab.model.address import Span
@@ -686,3 +688,20 @@ def test_an_address_space_has_a_picture():
     device.attach(fd.ioas_alloc())
     fd.ioas_map(2, vaddr(host), GIB, 0x4000_0000, name="guest RAM")
     assert "guest RAM" in to_text(iova_map(fd.context.ioas(2)))
+
+
+@pytest.mark.parametrize("verb", ["bind", "attach", "detach"])
+def test_a_flag_that_newer_kernels_know_is_einval_up_to_the_newest_that_was_read_and_no_invented_errno_after_it(verb):
+    for kernel, kind, words in (("6.12", vl.VfioError, "EINVAL"), ("7.3", vl.NotModelledError, "a token or a PASID")):
+        host = vl.load("intel-vtd-iommufd", kernel)
+        host.bind("0000:01:00.0")
+        fd, device = host.process.open_iommufd(), host.process.open_cdev("0000:01:00.0")
+        if verb != "bind":
+            device.bind_iommufd(fd)
+        calls = {
+            "bind": partial(device.bind_iommufd, fd),
+            "attach": partial(device.attach, fd.ioas_alloc()),
+            "detach": device.detach,
+        }
+        with pytest.raises(kind, match=words):
+            calls[verb](flags=1)

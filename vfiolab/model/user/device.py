@@ -25,10 +25,11 @@ from vfiolab.model.irq.msi import (
     is_dynamic,
     set_irqs,
 )
+from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.bars import Bar, bars_of
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.uapi.ioctls import NUMBERS, Ioctl
-from vfiolab.model.uapi.iommufd import BindIommufd
+from vfiolab.model.uapi.iommufd import AttachPt, BindIommufd, DetachPt
 from vfiolab.model.uapi.requests import (
     DeviceFeature,
     DeviceInfo,
@@ -66,7 +67,15 @@ if TYPE_CHECKING:
 
 MOST_ON_A_BUS = 2048
 FEATURE, IOEVENTFD = 0x3B75, 0x3B74
+#: The newest kernel whose cdev calls were read. The header of 7.2 has a flag 1 for BIND (a token), ATTACH and DETACH (a PASID).
+CDEV_READ = (6, 14)
 Asking = TypeVar("Asking", bound=DeviceInfo | RegionInfo | IrqInfo)
+
+
+def need_known_flag(request: BindIommufd | AttachPt | DetachPt, kernel: Kernel) -> None:
+    """Refuse to answer for flag 1 of a kernel that may know it: up to 6.14 it is EINVAL, later ones were not read."""
+    if request.ptr == "good" and request.argsz >= request.MINIMUM and request.flags == 1 and kernel.version > CDEV_READ:
+        raise NotModelledError(f"flag 1 of {request.NAME}: a token or a PASID, which came after the kernels that were read")
 
 
 class Device(Descriptor):
@@ -367,6 +376,7 @@ class Device(Descriptor):
             if not self.process.system.has_cdevs:
                 self._unknown(NUMBERS["VFIO_DEVICE_BIND_IOMMUFD"])
             request.device, file = self, self.file
+            need_known_flag(request, self.process.system.kernel)
             table(BIND_IOMMUFD_CHECKS, self.process.system.kernel).run(request)
             holder = self.process.descriptors[request.fd].file
             assert isinstance(holder, ContainerFile)

@@ -21,7 +21,7 @@ from vfiolab.model.uapi import iommufd as uapi
 from vfiolab.model.uapi.ioctls import IOCTLS, IOMMUFD_BASE, Ioctl
 from vfiolab.model.user.checks import ATTACH_PT_CHECKS, GRANTED_CHECKS
 from vfiolab.model.user.descriptors import Container
-from vfiolab.model.user.device import Device
+from vfiolab.model.user.device import Device, need_known_flag
 from vfiolab.model.user.files import CdevFile, ContainerFile, put
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ class Cdev(Device):
 
     def _attach(self, request: uapi.AttachPt) -> int:
         with self._call("attach_pt", **request.given()) as call:
+            need_known_flag(request, self.process.system.kernel)
             table(ATTACH_PT_CHECKS, self.process.system.kernel).run(request)
             context, bound = self._tied()
             request.pt_id = context.attach(bound, request.pt_id, ATTACH_PT_CHECKS)
@@ -225,6 +226,7 @@ class Cdev(Device):
 
     def _detach(self, request: uapi.DetachPt) -> None:
         with self._call("detach_pt", **request.given()):
+            need_known_flag(request, self.process.system.kernel)
             table(ATTACH_PT_CHECKS, self.process.system.kernel).run(request)
             context, bound = self._tied()
             context.detach(bound)
