@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+from vfiolab._paths import data_dir
 from vfiolab._text import plain
 from vfiolab.kit.host import Host, Machine
 from vfiolab.kit.space import device_name
@@ -89,48 +90,6 @@ NEEDS = (
         f"no other USB controller is in the input. A keyboard on USB leaves the host: {ANOTHER_WAY}",
         "what is plugged in there leaves the host: `ls -l /sys/bus/usb/devices` says what",
     ),
-)
-
-# driver_override: driver_override_store, drivers/pci/pci-sysfs.c, since 3.16 (782a985d7af2): an empty line takes it away. drivers_probe
-# leaves a device that has a driver alone: bus_rescan_devices_helper, drivers/base/bus.c.
-STATUS = (
-    '  now=$(readlink "$d/driver"); now=${now##*/}',
-    '  echo "$1 is on ${now:-no driver}"',
-)
-TAKE = (
-    "modprobe vfio-pci",
-    "vfio_take() {",
-    '  d="${SYSFS:-/sys}/bus/pci/devices/$1"',
-    '  now=$(cat "$d/device" 2>/dev/null)',
-    '  [ "${2:-$now}" = "${now:-$2}" ] ||',
-    '    { echo "$1 is a $now now: not touched" >&2; return 1; }',
-    '  [ -e "$d/iommu_group" ] &&',
-    '    [ -d "${SYSFS:-/sys}/bus/pci/drivers/vfio-pci" ] ||',
-    '    { echo "$1: no IOMMU group, or no vfio-pci: not touched" >&2; return 1; }',
-    '  case "$(readlink "$d/driver")" in */vfio-pci) return 0;; esac',
-    '  echo vfio-pci > "$d/driver_override" || return 1',
-    '  if [ -e "$d/driver" ] && ! echo "$1" > "$d/driver/unbind"; then',
-    '    echo > "$d/driver_override"; return 1',
-    "  fi",
-    '  echo "$1" > "${SYSFS:-/sys}/bus/pci/drivers_probe"',
-    *STATUS,
-    '  [ "$now" = vfio-pci ] && return 0',
-    '  echo > "$d/driver_override"',
-    '  echo "$1" > "${SYSFS:-/sys}/bus/pci/drivers_probe"',
-    "  return 1",
-    "}",
-)
-GIVE_BACK = (
-    "vfio_give_back() {",
-    '  d="${SYSFS:-/sys}/bus/pci/devices/$1"',
-    '  on=$(readlink "$d/driver"); on=${on##*/}',
-    '  [ "$on" = vfio-pci ] || [ "$(cat "$d/driver_override")" = vfio-pci ] ||',
-    "    return 0",
-    '  echo > "$d/driver_override" || return 1',
-    '  [ "$on" != vfio-pci ] || echo "$1" > "$d/driver/unbind" || return 1',
-    '  [ "$2" = none ] || echo "$1" > "${SYSFS:-/sys}/bus/pci/drivers_probe"',
-    *STATUS,
-    "}",
 )
 
 
@@ -510,11 +469,11 @@ class _Planner:
         held = [bdf for bdf in self.held if self.drivers[bdf] not in VFIO_DRIVERS]
         place = "${SYSFS:-/sys}/bus/pci"
         ids = {bdf: number for bdf in held if (number := self.topology[bdf].device) is not None}
-        take = list(TAKE if held else TAKE[:1])
+        take = _script("take.sh") if held else ["modprobe vfio-pci"]
         take += [f'[ ! -e "{place}/devices/{bdf}/driver" ] || echo {bdf} > "{place}/devices/{bdf}/driver/unbind"' for bdf in self.released]
         taken = [f"vfio_take {bdf}" + (f" 0x{ids[bdf]:04x}" if bdf in ids else "") for bdf in held]
         take += [f"{line} &&" for line in taken[:-1]] + taken[-1:]
-        back = ["# Shut the guest down before.", *(GIVE_BACK if held else ()), *map(self._back, reversed(held))]
+        back = ["# Shut the guest down before.", *(_script("give-back.sh") if held else ()), *map(self._back, reversed(held))]
         back += [f'[ -e "{place}/devices/{bdf}/driver" ] || echo {bdf} > "{place}/drivers_probe"' for bdf in reversed(self.released)]
         nodes = [f"pci_{bdf.replace(':', '_').replace('.', '_')}" for bdf in held]
         take += [f"# Proxmox: hostpci{number}: {bdf}" for number, bdf in enumerate(self.users)]
@@ -525,6 +484,15 @@ class _Planner:
 
     def _back(self, bdf: str) -> str:
         return f"vfio_give_back {bdf}" + " none" * (self.recorded and self.drivers[bdf] is None)
+
+
+def _script(name: str) -> list[str]:
+    """Return the lines of a shell function.
+
+    driver_override: driver_override_store, drivers/pci/pci-sysfs.c, since 3.16 (782a985d7af2): an empty line takes it away. drivers_probe
+    leaves a device that has a driver alone: bus_rescan_devices_helper, drivers/base/bus.c.
+    """
+    return (data_dir() / "templates" / name).read_text(encoding="utf-8").splitlines()
 
 
 def _set(host: Host, params: Mapping[str, str]) -> None:

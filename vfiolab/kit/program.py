@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from vfiolab._paths import data_dir
 from vfiolab._text import plain
 from vfiolab.kit.export import Kept
 from vfiolab.model.address import Span
@@ -48,14 +49,6 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
         *(f"VFIO_IRQ_SET_ACTION_{name}" for name in ("MASK", "UNMASK", "TRIGGER")),
     ),
 }
-#: What headers before 5.8, 5.12 and glibc before 2.27 lack.
-NEWER = {
-    "VFIO_DMA_MAP_FLAG_VADDR": "(1 << 2)",
-    "VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP": "(1 << 0)",
-    "VFIO_DMA_UNMAP_FLAG_ALL": "(1 << 1)",
-    "VFIO_DMA_UNMAP_FLAG_VADDR": "(1 << 2)",
-    "MAP_FIXED_NOREPLACE": "0x100000",
-}
 IN_DATA = {"iova", "size", "bm_pgsize", "bm_size"}  # of a dirty bitmap: behind the struct's head
 PROT = {"rw": "PROT_READ | PROT_WRITE", "r": "PROT_READ", "none": "PROT_NONE"}
 POINTERS = {"bad": "(void *)8", "null": "(void *)0", "readonly": "readonly()"}
@@ -66,80 +59,23 @@ NOT_DONE = {
     "fork": "this program is one process, and starts no other",
     "new_process": "this program is one process, and starts no other",
 }
-_FILE_NAME = re.compile(r"(?!\.)[\w.:-]{1,200}", re.ASCII)
-
-INCLUDES = """#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/vfio.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>"""
-HELPERS = {
-    "told": """/* Print what a call answered, and go on, whatever it is. */
-static inline long told(const char *what, long answer) {
-    if (answer < 0)
-        printf("%s: %s\\n", what, strerror(errno));
-    else
-        printf("%s: %ld\\n", what, answer);
-    return answer;
-}""",
-    "argument": """/* Room for a struct and what stands behind it, all zeros. */
-static inline void *argument(void) {
-    static _Alignas(16) unsigned char room[1 << 16];
-    return memset(room, 0, sizeof room);
-}""",
-    "readonly": """/* Memory that the kernel can read and not write. */
-static inline void *readonly(void) {
-    return mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-}""",
-    "memory": """/* Put memory at an address. */
-static inline long memory(uintptr_t at, size_t size, int prot, int flags) {
-    return mmap((void *)at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags, -1, 0) == MAP_FAILED ? -1 : 0;
-}""",
-    "put": """/* Write a word to a file of sysfs. */
-static inline long put(const char *path, const char *word) {
-    int file = open(path, O_WRONLY);
-    long answer = file < 0 ? -1 : write(file, word, strlen(word));
-    int error = errno;
-    if (file >= 0)
-        close(file);
-    errno = error;
-    return answer < 0 ? -1 : 0;
-}""",
-    "memlock": """/* Set the soft limit of locked memory; the hard one where it is lower. */
-static inline long memlock(rlim_t most) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
-        return -1;
-    limit.rlim_cur = most;
-    if (limit.rlim_max < most)
-        limit.rlim_max = most;
-    return setrlimit(RLIMIT_MEMLOCK, &limit);
-}""",
-    "capability": """/* Make a capability effective or not; keep it permitted or not. */
-static inline long capability(unsigned number, int effective, int permitted) {
-    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2];
-    if (number > 63) {
-        errno = EINVAL;
-        return -1;
-    }
-    if (syscall(SYS_capget, &head, data) < 0)
-        return -1;
-    __u32 bit = 1U << number % 32, *now = &data[number / 32].effective, *may = &data[number / 32].permitted;
-    *now = effective ? *now | bit : *now & ~bit;
-    *may = permitted ? *may : *may & ~bit;
-    return syscall(SYS_capset, &head, data);
-}""",
+#: The calls without a struct: the request, and its argument.
+PLAIN: Mapping[str, tuple[str, str]] = {
+    "get_api_version": ("VFIO_GET_API_VERSION", "0"),
+    "check_extension": ("VFIO_CHECK_EXTENSION", "{ext}UL"),
+    "set_iommu": ("VFIO_SET_IOMMU", "{type}UL"),
+    "unset_container": ("VFIO_GROUP_UNSET_CONTAINER", "0"),
+    "device_reset": ("VFIO_DEVICE_RESET", "0"),
 }
+#: The writes to one file of sysfs: the file and the word.
+WRITES: Mapping[str, tuple[str, str]] = {
+    "unbind": ("bus/pci/devices/{dev}/driver/unbind", "{dev}"),
+    "remove": ("bus/pci/devices/{dev}/remove", "1"),
+    "rescan": ("bus/pci/rescan", "1"),
+}
+#: The name that a part of the template defines: a macro that older headers lack (5.8, 5.12, glibc 2.27), or a function.
+_NAME = re.compile(r"(?<=#define )\w+|\w+\(")
+_FILE_NAME = re.compile(r"(?!\.)[\w.:-]{1,200}", re.ASCII)
 
 
 def to_c(session: Kept) -> str:
@@ -151,11 +87,14 @@ def to_c(session: Kept) -> str:
  * Run it as root on such a machine: devices change their drivers. It prints what the kernel answers;
  * what the model answers stands beside each call. A call that is refused there is expected to be refused.
  */"""
-    tables = "\n".join(f"#ifndef {name}\n#define {name} {value}\n#endif" for name, value in NEWER.items() if name in body)
-    helpers = [text for name, text in HELPERS.items() if f"{name}(" in body]
+    text = (data_dir() / "templates" / "session.c").read_text(encoding="utf-8")
+    includes, *parts = text.rstrip().split("\n\n")
+    used = [part for part in parts if _NAME.search(part)[0] in body]  # type: ignore[index]  # each part defines one name
+    newer = "\n".join(part for part in used if part.startswith("#ifndef"))
+    helpers = [part for part in used if not part.startswith("#ifndef")]
     first = f"    static int fd[{max(fds, default=0) + 1}]; /* the descriptors, by the numbers that they have in the model */"
     opening = f"int main(void) {{\n{first}\n    memset(fd, -1, sizeof fd);"
-    return "\n\n".join([head, INCLUDES, *filter(None, [tables]), *helpers, f"{opening}\n{body}\n    return 0;\n}}\n"])
+    return "\n\n".join([head, includes, *filter(None, [newer]), *helpers, f"{opening}\n{body}\n    return 0;\n}}\n"])
 
 
 class _Program:
@@ -185,8 +124,7 @@ class _Program:
                 ended = call.verb == "exit"
 
     def _call(self, call: Call, answer: str) -> Iterator[str]:
-        write: Callable[[Call], list[str] | None] = getattr(self, f"_{call.verb}", self._request if call.verb in REQUESTS else self._none)
-        lines = write(call)
+        lines = self._written(call)
         if lines is None:
             why = NOT_DONE.get(call.verb, "this program does not do it")
             yield f"/* {why}: {_words(str(call))} */"
@@ -194,8 +132,18 @@ class _Program:
         yield from lines[:-1]
         yield f"{lines[-1]} {answer}"
 
-    def _none(self, _: Call) -> None:
-        return None
+    def _written(self, call: Call) -> list[str] | None:
+        """Return the lines that make a call; None if this program cannot make it."""
+        if call.verb in PLAIN:
+            request, argument = PLAIN[call.verb]
+            return self._ioctl(call, request, argument.format(**call.args))
+        if call.verb in WRITES:
+            path, word = WRITES[call.verb]
+            return self._put(path.format(**call.args), word.format(**call.args))
+        if call.verb in REQUESTS:
+            return self._request(call)
+        write: Callable[[Call], list[str] | None] | None = getattr(self, f"_{call.verb}", None)
+        return write(call) if write is not None else None
 
     def _fd(self, number: int) -> str:
         return f"fd[{number}]" if number in self.opened else str(number)
@@ -203,8 +151,8 @@ class _Program:
     def _of(self, call: Call) -> str:
         return self._fd(int(call.target.removeprefix("fd")))
 
-    def _ioctl(self, call: Call, request: str, argument: str = "0", note: str = "") -> list[str]:
-        return [f'told("{request}{note}", ioctl({self._of(call)}, {request}, {argument}));']
+    def _ioctl(self, call: Call, request: str, argument: str) -> list[str]:
+        return [f'told("{request}", ioctl({self._of(call)}, {request}, {argument}));']
 
     def _open(self, call: Call, path: str, result: str) -> list[str]:
         if "fd" not in call.args:
@@ -232,31 +180,14 @@ class _Program:
 
     _close_container = _close_group = _close_device = _close_descriptor = _close
 
-    # ioctls without a struct
-
-    def _get_api_version(self, call: Call) -> list[str]:
-        return self._ioctl(call, "VFIO_GET_API_VERSION")
-
-    def _check_extension(self, call: Call) -> list[str]:
-        return self._ioctl(call, "VFIO_CHECK_EXTENSION", f"{call.args['ext']}UL")
-
-    def _set_iommu(self, call: Call) -> list[str]:
-        return self._ioctl(call, "VFIO_SET_IOMMU", f"{call.args['type']}UL")
+    # ioctls
 
     def _set_container(self, call: Call) -> list[str]:
         number = self._fd(int(str(call.args["container"]).removeprefix("fd")))
         return self._ioctl(call, "VFIO_GROUP_SET_CONTAINER", f"&(int){{{number}}}")
 
-    def _unset_container(self, call: Call) -> list[str]:
-        return self._ioctl(call, "VFIO_GROUP_UNSET_CONTAINER")
-
-    def _device_reset(self, call: Call) -> list[str]:
-        return self._ioctl(call, "VFIO_DEVICE_RESET")
-
     def _raw_ioctl(self, call: Call) -> list[str]:
         return [f'told("ioctl {call.args["cmd"]:#x}", ioctl({self._of(call)}, {_hex(call.args["cmd"])}, {_hex(call.args["arg"])}));']
-
-    # ioctls with a struct
 
     def _request(self, call: Call) -> list[str]:
         name, kind = REQUESTS[call.verb]
@@ -347,9 +278,6 @@ class _Program:
     def _exit(self, _: Call) -> list[str]:
         return ["return 0;"]
 
-    def _fork(self, _: Call) -> None:
-        return None
-
     # sysfs
 
     def _put(self, path: str, word: str) -> list[str] | None:
@@ -366,15 +294,6 @@ class _Program:
             self._put(f"bus/pci/drivers/{driver}/bind", device),
         ]
         return None if None in steps else [line for step in steps for line in step or ()]
-
-    def _unbind(self, call: Call) -> list[str] | None:
-        return self._put(f"bus/pci/devices/{call.args['dev']}/driver/unbind", str(call.args["dev"]))
-
-    def _remove(self, call: Call) -> list[str] | None:
-        return self._put(f"bus/pci/devices/{call.args['dev']}/remove", "1")
-
-    def _rescan(self, _: Call) -> list[str] | None:
-        return self._put("bus/pci/rescan", "1")
 
     def _param(self, call: Call) -> list[str] | None:
         return self._put(f"module/{str(call.args['name']).replace('.', '/parameters/', 1)}", str(call.args["value"]))
