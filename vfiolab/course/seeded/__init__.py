@@ -5,7 +5,6 @@ What may not come in: widgets, and answers. A draft is code and options; the tru
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from random import Random
 from typing import Any
@@ -16,6 +15,7 @@ from vfiolab.course.seeded.draft import Draft, Kind
 from vfiolab.course.seeded.groups import GROUPS
 from vfiolab.course.seeded.iova import IOVA
 from vfiolab.course.seeded.msi import MSI
+from vfiolab.course.seeded.told import Names
 
 __all__ = ["TOPICS", "problem"]
 
@@ -56,12 +56,13 @@ def _after(topic: str, seed: int, code: str) -> Prediction:
     return following if following.experiment != code else _after(topic, seed + 1, code)
 
 
-def _told(draft: Draft, names: Mapping[str, Any], truth: Option) -> Told:
+def _told(draft: Draft, names: Names, truth: Option) -> Told:
     """Let the draft's own explanation speak, and say of a wrong option where it is the answer."""
-    because, why = draft.told(names, truth, draft.options)
+    because, why = draft.told(names)
     code = "\n".join(("import vfiolab as vl", *draft.given, *draft.asked))
-    elsewhere = {_run(code.replace(*change)): words for words, change in (draft.others or {}).items()}
-    return because, {option: f"So it is {elsewhere[option]}. Here: {said}" if option in elsewhere else said for option, said in why.items()}
+    elsewhere = {_run(code.replace(*change)): f"So it is {words}. Here: " for words, change in (draft.others or {}).items()}
+    wrong = [option for option in draft.options if option != truth]
+    return because, {option: elsewhere.get(option, "") + (why if isinstance(why, str) else why(option)) for option in wrong}
 
 
 def _run(code: str) -> Option:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
-from vfiolab.course.predict import Option, Told
-from vfiolab.course.seeded.draft import KERNELS, Draft, Kind, alone, built, buses, loaded, look, on_other_kernels, pages, tried
-from vfiolab.course.seeded.told import all_wrong, by_checks, by_domains
+from vfiolab.course.seeded.draft import KERNELS, Draft, Kind, alone, built, buses, comes_next, loaded, look, on_other_kernels, pages
+from vfiolab.course.seeded.told import Names, Reasons, by_domains
 from vfiolab.draw import sentences
 from vfiolab.kit.steps import call
 from vfiolab.model.address import hexa
@@ -35,28 +34,19 @@ def _units(rng: Random) -> Draft:
     places = [*range(number), *(rng.randrange(number) for _ in range(rng.randint(0, 2)))]
     devices = list(zip(buses(rng, len(places)), places, strict=True))
     joining = rng.sample([device for device, _ in devices], rng.randint(2, len(devices)))
-    return Draft(MANY, (*built(kernel, kind, [{}] * number, devices), _attach(joining)), COUNT, (1, 2, 3, 4), by_domains)
+    return Draft(MANY, built(kernel, kind, [{}] * number, devices, _attach(joining)), COUNT, (1, 2, 3, 4), by_domains)
 
 
-def _facts(rng: Random, kernels: tuple[str, ...], options: tuple[Option, ...], **choices: Any) -> Draft:
+def _facts(rng: Random, kernels: tuple[str, ...], name: str, values: tuple[Any, ...]) -> Draft:
     """VT-d units that differ in one fact, a device behind each."""
     kernel = rng.choice(kernels)
-    ((name, values),) = choices.items()
     chosen = rng.sample(values, 2) + [rng.choice(values) for _ in range(rng.randint(0, 1))]
     facts = [{name: value} for value in (chosen if rng.random() < 0.3 else sorted(chosen, reverse=True))]
-    devices = [(device, n) for n, device in enumerate(buses(rng, len(facts)))]
-    order = [device for device, _ in devices]
+    order = buses(rng, len(facts))
+    devices = [(device, n) for n, device in enumerate(order)]
     rng.shuffle(order) if rng.random() < 0.3 else None
-    given = (*built(kernel, "intel-vtd", facts, devices), _attach(order))
-    return Draft(MANY, given, COUNT, options, by_domains, others=on_other_kernels(kernel))
-
-
-def _snoop(rng: Random) -> Draft:
-    return _facts(rng, ("4.4", "5.10", "6.1", "6.12"), (1, 2, 3), snoop_control=(True, False))
-
-
-def _width(rng: Random) -> Draft:
-    return _facts(rng, ("7.3", "7.3", "7.3", "7.3", "6.12", "4.4"), (1, 2, 3), width=(39, 48, 57))
+    given = built(kernel, "intel-vtd", facts, devices, _attach(order))
+    return Draft(MANY, given, COUNT, (1, 2, 3), by_domains, others=on_other_kernels(kernel))
 
 
 def _left(rng: Random) -> Draft:
@@ -72,37 +62,40 @@ def _left(rng: Random) -> Draft:
     return Draft("How many mappings has the address space now?", given, ("truth = len(space.mappings)",), tuple(range(5)), _kept)
 
 
-def _kept(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _kept(names: Names) -> Reasons:
     calls = names["host"].log.calls
     first = next(n for n, made in enumerate(calls) if made.verb == "unset_container")
     gone = " ".join(sentences([made for made in calls[first:] if made.verb == "unset_container"]))
-    now = ", ".join(map(hexa, names["space"].mappings["start"])) if truth else "nothing"
-    because = f"{gone} Mapped now: {now}."
+    now = ", ".join(map(hexa, names["space"].mappings["start"])) or "nothing"
     undone = " ".join(sentences([made for made in calls[:first] if made.verb == "unmap"]))
-    return because, all_wrong(truth, options, lambda _: f"{undone} {gone}".strip())
+    return f"{gone} Mapped now: {now}.", f"{undone} {gone}".strip()
 
 
 def _join(rng: Random) -> Draft:
     """Something is mapped, then a group comes whose unit or firmware wants another iova space."""
     kernel, case = rng.choice(KERNELS), rng.choice(("width", "window", "width", "window", "firmware"))
     old, new = buses(rng, 2)
-    first, at = call("space.attach", (old,), {}), 0
+    extra, first, kind, places, at = "", _attach([old]), "intel-vtd", [(old, 0), (new, 0)], 0
+    units: list[dict[str, int]] = [{}]
     if case == "firmware":
         kind = rng.choice(("intel-vtd", "amd-vi", "arm-smmu-v3"))
-        lines, start = built(kernel, kind, [{}], [(old, 0), (new, 0)]), 0x10_0000 * rng.randint(1, 100)
-        extra = [call("m.region", (new, start, start + pages(rng) - 1), {})]
+        start = 0x10_0000 * rng.randint(1, 100)
+        extra = call("m.region", (new, start, start + pages(rng) - 1), {})
         at, size = start + rng.choice((0, 0x1000_0000)), pages(rng)
     elif case == "width":
         bits = rng.choice((39, 48))
-        lines, extra = built(kernel, "intel-vtd", [{"width": 57}, {"width": bits}], [(old, 0), (new, 1)]), []
+        units, places = [{"width": 57}, {"width": bits}], [(old, 0), (new, 1)]
         at, size = (1 << bits) - rng.choice((0x1_0000_0000, 0)), pages(rng)
     else:
-        lines, extra, first = built(kernel, "intel-vtd", [{}], [(new, 0)]), ['m.mdev("mdev0")'], 'space.attach("mdev0")'
+        extra, first, places = 'm.mdev("mdev0")', _attach(["mdev0"]), [(new, 0)]
         size = rng.choice((0xFEE0_0000, 0x1_0000_0000, 0xFEE0_0000 + pages(rng)))
-    given = (*lines[:-2], *extra, *lines[-2:], first, call("space.map", (at, size), {"name": "guest RAM"}))
-    asked = (f"said = {tried('space.attach', new)}", 'truth = said.error.name if said.error else "0"')
-    question = f"`{call('space.attach', (new,), {})}` comes next. What does the kernel answer? (0 is success.)"
-    return Draft(question, given, asked, ("0", "EINVAL", "EPERM", "EFAULT"), by_checks, others=on_other_kernels(kernel))
+    mapped = call("space.map", (at, size), {"name": "guest RAM"})
+    given = built(kernel, kind, units, places, *filter(None, (extra, first, mapped)))
+    return comes_next(given, "space.attach", new, options=("0", "EINVAL", "EPERM", "EFAULT"), others=on_other_kernels(kernel))
 
 
-DOMAINS: dict[str, Kind] = {"units": _units, "snoop": _snoop, "width": _width, "left": _left, "join": _join}
+DOMAINS: dict[str, Kind] = {
+    "units": _units, "snoop": partial(_facts, kernels=("4.4", "5.10", "6.1", "6.12"), name="snoop_control", values=(True, False)),
+    "width": partial(_facts, kernels=("7.3", "7.3", "7.3", "7.3", "6.12", "4.4"), name="width", values=(39, 48, 57)),
+    "left": _left, "join": _join,
+}  # fmt: skip

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Any
 
-from vfiolab.course.predict import Option, Told
+from vfiolab.course.predict import Option
+from vfiolab.course.seeded.told import Names, Reasons, by_checks
 from vfiolab.kit import Host, load
 from vfiolab.kit.steps import call, word
 
 __all__ = [
-    "KERNELS",
-    "NOW",
-    "Draft",
-    "Kind",
-    "alone",
-    "built",
-    "buses",
-    "free_device",
-    "loaded",
-    "look",
-    "on_other_kernels",
-    "pages",
-    "short",
-    "tried",
-]
+    "KERNELS", "NOW", "Draft", "Kind", "alone", "booted", "built", "buses", "comes_next", "free_device", "loaded", "look",
+    "on_other_kernels", "pages", "short", "tried",
+]  # fmt: skip
 
 KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.3")  # of these there are recordings
 NOW = KERNELS[1:]  # those that know the usable iovas
+ANSWER = 'truth = said.error.name if said.error else "0"'
 UNITS = {"intel-vtd": "dmar", "amd-vi": "ivhd", "arm-smmu-v3": "smmu"}
 
 
@@ -45,7 +34,7 @@ class Draft:
     given: tuple[str, ...]
     asked: tuple[str, ...]
     options: tuple[Option, ...]
-    told: Callable[[Mapping[str, Any], Option, tuple[Option, ...]], Told]
+    told: Callable[[Names], Reasons]
     shows: str = "space.picture()"
     others: Mapping[str, tuple[str, str]] | None = None
 
@@ -63,18 +52,35 @@ def pages(rng: Random, most: int = 256) -> int:
     return rng.randint(1, most) * 0x1000
 
 
+def booted(machine: str, kernel: str) -> str:
+    """Return the code that loads a machine of the kit."""
+    return f"host = {call('vl.load', (machine,), {'kernel': kernel})}"
+
+
 def loaded(machine: str, kernel: str, *steps: str, kind: int = 3) -> tuple[str, ...]:
-    """Return the code that loads a machine, opens an address space, and takes some steps."""
-    opened = "space = host.address_space()" if kind == 3 else f"space = host.address_space(kind={kind})"
-    return (f"host = {call('vl.load', (machine,), {'kernel': kernel})}", opened, *steps)
+    """Return the code that loads a machine, opens an address space, and takes some steps; those of the host come before the space."""
+    return _opened((), booted(machine, kernel), steps, "kind=1" if kind == 1 else "")
 
 
-def built(kernel: str, kind: str, units: Iterable[Mapping[str, object]], devices: Iterable[tuple[str, int]]) -> tuple[str, ...]:
-    """Return the code that builds a machine of units, and of devices below a root port each, as (address, number of its unit)."""
-    made = [call("m.unit", (f"{UNITS[kind]}{number}",), {"kind": kind, **facts}) for number, facts in enumerate(units)]
-    ports = [(device, f"00:{device[:2]}.0", f"{UNITS[kind]}{number}") for device, number in devices]
-    placed = [f"m.endpoint({word(device)}, below=m.root_port({word(port)}, unit={word(unit)}))" for device, port, unit in ports]
-    return ('m = vl.MachineBuilder("a machine")', *made, *placed, f"host = m.host({word(kernel)})", "space = host.address_space()")
+def built(
+    kernel: str, kind: str, units: Iterable[Mapping[str, object]], devices: Iterable[tuple[str, int]], *steps: str
+) -> tuple[str, ...]:
+    """Return the code that builds a machine of units, and of devices below a root port each, as (address, number of its unit).
+
+    Then steps as in `loaded`; those of the builder come before the host.
+    """
+    made = ['m = vl.MachineBuilder("a machine")']
+    made += [call("m.unit", (f"{UNITS[kind]}{number}",), {"kind": kind, **facts}) for number, facts in enumerate(units)]
+    for device, number in devices:
+        port = call("m.root_port", (f"00:{device[:2]}.0",), {"unit": f"{UNITS[kind]}{number}"})
+        made.append(f"m.endpoint({word(device)}, below={port})")
+    return _opened(made, f"host = m.host({word(kernel)})", steps)
+
+
+def _opened(made: Iterable[str], host: str, steps: Sequence[str], kind: str = "") -> tuple[str, ...]:
+    machines, hosts = ([step for step in steps if step.startswith(of)] for of in ("m.", "host."))
+    spaces = [step for step in steps if step not in machines + hosts]
+    return (*made, *machines, host, *hosts, f"space = host.address_space({kind})", *spaces)
 
 
 def buses(rng: Random, number: int) -> list[str]:
@@ -103,6 +109,15 @@ def free_device(rng: Random, machine: str, kernel: str, vectors: int = 0) -> str
 def tried(verb: str, *args: object, **named: object) -> str:
     """Return the code that asks a call for its answer."""
     return f"vl.answer({call(verb, args, named).replace('(', ', ', 1)}"
+
+
+def comes_next(
+    given: tuple[str, ...], verb: str, *args: object, options: tuple[Option, ...], named: Mapping[str, object] | None = None,
+    others: Mapping[str, tuple[str, str]] | None = None,
+) -> Draft:  # fmt: skip
+    """Ask what the kernel answers to a call."""
+    question = f"`{call(verb, args, dict(named or {}))}` comes next. What does the kernel answer? (0 is success.)"
+    return Draft(question, given, (f"said = {tried(verb, *args, **(named or {}))}", ANSWER), options, by_checks, others=others)
 
 
 def on_other_kernels(kernel: str, *others: str) -> dict[str, tuple[str, str]]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from random import Random
-from typing import Any
 
 from vfiolab.course.captures import real_regions
-from vfiolab.course.predict import Option, Told
-from vfiolab.course.seeded.draft import KERNELS, NOW, Draft, Kind, built, buses, free_device, loaded, on_other_kernels, pages, tried
-from vfiolab.course.seeded.told import all_wrong, by_checks, by_journey
+from vfiolab.course.seeded.draft import (
+    KERNELS,
+    NOW,
+    Draft,
+    Kind,
+    built,
+    buses,
+    comes_next,
+    free_device,
+    loaded,
+    on_other_kernels,
+    pages,
+    tried,
+)
+from vfiolab.course.seeded.told import Names, Reasons, by_checks, by_journey
 from vfiolab.draw import info_reply, sentences
 from vfiolab.kit.steps import call, word
 from vfiolab.model.address import Span, human_size
@@ -22,18 +32,15 @@ X86 = (*VTD, "amd-vi-server", "amd-matisse-desktop", "emerson-industrial")
 ARM = ("two-smmu-server", "one-smmu-its", "nxp-ls1028a-enetc")
 RAM = 'space.map(0x4000_0000, 0x4000_0000, name="RAM")'
 FULL = 'host.set_param("vfio_iommu_type1.dma_entry_limit", 1)'
-ANSWER = 'truth = said.error.name if said.error else "0"'
 BAD = 0x10_0000  # where this process has no memory
 COMPAT = ("EINVAL", "EEXIST", "ENOENT", "ENODEV", "EADDRINUSE")
 ERRNOS = ("0", "EINVAL", "EEXIST", "ENOSPC", "EFAULT", "ENOMEM")
 
 
 def _host(rng: Random, machines: tuple[str, ...], kernels: tuple[str, ...], *steps: str, kind: int = 3) -> tuple[str, str, tuple[str, ...]]:
-    """Choose a machine and a kernel, and return them with the code up to an attached device and some steps; a host's come first."""
+    """Choose a machine and a kernel, and return them with the code up to an attached device and some steps."""
     machine, kernel = rng.choice(machines), rng.choice(kernels)
-    first = [step for step in steps if step.startswith("host.")]
-    made = loaded(machine, kernel, f'space.attach("{free_device(rng, machine, kernel)}")', kind=kind)
-    return machine, kernel, (made[0], *first, *made[1:], *(step for step in steps if step not in first))
+    return machine, kernel, loaded(machine, kernel, f'space.attach("{free_device(rng, machine, kernel)}")', *steps, kind=kind)
 
 
 def _window(machine: str) -> Span:
@@ -46,12 +53,6 @@ def _free(rng: Random) -> tuple[int, int]:
 
 def _inside(rng: Random) -> tuple[int, int]:
     return 0x4000_0000 + pages(rng, 0x30000), pages(rng)
-
-
-def _map(given: tuple[str, ...], iova: int, size: int, options: tuple[Option, ...], **named: int) -> Draft:
-    asked = tried("space.map", iova, size, **named)
-    question = f"`{asked.replace('vl.answer(space.map, ', 'space.map(')}` comes next. What does the kernel answer? (0 is success.)"
-    return Draft(question, given, (f"said = {asked}", ANSWER), options, by_checks)
 
 
 def _one_call(rng: Random) -> Draft:
@@ -71,7 +72,7 @@ def _one_call(rng: Random) -> Draft:
         iova, size = rng.choice(((iova + 0x200, size), (iova, size + 0x800)))
     elif case == "locked":
         size = rng.choice((0x8_0000, 0x10_0000, 0x10_1000, 0x20_0000))
-    return _map(given, iova, size, ERRNOS, **({"vaddr": BAD} if case == "bad" else {}))
+    return comes_next(given, "space.map", iova, size, options=ERRNOS, named={"vaddr": BAD} if case == "bad" else {})
 
 
 def _two_mistakes(rng: Random) -> Draft:
@@ -86,7 +87,8 @@ def _two_mistakes(rng: Random) -> Draft:
         iova = _window(machine).start + rng.choice((0, 0x1000, -0x1000))
         size += 0x1000
     size += rng.choice((0x200, 0x800, 1)) if "odd" in both else 0
-    return _map(given, iova, size, ("EINVAL", "EEXIST", "ENOSPC", "EFAULT"), **({"vaddr": BAD} if "bad" in both else {}))
+    options = ("EINVAL", "EEXIST", "ENOSPC", "EFAULT")
+    return comes_next(given, "space.map", iova, size, options=options, named={"vaddr": BAD} if "bad" in both else {})
 
 
 def _at_window(rng: Random) -> Draft:
@@ -98,8 +100,8 @@ def _at_window(rng: Random) -> Draft:
         rng.choice((0, window.start - size, window.start, window.end - 0x1000)) if into else rng.choice((window.start - size, window.end))
     )
     size += 0x1000 * into if iova else window.end
-    draft = _map(given, iova, size, ("0", "EINVAL", "EEXIST"))
-    return Draft(draft.question, given, draft.asked, draft.options, by_checks, others=on_other_kernels(kernel, "4.4", "6.12"))
+    others = on_other_kernels(kernel, "4.4", "6.12")
+    return comes_next(given, "space.map", iova, size, options=("0", "EINVAL", "EEXIST"), others=others)
 
 
 def _at_the_end(rng: Random) -> Draft:
@@ -107,7 +109,7 @@ def _at_the_end(rng: Random) -> Draft:
     machine, _kernel, given = _host(rng, tuple(VTD), ("4.4", "4.4", "5.10", "6.12", "7.3"))
     size = pages(rng)
     iova = (1 << VTD[machine]) - rng.choice((size, size - 0x1000, 0, -0x10_0000))
-    return _map(given, iova, size, ("0", "EINVAL", "EFAULT"))
+    return comes_next(given, "space.map", iova, size, options=("0", "EINVAL", "EFAULT"))
 
 
 def _unmap(rng: Random) -> Draft:
@@ -120,14 +122,13 @@ def _unmap(rng: Random) -> Draft:
     iova, size = rng.choice(((start, half), (start, first), (start, first + second), (start + half, half), (start, first + second // 2),
                              (start + half, half + second), (start + first, second)))  # fmt: skip
     options = ("0", *sorted({str(first), str(second), str(first + second), str(size)}, key=int), "EINVAL")
-    asked = tried("space.unmap", iova, size)
     version = "type1 v2" if kind == 3 else "type1 version 1 (kind=1)"
-    call = asked.replace("vl.answer(space.unmap, ", "space.unmap(")
-    question = f"{version}: `{call}` comes next. How many bytes does the kernel unmap, or what does it answer?"
+    made = call("space.unmap", (iova, size), {})
+    question = f"{version}: `{made}` comes next. How many bytes does the kernel unmap, or what does it answer?"
     turned = ("address_space(kind=1)", "address_space()") if kind == 1 else ("address_space()", "address_space(kind=1)")
     others = {"on type1 v2" if kind == 1 else "on type1 version 1": turned}
     truth = "truth = said.error.name if said.error else str(said)"
-    return Draft(question, given, (f"said = {asked}", truth), options, by_checks, others=others)
+    return Draft(question, given, (f"said = {tried('space.unmap', iova, size)}", truth), options, by_checks, others=others)
 
 
 def _two_processes(rng: Random) -> Draft:
@@ -146,16 +147,14 @@ def _two_processes(rng: Random) -> Draft:
     return Draft(question, given, asked, options, _bytes, others=on_other_kernels(kernel, "5.15", "6.1"))
 
 
-def _bytes(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _bytes(names: Names) -> Reasons:
     did = " ".join(sentences(names["host"].log.calls[-1:])) or "Nothing was unmapped."
     left = ", ".join(
         f"{row['start']} (made by {dma.process or 'the first process'})"
         for row, dma in zip(names["space"].mappings, names["space"].container.backend.dmas, strict=True)
     )
     because = f"{did} {f'Still mapped: {left}.' if left else 'No mapping is left.'}"
-    return because, all_wrong(
-        truth, options, lambda option: f"{human_size(int(option)) if option else 'Nothing'} is not what went away. {did}"
-    )
+    return because, lambda option: f"{human_size(int(option)) if option else 'Nothing'} is not what went away. {did}"
 
 
 def _entries(rng: Random) -> Draft:
@@ -163,19 +162,17 @@ def _entries(rng: Random) -> Draft:
     number = rng.randint(1, 4)
     iova = 0x4000_0000 * rng.randint(4, 30) + rng.choice((0, 0x20_0000, 0x1000)) * rng.randint(1, 9)
     size = number * 0x4000_0000
-    _machine, _, given = _host(
-        rng, ("intel-vtd-39bit", "intel-vtd-48bit-snoop", "one-smmu-its"), ("6.12", "7.3"), f"space.map({iova:#_x}, {size:#_x})"
-    )
+    machines = ("intel-vtd-39bit", "intel-vtd-48bit-snoop", "one-smmu-its")
+    _, _, given = _host(rng, machines, ("6.12", "7.3"), f"space.map({iova:#_x}, {size:#_x})")
     table = f"table = vl.page_table(space.domains[0], {iova:#_x}).table"
-    question = (
-        f"The memory is one piece; the unit has pages of 4 KiB, 2 MiB and 1 GiB. How many page-table entries hold the {human_size(size)}?"
-    )
+    pieces = "The memory is one piece; the unit has pages of 4 KiB, 2 MiB and 1 GiB."
+    question = f"{pieces} How many page-table entries hold the {human_size(size)}?"
     return Draft(question, given, (table, "truth = sum(int(row[3]) for row in table)"), (number, number * 512, number << 18), _runs)
 
 
-def _runs(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _runs(names: Names) -> Reasons:
     runs = "; ".join(f"{number} of {size} from {iova} on ({why})" for iova, _, size, number, why in names["table"])
-    return f"{runs}.", all_wrong(truth, options, lambda option: f"{option} would be entries of another size. Chosen were {runs}.")
+    return f"{runs}.", lambda option: f"{option} would be entries of another size. Chosen were {runs}."
 
 
 WANT = ("none", "direct", "direct-relaxable")
@@ -195,27 +192,18 @@ def _usable(rng: Random) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 def _ranges(rng: Random) -> Draft:
     """How many usable ranges a container lists."""
     kernel, made, steps = _usable(rng)
-    return Draft(
-        "How many usable iova ranges does the kernel list?",
-        (*made, *steps),
-        ("truth = len(space.iova_ranges)",),
-        (0, 1, 2, 3, 4),
-        _holes,
-        others=on_other_kernels(kernel, "4.4"),
-    )
+    question, asked = "How many usable iova ranges does the kernel list?", ("truth = len(space.iova_ranges)",)
+    return Draft(question, (*made, *steps), asked, (0, 1, 2, 3, 4), _holes, others=on_other_kernels(kernel, "4.4"))
 
 
-def _holes(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _holes(names: Names) -> Reasons:
     space, kernel = names["space"], names["host"].kernel
     regions = sorted({region for group in names["host"].groups if group.id in space.groups for region in group.reserved})
-    cut = (
-        f"Cut out of the list: {', '.join(str(r.span) for r in regions if r.kind != 'direct-relaxable')}."
-        if truth
-        else f"Linux {kernel} has no such list."
-    )
+    lost = ", ".join(str(region.span) for region in regions if region.kind != "direct-relaxable")
+    left = ", ".join(map(str, space.iova_ranges))
+    cut = f"Cut out of the list: {lost}." if left else f"Linux {kernel} has no such list."
     stays = [f"{region.words} stays in the list: VFIO leaves such regions out." for region in regions if region.kind == "direct-relaxable"]
-    because = " ".join([cut, *stays, *([f"What is left: {', '.join(map(str, space.iova_ranges))}."] if truth else [])])
-    return because, all_wrong(truth, options, lambda _: " ".join([cut, *stays]))
+    return " ".join([cut, *stays, *[f"What is left: {left}."] * bool(left)]), " ".join([cut, *stays])
 
 
 def _info(rng: Random) -> Draft:
@@ -229,35 +217,30 @@ def _info(rng: Random) -> Draft:
     return Draft(question, (*made, *steps), ("truth = space.container.get_info(24).argsz",), options, _chain)
 
 
-def _chain(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _chain(names: Names) -> Reasons:
     answer = names["space"].container.get_info()
     parts = "; ".join(f"{size} bytes from {at} on: {what}" for at, size, what in info_reply(answer).table)
-    ends = f"The chain of this container ends at byte {truth}, with {len(answer.ranges)} usable ranges of 16 bytes in it."
-    because = f"With room for all, the answer is: {parts}."
-    return because, all_wrong(
-        truth, options, lambda _: ends if truth != 24 else f"Linux {names['host'].kernel} has no chain of capabilities."
-    )
+    ends = f"The chain of this container ends at byte {names['truth']}, with {len(answer.ranges)} usable ranges of 16 bytes in it."
+    bare = f"Linux {names['host'].kernel} has no chain of capabilities."
+    return f"With room for all, the answer is: {parts}.", bare if names["truth"] == 24 else ends
 
 
 def _back(rng: Random) -> Draft:
     """How far the usable iovas reach when a unit of another width has come and gone."""
-    kernel, (one, other) = (
-        rng.choice(("5.10", "6.1", "6.12", "7.3", "7.3")),
-        rng.sample(rng.choice(((39, 48), (39, 57), (48, 57), (48, 57))), 2),
-    )
+    kernel = rng.choice(("5.10", "6.1", "6.12", "7.3", "7.3"))
+    widths = [{"width": bits} for bits in rng.sample(rng.choice(((39, 48), (39, 57), (48, 57), (48, 57))), 2)]
     first, second = buses(rng, 2)
-    lines = built(kernel, "intel-vtd", [{"width": one}, {"width": other}], [(first, 0), (second, 1)])
-    given = (*lines, call("space.attach", (first, second), {}), call("space.detach", (rng.choice((first, second, second)),), {}))
+    steps = call("space.attach", (first, second), {}), call("space.detach", (rng.choice((first, second, second)),), {})
+    given = built(kernel, "intel-vtd", widths, [(first, 0), (second, 1)], *steps)
     question = "Up to how many bits do the usable iovas reach now?"
     asked = ("truth = space.iova_ranges[-1].last.bit_length()",)
     return Draft(question, given, asked, (39, 48, 57), _widths, others=on_other_kernels(kernel, "6.12", "7.3"))
 
 
-def _widths(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _widths(names: Names) -> Reasons:
     joined = [made for made in names["host"].log.calls if made.verb in {"set_container", "set_iommu", "unset_container"}]
     live = ", ".join(f"D{domain.number}, made for {domain.width} bits and now {domain.aperture}" for domain in names["space"].domains)
-    because = f"{' '.join(sentences(joined[1:]))} Alive: {live}."
-    return because, all_wrong(truth, options, lambda _: f"What a domain reaches is what its tables were made for. Alive: {live}.")
+    return f"{' '.join(sentences(joined[1:]))} Alive: {live}.", f"What a domain reaches is what its tables were made for. Alive: {live}."
 
 
 def _real(rng: Random) -> Draft:
@@ -270,10 +253,9 @@ def _real(rng: Random) -> Draft:
     return Draft(question, (ram,), (rows, 'truth = sum(row["in the way"] == "yes" for row in rows)'), (0, 1, 2, 3), _rows, shows="")
 
 
-def _rows(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _rows(names: Names) -> Reasons:
     listed = "; ".join(f"{row['first']}-{row['last']} {row['word']}: {row['in the way']}" for row in names["rows"])
-    because = f"The RAM is {names['ram']}. In its way? {listed}."
-    return because, all_wrong(truth, options, lambda _: f"Count where it says yes: {listed}.")
+    return f"The RAM is {names['ram']}. In its way? {listed}.", f"Count where it says yes: {listed}."
 
 
 def _dma(rng: Random) -> Draft:
@@ -283,10 +265,10 @@ def _dma(rng: Random) -> Draft:
     device = given[-2].split('"')[1]
     at = base + (rng.randrange(0, size, 16) if rng.random() < 0.65 else rng.choice((-16, size, 0x800_0000)))
     verb = rng.choice(("space.dma_read", "space.dma_write"))
-    asked = ("said = None", f"trip = {call(verb, (device, at), {})}", "truth = trip.outcome")
-    return Draft(
-        f"`{asked[1][7:]}` comes next. What becomes of it?", given, asked, ("memory", "fault", "lost"), by_journey, shows="trip.picture()"
-    )
+    read = call(verb, (device, at), {})
+    asked = ("said = None", f"trip = {read}", "truth = trip.outcome")
+    question = f"`{read}` comes next. What becomes of it?"
+    return Draft(question, given, asked, ("memory", "fault", "lost"), by_journey, shows="trip.picture()")
 
 
 def _compat(rng: Random) -> Draft:
@@ -303,19 +285,17 @@ def _compat(rng: Random) -> Draft:
     ))  # fmt: skip
     asked = tried(verb, *args)
     given = (f'said, pair = [], vl.course.twins("{kernel}", kind={kind})', "for space in pair:", *(f"    {step}" for step in steps))
-    told = f"`{asked.replace(f'vl.answer({verb}, ', f'{verb}(')}`"
-    question = f"The second of the pair is iommufd's layer, and {told} comes last. What does the layer answer? (A number: bytes removed.)"
+    made = f"`{call(verb, tuple(args), {})}`"
+    question = f"The second of the pair is iommufd's layer, and {made} comes last. What does the layer answer? (A number: bytes removed.)"
     options = ("0", *((str(size // 2), str(size)) if verb.endswith("unmap_dma") else ()), *COMPAT)
     truth = f"truth = said[1].error.name if said[1].error else {'str(said[1])' if verb.endswith('unmap_dma') else word('0')}"
     return Draft(question, given, (f"    said.append({asked})", truth), options, _both, shows="pair[1].picture()")
 
 
-def _both(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _both(names: Names) -> Reasons:
     type1, layer = names["said"]
-    because = f"iommufd's layer: {layer}. type1: {type1}."
-    return because, all_wrong(
-        truth, options, lambda option: f"That is what type1 answers: {type1}." if str(type1).partition(":")[0] == str(option) else because
-    )
+    because, other = f"iommufd's layer: {layer}. type1: {type1}.", str(type1).partition(":")[0]
+    return because, lambda option: f"That is what type1 answers: {type1}." if str(option) == other else because
 
 
 IOVA: dict[str, Kind] = {

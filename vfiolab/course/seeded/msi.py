@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from random import Random
-from typing import Any
 
-from vfiolab.course.predict import Option, Told
-from vfiolab.course.seeded.draft import Draft, Kind, built, free_device, loaded, on_other_kernels, pages, tried
-from vfiolab.course.seeded.told import all_wrong, by_checks, by_journey
+from vfiolab.course.predict import Option
+from vfiolab.course.seeded.draft import ANSWER, Draft, Kind, built, free_device, loaded, on_other_kernels, pages, tried
+from vfiolab.course.seeded.told import Names, Reasons, by_checks, by_journey
 from vfiolab.draw import sentences
 from vfiolab.kit.steps import call
 from vfiolab.model.address import hexa
@@ -25,35 +23,32 @@ DRAWN = "space.picture() if trip is None else trip.picture()"
 UNSAFE = 'host.set_param("vfio_iommu_type1.allow_unsafe_interrupts", "Y")'
 
 
-def _its(rng: Random, kernel: str, devices: int = 1, units: int = 1, kind: str = "gicv3-its") -> tuple[int, tuple[str, ...]]:
-    """Return a doorbell's physical address, and the code of an Arm machine that has it."""
+def _its(
+    rng: Random, kernel: str, *steps: str, devices: int = 1, units: int = 1, controller: str = "gicv3-its", **facts: object
+) -> tuple[int, tuple[str, ...]]:
+    """Return a doorbell's physical address, and the code of an Arm machine that has it, with units of such facts, and some steps."""
     bell = rng.randint(0x2000, 0x7FFF) * 0x1_0000 + rng.choice((0x40, 0x1040, 0x8040))
     places = [(f"{n + 1:02x}:00.0", n % units) for n in range(devices)]
-    lines = built(kernel, "arm-smmu-v3", [{}] * units, places)
-    return bell, (lines[0], f'm.interrupts(vl.InterruptController("{kind}", {bell:#_x}))', *lines[1:])
+    first, *lines = built(kernel, "arm-smmu-v3", [facts] * units, places, *steps)
+    return bell, (first, f'm.interrupts(vl.InterruptController("{controller}", {bell:#_x}))', *lines)
 
 
 def _message(rng: Random) -> Draft:
     """Which address a device's message has."""
     kernel = rng.choice(("4.4", "4.4", "4.4", "4.4", "4.11", "5.10", "6.12", "7.3"))
-    bell, lines = _its(rng, kernel)
+    bell, given = _its(rng, kernel, 'space.attach("01:00.0")', 'space.enable_msi("01:00.0")')
     inside = SOFTWARE_MSI.start + bell % 0x1000
-    given = (*lines, 'space.attach("01:00.0")', 'space.enable_msi("01:00.0")')
     options = tuple(dict.fromkeys(map(hexa, (bell, inside, SOFTWARE_MSI.start + 0x1000 + bell % 0x1000, X86_MSI.start + bell % 0x1000))))
     question = "Which address is in the message of the device's vector 0?"
     asked = ('truth = vl.hexa(space.messages[0]["address"])',)
     return Draft(question, given, asked, options, _why_address, others=on_other_kernels(kernel, "4.4", "6.12"))
 
 
-def _why_address(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _why_address(names: Names) -> Reasons:
     row, bell = names["space"].messages[0], names["host"].interrupts.doorbell
-    because = f"{row['why']}."
-    windows = {hexa(bell): "the doorbell's physical address", options[-1]: "in the window of x86"}
-    return because, all_wrong(
-        truth,
-        options,
-        lambda option: f"That is {windows.get(option, 'a page of the software window that is not the doorbell’s')}. {because}",
-    )
+    windows = {hexa(bell): "the doorbell's physical address", hexa(X86_MSI.start + bell % 0x1000): "in the window of x86"}
+    page = "a page of the software window that is not the doorbell’s"
+    return f"{row['why']}.", lambda option: f"That is {windows.get(str(option), page)}. {row['why']}."
 
 
 def _raise(rng: Random) -> Draft:
@@ -76,10 +71,8 @@ def _raise(rng: Random) -> Draft:
 
 def _write(rng: Random) -> Draft:
     """Let a device write a packet into the user's memory, at or beside the place of messages."""
-    machine, kernel = (
-        rng.choice((*X86, "hp-elitebook-630", "amd-matisse-desktop", "emerson-industrial")),
-        rng.choice(("4.4", "4.4", "4.11", "4.11", "5.10", "6.12")),
-    )
+    machine = rng.choice((*X86, "hp-elitebook-630", "amd-matisse-desktop", "emerson-industrial"))
+    kernel = rng.choice(("4.4", "4.4", "4.11", "4.11", "5.10", "6.12"))
     device = free_device(rng, machine, kernel)
     start, size = rng.choice(((0, 0x1_0000_0000), (0xFEC0_0000, 0x40_0000), (0x8000_0000, 0x7EE0_0000), (0xFEF0_0000, 0x100_0000)))
     at = rng.choice((X86_MSI.start, X86_MSI.last - 0xFFF)) + 4 * rng.randrange(512)
@@ -90,46 +83,32 @@ def _write(rng: Random) -> Draft:
     question = f"`space.map({start:#_x}, {size:#_x})`, then the card writes a packet: `{write}`. What becomes of the bytes?"
     given = loaded(machine, kernel, f'space.attach("{device}")')
     truth = 'truth = "the map is refused" if trip is None else trip.outcome'
-    return Draft(
-        question,
-        given,
-        (*asked, truth),
-        ("memory", "lost", "refused", "fault", "the map is refused"),
-        by_journey,
-        DRAWN,
-        on_other_kernels(kernel, "4.4", "6.12"),
-    )
+    options, others = ("memory", "lost", "refused", "fault", "the map is refused"), on_other_kernels(kernel, "4.4", "6.12")
+    return Draft(question, given, (*asked, truth), options, by_journey, DRAWN, others)
 
 
 def _forge(rng: Random) -> Draft:
     """Let a device write a message that nobody gave it."""
     kernel, kind, remaps = rng.choice(ERAS), rng.choice(("intel-vtd", "amd-vi")), rng.random() < 0.45
-    given = (*built(kernel, kind, [{} if remaps else {"isolated_msi": False}], [("01:00.0", 0)]),)
-    given = (*given[:-1], UNSAFE, given[-1], 'space.attach("01:00.0")')
+    units = [{} if remaps else {"isolated_msi": False}]
+    given = built(kernel, kind, units, [("01:00.0", 0)], UNSAFE, 'space.attach("01:00.0")')
     at = (X86_MSI.start if rng.random() < 0.75 else 0xFED0_0000) + 4 * rng.randrange(1024)
     write = call("space.dma_write", ("01:00.0", at, rng.randint(0x20, 0xFE)), {})
     asked = ("said = None", f"trip = {write}", "truth = trip.outcome")
     how = "remaps interrupts" if remaps else "cannot remap interrupts (isolated_msi=False)"
-    return Draft(
-        f"The unit {how}, and nothing is mapped. `{write}`: what comes of it?",
-        given,
-        asked,
-        ("delivered", "refused", "fault"),
-        by_journey,
-        DRAWN,
-    )
+    question = f"The unit {how}, and nothing is mapped. `{write}`: what comes of it?"
+    return Draft(question, given, asked, ("delivered", "refused", "fault"), by_journey, DRAWN)
 
 
 def _attach(rng: Random) -> Draft:
     """Whether a group may come whose interrupts nobody checks."""
     kernel, allowed, safe = rng.choice(ERAS), rng.random() < 0.2, rng.random() < 0.25
+    steps = [UNSAFE] * allowed
     if rng.random() < 0.6:
-        _, lines = _its(rng, kernel, kind="gicv3-its" if safe else "gicv2m")
-        lines = tuple(line.replace('kind="arm-smmu-v3"', f'kind="arm-smmu-v3", isolated_msi={safe}') for line in lines)
+        _, given = _its(rng, kernel, *steps, controller="gicv3-its" if safe else "gicv2m", isolated_msi=safe)
     else:
-        lines = built(kernel, "intel-vtd", [{"isolated_msi": safe}], [("01:00.0", 0)])
-    given = (*lines[:-1], *([UNSAFE] if allowed else []), lines[-1])
-    asked = ('said = vl.answer(space.attach, "01:00.0")', 'truth = said.error.name if said.error else "0"')
+        given = built(kernel, "intel-vtd", [{"isolated_msi": safe}], [("01:00.0", 0)], *steps)
+    asked = ('said = vl.answer(space.attach, "01:00.0")', ANSWER)
     question = '`space.attach("01:00.0")` comes next. What is the answer? (0: success. isolated_msi: somebody checks who sent a message.)'
     return Draft(question, given, asked, ("0", "EPERM", "EINVAL"), by_checks, others=on_other_kernels(kernel, "4.4", "6.12"))
 
@@ -137,7 +116,7 @@ def _attach(rng: Random) -> Draft:
 def _doorbells(rng: Random) -> Draft:
     """How many doorbell pages the domains hold."""
     kernel, units, devices = rng.choice(("4.4", *ERAS[1:], "6.12")), rng.randint(1, 3), rng.randint(2, 4)
-    _, lines = _its(rng, kernel, devices, units)
+    _, lines = _its(rng, kernel, devices=devices, units=units)
     names = [f"{n + 1:02x}:00.0" for n in range(devices)]
     on = rng.sample(names, rng.randint(1, devices))
     enabled = [call("space.enable_msi", (device, rng.randint(1, 8)), {}) for device in on]
@@ -146,12 +125,11 @@ def _doorbells(rng: Random) -> Draft:
     return Draft("How many doorbell pages do the domains hold, all together?", given, asked, (0, 1, 2, 3), _why_pages)
 
 
-def _why_pages(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _why_pages(names: Names) -> Reasons:
     space, kernel = names["space"], names["host"].kernel
     held = "; ".join(f"D{d.number} of {d.unit.name} holds {', '.join(map(repr, d.doorbells)) or 'none'}" for d in space.domains[::-1])
     said = " ".join(sentences([made for made in names["host"].log.calls if made.verb == "set_irqs"]))
-    because = f"{said or f'Linux {kernel} maps no doorbell.'} {held}."
-    return because, all_wrong(truth, options, lambda _: f"Count them: {held}.")
+    return f"{said or f'Linux {kernel} maps no doorbell.'} {held}.", f"Count them: {held}."
 
 
 STATIONS = {
@@ -173,18 +151,16 @@ def _step(rng: Random) -> Draft:
     return Draft(f"At which step of the journey does the message {what}?", given, asked, (1, 2, 3, 4, 5), _why_step, "trip.picture()")
 
 
-def _why_step(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
-    steps = names["trip"].steps
-    return f"Step {truth}: {steps[int(truth) - 1].why}.", all_wrong(
-        truth, options, lambda option: f"Step {option}: {steps[int(option) - 1].why}."
-    )
+def _why_step(names: Names) -> Reasons:
+    def why(step: Option) -> str:
+        return f"Step {step}: {names['trip'].steps[int(step) - 1].why}."
+
+    return why(names["truth"]), why
 
 
 def _cell(rng: Random, *often: str) -> tuple[str, str, tuple[str, ...]]:
-    name, scenario = (
-        rng.choice([*PROPOSALS, *often]),
-        rng.choice(["own-layout", "hot-add", "late-doorbell", "many-doorbells", "foreign-guest", "two-domains"]),
-    )
+    name = rng.choice([*PROPOSALS, *often])
+    scenario = rng.choice(["own-layout", "hot-add", "late-doorbell", "many-doorbells", "foreign-guest", "two-domains"])
     about = f"The design {name} ({PROPOSALS[name].title}) on the scenario “{SCENARIOS[scenario].words}”:"
     return about, name, (f'table = vl.debate(proposals=["{name}"], scenarios=["{scenario}"])', f'cell = table["{name}", "{scenario}"]')
 
@@ -202,36 +178,28 @@ def _promise(rng: Random) -> Draft:
     about, _, run = _cell(rng)
     promise = rng.choice(("memory-untouched", "interrupt-arrives", "same-map", "user-owns-iova", "user-owns-iova", "user-owns-iova"))
     words = f"{about} is the promise {promise} ({PROMISES[promise]}) kept?"
-    return Draft(
-        words, (), (*run, f'truth = "broken" if "{promise}" in cell.broken else "kept"'), ("kept", "broken"), _why_cell, "cell.picture()"
-    )
+    truth = f'truth = "broken" if "{promise}" in cell.broken else "kept"'
+    return Draft(words, (), (*run, truth), ("kept", "broken"), _why_cell, "cell.picture()")
 
 
 def _layers(rng: Random) -> Draft:
     """Whether the interrupt code reaches up in a design."""
     about, name, run = _cell(rng, *["P1"] * 6)
     asked = (*run, f'truth = "yes" if table.edges["{name}"].forbidden else "no"')
-    return Draft(
-        f"{about} does a lower layer reach up into a higher one, such as the interrupt code into VFIO?",
-        (),
-        asked,
-        ("yes", "no"),
-        _why_layers,
-        "",
-    )
+    question = f"{about} does a lower layer reach up into a higher one, such as the interrupt code into VFIO?"
+    return Draft(question, (), asked, ("yes", "no"), _why_layers, "")
 
 
-def _why_cell(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _why_cell(names: Names) -> Reasons:
     cell = names["cell"]
     broken = f" Promises broken: {', '.join(cell.broken)}." if cell.broken else " Every promise is kept."
-    because = f"{cell.sentence}: {cell.why}.{broken}"
-    return because, all_wrong(truth, options, lambda _: f"It came to this: {cell.word}. {cell.why}.{broken}")
+    return f"{cell.sentence}: {cell.why}.{broken}", f"It came to this: {cell.word}. {cell.why}.{broken}"
 
 
-def _why_layers(names: Mapping[str, Any], truth: Option, options: tuple[Option, ...]) -> Told:
+def _why_layers(names: Names) -> Reasons:
     rows = "; ".join(f"{row['from']} to {row['to']} by {row['by']} (allowed: {row['allowed']})" for row in names["table"].layers)
-    rows = rows or "nobody, in this run"
-    return f"Who reached whom: {rows}.", all_wrong(truth, options, lambda _: f"Who reached whom: {rows}.")
+    told = f"Who reached whom: {rows or 'nobody, in this run'}."
+    return told, told
 
 
 MSI: dict[str, Kind] = {

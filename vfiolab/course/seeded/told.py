@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from vfiolab._text import count
-from vfiolab.course.predict import Option, Told
+from vfiolab.course.predict import Option
 from vfiolab.draw import sentences
 from vfiolab.model.backends.native import ENTER_CHECKS
 from vfiolab.model.backends.type1_checks import attach_tables, map_tables, other_tables
@@ -18,15 +18,13 @@ from vfiolab.model.kernel import Kernel
 from vfiolab.model.user.checks import OPEN_DEVICE_CHECKS, SET_CONTAINER_CHECKS
 from vfiolab.model.user.drivers import NATIVE_PROBE_CHECKS, VFIO_PROBE_CHECKS
 
-__all__ = ["all_wrong", "by_checks", "by_domains", "by_group", "by_journey"]
+__all__ = ["Names", "Reasons", "by_checks", "by_domains", "by_group", "by_journey"]
 
+#: What a problem's code left, by name; the answer is `truth`.
 Names = Mapping[str, Any]
+#: Why the truth is so, and what is wrong with the other options: one text for all of them, or who is asked about each.
+Reasons = tuple[str, str | Callable[[Option], str]]
 WHERE = {"fault": "IOMMU", "p2p": "bus"}  # the station at which an outcome is decided; the others at the target
-
-
-def all_wrong(truth: Option, options: Iterable[Option], why: Callable[[Option], str]) -> dict[Option, str]:
-    """Ask `why` of every option but the truth."""
-    return {option: why(option) for option in options if option != truth}
 
 
 def _checks(verb: str, kernel: Kernel) -> tuple[Check, ...]:
@@ -42,10 +40,10 @@ def _checks(verb: str, kernel: Kernel) -> tuple[Check, ...]:
     return (*of_kernel((*SET_CONTAINER_CHECKS, *ENTER_CHECKS, *CLAIM_CHECKS), kernel), *attach_tables(kernel)[0].whole)
 
 
-def by_checks(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
+def by_checks(names: Names) -> Reasons:
     """Explain by the checks of the call whose answer is `said`: which one decided, and what the others would have answered."""
     error: VfioError | None = names["said"].error
-    host = names["host"]
+    host, truth = names["host"], names["truth"]
     known = ("map", "unmap", "bind", "get_device_fd", "set_container", "set_iommu")
     made = [call for call in host.log.calls if call.verb in known and (call.error is error or error is None)]
     rows = _checks(made[-1].verb if made else "", host.kernel)
@@ -76,10 +74,10 @@ def by_checks(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
         )
         return f"{which} here."
 
-    return because, all_wrong(truth, options, why)
+    return because, why
 
 
-def by_domains(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
+def by_domains(names: Names) -> Reasons:
     """Explain a number of domains: who was taken into which, and why each domain that was kept could not be one of the older ones."""
     domains = names["space"].domains[::-1]
     shared = [
@@ -90,19 +88,18 @@ def by_domains(names: Names, truth: Option, options: tuple[Option, ...]) -> Told
     everything = "; ".join([*shared, *apart]) or f"one group alone is in D{domains[0].number}"
 
     def why(option: Option) -> str:
-        if int(option) > int(truth):
+        if int(option) > names["truth"]:
             return f"For that, a group would need a domain of its own that has none: {'; '.join(shared) or everything}."
         return f"For that, two domains would have to be one: {apart[0]}."
 
-    return f"{everything[0].upper()}{everything[1:]}.", all_wrong(truth, options, why)
+    return f"{everything[0].upper()}{everything[1:]}.", why
 
 
-def by_journey(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
+def by_journey(names: Names) -> Reasons:
     """Explain what became of a request: by its journey, or by the refusal before it."""
     trip, said = names.get("trip"), names["said"]
     if trip is None:
-        because = f"{said.error}"
-        return f"{because}.", all_wrong(truth, options, lambda _: f"It does not come to that: {because}.")
+        return f"{said.error}.", f"It does not come to that: {said.error}."
     because = f"{trip.act}: {trip.outcome}. {'; '.join(f'{step.place}: {step.why}' for step in trip.steps)}."
 
     def why(option: Option) -> str:
@@ -113,10 +110,10 @@ def by_journey(names: Names, truth: Option, options: tuple[Option, ...]) -> Told
         here = (trip.at(place) or steps or trip.steps[-1:])[0]
         return f"That would be: {OUTCOMES[str(option)]}. But {here.why}."
 
-    return because, all_wrong(truth, options, why)
+    return because, why
 
 
-def by_group(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
+def by_group(names: Names) -> Reasons:
     """Explain a device's group by its joins; an option that is a device by its own."""
     host, about = names["host"], names["about"]
     found = host.why(about)
@@ -129,4 +126,4 @@ def by_group(names: Names, truth: Option, options: tuple[Option, ...]) -> Told:
             return f"{other.headline(4)}: {other.steps[0] if other.steps else other.note or 'nothing joins it to another'}."
         return f"{count(len(found.mates), 'other')} {'is' if len(found.mates) == 1 else 'are'} tied to it: {found.headline(6)}."
 
-    return because, all_wrong(truth, options, why)
+    return because, why
