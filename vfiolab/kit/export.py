@@ -80,7 +80,7 @@ def _made(session: Kept) -> list[str]:
     if made := session.made or made_by(host):
         return [made]
     if host.machine.units:
-        words = call("", (), boot_words(host))[1:-1]
+        words = call("", named=boot_words(host))[1:-1]
         return [f"machine = {_literal(write_machine(host.machine))}", f"host = vl.loads(machine, {words})"]
     return [f"host = vl.open_session({_literal(session_text(session, steps=0))}).host"]
 

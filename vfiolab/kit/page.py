@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from vfiolab._paths import data_dir
 from vfiolab._text import count, page_text
 from vfiolab.draw import Picture, chain, figure_html, iova_map, topology
 from vfiolab.draw.transcript import transcript
@@ -24,38 +25,6 @@ NARROW = 640
 #: The calls after which the map of a space looks otherwise, and those after which its chain does.
 MAPS, CHAINS = {"map", "unmap"}, {"set_container", "unset_container", "set_iommu"}
 MARKS = {"passed": "✓ holds", "failed": "✗ does not hold", "not reached": "· not reached"}
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1f; --paper: #fff; --quiet: #55555e; --ground: #f2f3f7; --edge: #c9cbd6; --no: #a3260f; --yes: #1a6334; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #ececf1; --paper: #111111; --quiet: #b3b4c0; --ground: #24262d; --edge: #474a57; --no: #ff9d87; --yes: #86d9a4; }
-}
-body { margin: 0 auto; padding: 1.2rem 1rem 4rem; max-width: 62rem; color: var(--ink); background: var(--paper); font: 1rem/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; } h3 { font-size: 1rem; margin: 1.4rem 0 .4rem; }
-p { margin: .3rem 0; } .quiet { color: var(--quiet); } .lead { font-size: 1.1rem; margin: .5rem 0 1rem; }
-pre, code { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .9em; }
-pre { margin: .3rem 0; padding: .5rem .7rem; background: var(--ground); border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; }
-.step { border-left: 4px solid var(--yes); padding-left: .9rem; margin: 1.4rem 0; } .step.refused { border-color: var(--no); }
-.step h3 { margin-top: 0; } .answer { font-weight: 600; color: var(--yes); overflow-wrap: anywhere; } .refused .answer { color: var(--no); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; margin: .3rem 0; } dt { color: var(--quiet); } dd { margin: 0; overflow-wrap: anywhere; }
-table { border-collapse: collapse; font-size: .85rem; } th, td { text-align: left; padding: .15rem .6rem .15rem 0; border-bottom: 1px solid var(--edge); overflow-wrap: anywhere; }
-summary { cursor: pointer; } ol.checks { margin: .3rem 0; padding-left: 2.4rem; } ol.checks .failed { color: var(--no); font-weight: 600; }
-figure { margin: .6rem 0; }
-@media print { .step { break-inside: avoid; } }
-""".strip()  # noqa: E501 - a rule of the style a line
-HEAD = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<main>
-"""
 
 
 class Walked(Kept, Protocol):
@@ -72,8 +41,9 @@ def to_page(session: Walked) -> str:
 
     Up to 60 steps, each that changes a space has a picture of its own.
     """
+    head = (data_dir() / "templates" / "session.html").read_text(encoding="utf-8")
     title = f"{session.name} on {session.host.machine.name}"
-    parts = [HEAD.format(title=page_text(title), style=STYLE), *_top(session), *_end(session), *_steps(session), *_trace(session)]
+    parts = [head.replace("{title}", page_text(title)), *_top(session), *_end(session), *_steps(session), *_trace(session)]
     return "".join([*parts, "</main>\n</body>\n</html>\n"])
 
 
@@ -138,15 +108,13 @@ def _answer(step: Step) -> Iterator[str]:
     refused = step.refused
     if refused is None:
         answer = step.answer
-        words = (
-            answer.outcome
-            if isinstance(answer, Journey)
-            else step.done.result
-            if step.done
-            else ""
-            if answer is None or isinstance(answer, AddressSpace)
-            else repr(answer)
-        )
+        words = ""
+        if isinstance(answer, Journey):
+            words = answer.outcome
+        elif step.done:
+            words = step.done.result
+        elif answer is not None and not isinstance(answer, AddressSpace):
+            words = repr(answer)
         yield f'<p class="answer">✓ done{page_text(f": {words}") if words not in ("", "0") else ""}</p>\n'
         if isinstance(answer, Journey):
             yield f"<pre>{page_text(str(answer))}</pre>\n{_figure(answer.picture(width=NARROW))}"

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,7 +113,7 @@ def word(value: object) -> str:
     return f"{value:#_x}" if isinstance(value, int) and abs(value) > 0xFFF else repr(value)
 
 
-def call(verb: str, args: tuple[object, ...], named: dict[str, object]) -> str:
+def call(verb: str, args: Iterable[object] = (), named: Mapping[str, object] = {}) -> str:
     """Write a call as a learner would type it.
 
     >>> print(call("space.map", (0x4000_0000, "1G"), {"name": "RAM"}))
@@ -126,7 +127,7 @@ def made_by(host: Host) -> str:
     name = host.machine.name
     if name not in machine_names() or Machine.of(open_machine(name).with_assumed_units()) != host.machine:
         return ""
-    return f"host = {call('vl.load', (name,), boot_words(host))}"
+    return f"host = {call('vl.load', [name], boot_words(host))}"
 
 
 def boot_words(host: Host) -> dict[str, object]:

@@ -20,7 +20,7 @@ REAL = ("two-smmu-server", "two-smmu-mixed-stages", "two-smmu-server", "intel-vt
 
 
 def _attach(devices: list[str]) -> str:
-    return call("space.attach", tuple(devices), {})
+    return call("space.attach", devices)
 
 
 def _units(rng: Random) -> Draft:
@@ -80,7 +80,7 @@ def _join(rng: Random) -> Draft:
     if case == "firmware":
         kind = rng.choice(("intel-vtd", "amd-vi", "arm-smmu-v3"))
         start = 0x10_0000 * rng.randint(1, 100)
-        extra = call("m.region", (new, start, start + pages(rng) - 1), {})
+        extra = call("m.region", (new, start, start + pages(rng) - 1))
         at, size = start + rng.choice((0, 0x1000_0000)), pages(rng)
     elif case == "width":
         bits = rng.choice((39, 48))

@@ -112,12 +112,12 @@ def tried(verb: str, *args: object, **named: object) -> str:
 
 
 def comes_next(
-    given: tuple[str, ...], verb: str, *args: object, options: tuple[Option, ...], named: Mapping[str, object] | None = None,
+    given: tuple[str, ...], verb: str, *args: object, options: tuple[Option, ...], named: Mapping[str, object] = {},
     others: Mapping[str, tuple[str, str]] | None = None,
 ) -> Draft:  # fmt: skip
     """Ask what the kernel answers to a call."""
-    question = f"`{call(verb, args, dict(named or {}))}` comes next. What does the kernel answer? (0 is success.)"
-    return Draft(question, given, (f"said = {tried(verb, *args, **(named or {}))}", ANSWER), options, by_checks, others=others)
+    question = f"`{call(verb, args, named)}` comes next. What does the kernel answer? (0 is success.)"
+    return Draft(question, given, (f"said = {tried(verb, *args, **named)}", ANSWER), options, by_checks, others=others)
 
 
 def on_other_kernels(kernel: str, *others: str) -> dict[str, tuple[str, str]]:

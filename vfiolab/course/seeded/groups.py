@@ -100,7 +100,7 @@ def _changed(rng: Random) -> Draft:
     host, given = _real(rng)
     ports = [short(bdf) for bdf, function in host.topology.items() if function.is_bridge and function.acs is not None]
     change = {"options": rng.choice(OVERRIDE)} if not ports or rng.random() < 0.65 else {"drop_acs": rng.choice(ports)}
-    asked = (f"found = {call('host.what_if', (), dict(change))}", "before, after = len(found.before.groups), len(found.after.groups)")
+    asked = (f"found = {call('host.what_if', named=change)}", "before, after = len(found.before.groups), len(found.after.groups)")
     truth = 'truth = "more" if after > before else "fewer" if after < before else "as many"'
     option, port = change.get("options"), change.get("drop_acs")
     what = f"The kernel is booted with {option}." if option else f"The port {port} loses its ACS capability."
@@ -125,7 +125,7 @@ def _may_have(rng: Random) -> Draft:
     candidates = [group for group in host.groups if 1 < len(group.native) < 5 and not group.has_direct]
     users = [bdf for bdf in rng.choice(candidates).devices if host.topology[bdf].is_for_users]
     wanted, *others = rng.sample(users, len(users))
-    acts = [call("host.bind", (short(bdf), rng.choice(("vfio-pci", "pci-stub"))), {}) for bdf in others]
+    acts = [call("host.bind", (short(bdf), rng.choice(("vfio-pci", "pci-stub")))) for bdf in others]
     acts = rng.sample(acts, len(acts) if rng.random() < 0.4 else rng.randrange(len(acts)))
     device, given = short(wanted), loaded(machine, kernel, *acts)
     asked = (f"said = {tried('space.attach', device)}", f"if not said.error: said = {tried('space.open', device)}", ANSWER)
@@ -166,18 +166,18 @@ def _bind(rng: Random) -> Draft:
     groups = [group.devices for group in host.groups if 1 < len(group.devices) < 4 and not group.has_direct]
     pairs = [devices for devices in groups if all(host.topology[bdf].is_for_users for bdf in devices)]
     one, other, *_ = (short(bdf) for bdf in rng.choice(pairs))
-    acts = [call("host.bind", (short(bdf),), {}) for bdf in next(p for p in pairs if f"0000:{one}" in p)]
+    acts = [call("host.bind", (short(bdf),)) for bdf in next(p for p in pairs if f"0000:{one}" in p)]
     inside, verb, args = one, "host.bind", [other, "pci-stub" if case == "stub" else "e1000e"]
     if case == "last":
         singles = [group.devices[0] for group in host.groups if len(group.devices) == 1]
         inside = short(next(bdf for bdf in singles if host.topology[bdf].is_for_users))
         acts, verb, args = [], "host.unbind", [inside]
-    given = loaded(machine, kernel, *acts, call("space.attach", (inside,), {}))
+    given = loaded(machine, kernel, *acts, call("space.attach", (inside,)))
     if case == "bridge":
         bridge = rng.choice([short(bdf) for bdf, function in host.topology.items() if function.is_bridge])
         given, args = (booted(machine, kernel),), [bridge]
     asked = (f"said = {tried(verb, *args)}", 'truth = str(said).partition(":")[0]')
-    question = f"`{call(verb, tuple(args), {})}` comes next. What happens? (0 is success.)"
+    question = f"`{call(verb, args)}` comes next. What happens? (0 is success.)"
     options = ("0", "EBUSY", "EINVAL", "ENODEV", "the kernel dies", "waits")
     return Tree(question, given, asked, options, _why_bind, others=on_other_kernels(kernel, "5.10", "6.12"))
 

@@ -123,7 +123,7 @@ def _unmap(rng: Random) -> Draft:
                              (start + half, half + second), (start + first, second)))  # fmt: skip
     options = ("0", *sorted({str(first), str(second), str(first + second), str(size)}, key=int), "EINVAL")
     version = "type1 v2" if kind == 3 else "type1 version 1 (kind=1)"
-    made = call("space.unmap", (iova, size), {})
+    made = call("space.unmap", (iova, size))
     question = f"{version}: `{made}` comes next. How many bytes does the kernel unmap, or what does it answer?"
     turned = ("address_space(kind=1)", "address_space()") if kind == 1 else ("address_space()", "address_space(kind=1)")
     others = {"on type1 v2" if kind == 1 else "on type1 version 1": turned}
@@ -230,7 +230,7 @@ def _back(rng: Random) -> Draft:
     kernel = rng.choice(("5.10", "6.1", "6.12", "7.3", "7.3"))
     widths = [{"width": bits} for bits in rng.sample(rng.choice(((39, 48), (39, 57), (48, 57), (48, 57))), 2)]
     first, second = buses(rng, 2)
-    steps = call("space.attach", (first, second), {}), call("space.detach", (rng.choice((first, second, second)),), {})
+    steps = call("space.attach", (first, second)), call("space.detach", (rng.choice((first, second, second)),))
     given = built(kernel, "intel-vtd", widths, [(first, 0), (second, 1)], *steps)
     question = "Up to how many bits do the usable iovas reach now?"
     asked = ("truth = space.iova_ranges[-1].last.bit_length()",)
@@ -265,7 +265,7 @@ def _dma(rng: Random) -> Draft:
     device = given[-2].split('"')[1]
     at = base + (rng.randrange(0, size, 16) if rng.random() < 0.65 else rng.choice((-16, size, 0x800_0000)))
     verb = rng.choice(("space.dma_read", "space.dma_write"))
-    read = call(verb, (device, at), {})
+    read = call(verb, (device, at))
     asked = ("said = None", f"trip = {read}", "truth = trip.outcome")
     question = f"`{read}` comes next. What becomes of it?"
     return Draft(question, given, asked, ("memory", "fault", "lost"), by_journey, shows="trip.picture()")
@@ -285,7 +285,7 @@ def _compat(rng: Random) -> Draft:
     ))  # fmt: skip
     asked = tried(verb, *args)
     given = (f'said, pair = [], vl.course.twins("{kernel}", kind={kind})', "for space in pair:", *(f"    {step}" for step in steps))
-    made = f"`{call(verb, tuple(args), {})}`"
+    made = f"`{call(verb, args)}`"
     question = f"The second of the pair is iommufd's layer, and {made} comes last. What does the layer answer? (A number: bytes removed.)"
     options = ("0", *((str(size // 2), str(size)) if verb.endswith("unmap_dma") else ()), *COMPAT)
     truth = f"truth = said[1].error.name if said[1].error else {'str(said[1])' if verb.endswith('unmap_dma') else word('0')}"

@@ -78,7 +78,7 @@ def _write(rng: Random) -> Draft:
     at = rng.choice((X86_MSI.start, X86_MSI.last - 0xFFF)) + 4 * rng.randrange(512)
     if rng.random() < 0.35:
         at = rng.choice((start + size - 0x1000, start + 0x1000)) + 4 * rng.randrange(512)
-    write = call("space.dma_write", (device, at, rng.randrange(1 << 16)), {})
+    write = call("space.dma_write", (device, at, rng.randrange(1 << 16)))
     asked = (f"said = {tried('space.map', start, size, name='guest RAM')}", f"trip = None if said.error else {write}")
     question = f"`space.map({start:#_x}, {size:#_x})`, then the card writes a packet: `{write}`. What becomes of the bytes?"
     given = loaded(machine, kernel, f'space.attach("{device}")')
@@ -93,7 +93,7 @@ def _forge(rng: Random) -> Draft:
     units = [{} if remaps else {"isolated_msi": False}]
     given = built(kernel, kind, units, [("01:00.0", 0)], UNSAFE, 'space.attach("01:00.0")')
     at = (X86_MSI.start if rng.random() < 0.75 else 0xFED0_0000) + 4 * rng.randrange(1024)
-    write = call("space.dma_write", ("01:00.0", at, rng.randint(0x20, 0xFE)), {})
+    write = call("space.dma_write", ("01:00.0", at, rng.randint(0x20, 0xFE)))
     asked = ("said = None", f"trip = {write}", "truth = trip.outcome")
     how = "remaps interrupts" if remaps else "cannot remap interrupts (isolated_msi=False)"
     question = f"The unit {how}, and nothing is mapped. `{write}`: what comes of it?"
@@ -119,8 +119,8 @@ def _doorbells(rng: Random) -> Draft:
     _, lines = _its(rng, kernel, devices=devices, units=units)
     names = [f"{n + 1:02x}:00.0" for n in range(devices)]
     on = rng.sample(names, rng.randint(1, devices))
-    enabled = [call("space.enable_msi", (device, rng.randint(1, 8)), {}) for device in on]
-    given = (*lines, call("space.attach", tuple(names), {}), *enabled)
+    enabled = [call("space.enable_msi", (device, rng.randint(1, 8))) for device in on]
+    given = (*lines, call("space.attach", names), *enabled)
     asked = ("truth = sum(len(domain.doorbells) for domain in space.domains)",)
     return Draft("How many doorbell pages do the domains hold, all together?", given, asked, (0, 1, 2, 3), _why_pages)
 
