@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
+from vfiolab._paths import data_dir
 from vfiolab.course.answer import Answer, answer
 from vfiolab.model.address import U64, hexa
 
 LONGEST = 320  # characters of an answer that a message quotes
+
+
+@cache
+def entries() -> dict[str, dict[str, Any]]:
+    """Read `data/course/exercises.toml`: name -> texts, and cases where they are data."""
+    return tomllib.loads((data_dir() / "course" / "exercises.toml").read_text(encoding="utf-8"))
+
+
+def stored(exercise: str) -> dict[str, Any]:
+    """Return the cases of an exercise that stand beside its texts."""
+    cases: dict[str, Any] = entries()[exercise]["cases"]
+    return cases
 
 
 class WrongShapeError(ValueError):

@@ -1,7 +1,7 @@
 """Exercises: a function that the learner writes, and a check that tells which case fails, and why.
 
-An exercise's texts are data (`data/course/exercises.toml`). Its cases are a function of `vfiolab.course.judges`, which runs the model: no
-right answer is stored.
+An exercise's texts are data (`data/course/exercises.toml`), and so are the cases that are mere names and numbers. What judges them is a
+function of `vfiolab.course.judges`, which runs the model: no right answer is stored.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import linecache
 import sys
-import tomllib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,8 +17,7 @@ from html import escape
 from types import FrameType
 from typing import Any
 
-from vfiolab._paths import data_dir
-from vfiolab.course.cases import Case, WrongShapeError, shown
+from vfiolab.course.cases import Case, WrongShapeError, entries, shown
 from vfiolab.course.judges import JUDGES
 from vfiolab.course.progress import note
 from vfiolab.course.words import html, plain
@@ -125,11 +123,10 @@ class Checked:
 
 @cache
 def exercises() -> dict[str, Exercise]:
-    """Read `data/course/exercises.toml`: name -> exercise, in its order."""
-    found = tomllib.loads((data_dir() / "course" / "exercises.toml").read_text(encoding="utf-8"))
+    """Return the exercises by name, in their order."""
     return {
         name: Exercise(name, entry["task"], entry["stub"], tuple(entry["hints"]), entry["solution"], entry["reasoning"])
-        for name, entry in found.items()
+        for name, entry in entries().items()
     }
 
 

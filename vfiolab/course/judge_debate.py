@@ -7,27 +7,16 @@ from functools import cache, partial
 from operator import attrgetter
 
 from vfiolab.course.answer import Answer
-from vfiolab.course.cases import Case, WrongShapeError, asked, errno, listed, shown, whole
+from vfiolab.course.cases import Case, WrongShapeError, asked, errno, listed, shown, stored, whole
 from vfiolab.course.judge_ranges import table
 from vfiolab.course.twins import NIC, TWIN_CALLS, carry_out_twins, twins
-
-WANTED: dict[str, list[str]] = {
-    "an interrupt": ["arm-its"],
-    "RAM over the doorbell": ["own-layout"],
-    "RAM first, and a late doorbell": ["hot-add", "late-doorbell"],
-    "many doorbells": ["many-doorbells"],
-    "many doorbells and two SMMUs": ["two-domains", "many-doorbells"],
-    "late and many": ["late-doorbell", "many-doorbells"],
-    "an x86 program": ["foreign-guest"],
-    "nothing": [],
-}
 
 
 def serves() -> Iterator[Case]:
     """Give the learner the table's rows, and compare with the cells."""
     found = table()
     rows = [(cell.proposal, cell.scenario, cell.word) for cell in found.cells]
-    for name, wanted in WANTED.items():
+    for name, wanted in stored("serves").items():
         yield Case(name, f"({len(rows)} rows: {shown(rows[:2])} ..., {wanted})", (list(rows), list(wanted)), partial(_served, wanted))
 
 

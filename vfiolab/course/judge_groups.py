@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import cache, partial
 
 from vfiolab._text import count
-from vfiolab.course.cases import Case, WrongShapeError, asked, listed, shown
-from vfiolab.course.machines import GRAPHICS, no_iommu, three_ports
+from vfiolab.course.cases import Case, WrongShapeError, asked, listed, shown, stored
+from vfiolab.course.machines import no_iommu, three_ports
 from vfiolab.kit import Host, MachineBuilder, load
 from vfiolab.kit.host import boot
 from vfiolab.kit.plan import Plan, plan
@@ -87,23 +87,10 @@ def _machine(name: str) -> Machine:
     return m.machine()
 
 
-WANTED: dict[str, tuple[str, str, str]] = {
-    "a card with two functions": ("intel-vtd-39bit", "6.12", "0000:0f:00.0"),
-    "ports, a network card and a disk, Linux 5.10": ("intel-vtd-39bit", "5.10", "0000:05:00.0"),
-    "old PCI cards, Linux 4.4": ("intel-vtd-kernel-4.4", "4.4", "0000:0c:01.0"),
-    "an AMD server": ("amd-vi-server", "6.1", "0000:02:00.0"),
-    "no driver at all": ("intel-vtd-39bit", "6.12", "0000:00:1f.0"),
-    "three ports, Linux 5.10": ("three ports", "5.10", GRAPHICS),
-    "three ports, Linux 6.12": ("three ports", "6.12", GRAPHICS),
-    "four drivers, Linux 5.10": ("four drivers", "5.10", GRAPHICS),
-    "four drivers, Linux 6.12": ("four drivers", "6.12", GRAPHICS),
-}
-
-
 @cache
 def _viable(name: str, gone: frozenset[str] = frozenset()) -> tuple[bool, dict[str, str | None]]:
     """Unbind some devices of a wanted one's group; return whether the group is viable, and who is on which driver then."""
-    machine, kernel, device = WANTED[name]
+    machine, kernel, device = stored("in-the-way")[name]
     host = boot(_machine(machine), kernel)
     for one in gone:
         host.unbind(one)
@@ -115,7 +102,7 @@ def _viable(name: str, gone: frozenset[str] = frozenset()) -> tuple[bool, dict[s
 
 def in_the_way() -> Iterator[Case]:
     """Unbind the learner's devices on several kernels, and ask whether the group is viable then; and without each of them."""
-    for name in WANTED:
+    for name in stored("in-the-way"):
         members = _viable(name)[1]
         yield Case(name, f"({members})", (dict(members),), partial(_unbound, name, members))
 
@@ -135,14 +122,14 @@ def _unbound(name: str, members: Mapping[str, str | None], came: object) -> str 
 
 @cache
 def _planned(name: str) -> tuple[Host, Plan]:
-    machine, kernel, device = WANTED[name]
+    machine, kernel, device = stored("in-the-way")[name]
     host = boot(_machine(machine), kernel)
     return host, plan(host, device)
 
 
 def leaves() -> Iterator[Case]:
     """Compare with the plan: the devices that it takes from the host's drivers."""
-    for name, (_, _, device) in WANTED.items():
+    for name, (_, _, device) in stored("in-the-way").items():
         host, found = _planned(name)
         drivers = {one: host.drivers.driver_of(one) for one in host.topology}
         groups = [list(group.devices) for group in host.groups]
@@ -188,19 +175,8 @@ def _calls(host: Host, device: str, kind: int, asks: list[str]) -> dict[str, Cal
     return {name: partial(made, name) for name in steps}
 
 
-#: machine, kernel, device, backend.
-PROGRAMS: dict[str, tuple[str, str, str, int]] = {
-    "half a card, Linux 5.10": ("intel-vtd-39bit", "5.10", "0000:0f:00.0", 3),
-    "half a card, Linux 6.12": ("intel-vtd-39bit", "6.12", "0000:0f:00.0", 3),
-    "a device alone": ("intel-vtd-39bit", "6.12", "0000:01:00.0", 3),
-    "a group that is taken": ("intel-vtd-39bit", "6.12", "0000:03:00.0", 3),
-    "no IOMMU": ("no IOMMU", "6.12", "0000:04:00.0", 3),
-    "a backend that is not there": ("intel-vtd-39bit", "6.12", "0000:01:00.0", 2),
-}
-
-
 def _program(name: str, asks: list[str]) -> dict[str, Callable[[], object]]:
-    machine, kernel, device, kind = PROGRAMS[name]
+    machine, kernel, device, kind = stored("first-refusal")[name]
     host = boot(_machine(machine), kernel)
     if "taken" in name:
         host.address_space().attach(device)
@@ -219,7 +195,7 @@ def refused_first(name: str) -> tuple[str, VfioError] | None:
 
 def first_refusal() -> Iterator[Case]:
     """Let the learner make a program's calls, and make them again on a host that is alike."""
-    for name in PROGRAMS:
+    for name in stored("first-refusal"):
         asks: list[str] = []
         calls = _program(name, asks)
         yield Case(name, f"({{{', '.join(map(repr, calls))}: the calls}})", (calls,), partial(_refused, name, asks))
@@ -236,18 +212,9 @@ def _refused(name: str, asks: Sequence[str], came: object) -> str | None:
     return None
 
 
-HIDDEN: dict[str, tuple[str, tuple[str, ...]]] = {
-    "nothing hidden": ("amd-matisse-desktop", ()),
-    "a port is hidden": ("hp-elitebook-630", ("0000:00:06.0",)),
-    "a device alone is hidden": ("amd-matisse-desktop", ("0000:2a:00.0",)),
-    "the switch is hidden": ("amd-matisse-desktop", ("0000:02:00.2", "0000:03:09.0")),
-    "two of three ports are hidden": ("apple-macmini-2018-egpu", ("0000:00:1b.0", "0000:00:1c.0")),
-}
-
-
 def unsure() -> Iterator[Case]:
     """Hide capabilities of real machines; compare with what the kit says of such a listing: it refuses where they decide a group."""
-    for name, (machine, hidden) in HIDDEN.items():
+    for name, (machine, hidden) in stored("unsure").items():
         known = _grouping(machine)
         topology = Topology([replace(f, caps_known=False, acs=None) if f.bdf in hidden else f for f in known.topology.values()])
 

@@ -7,7 +7,7 @@ from functools import cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from vfiolab.course.cases import Case, asked, listed, pairs, shown
+from vfiolab.course.cases import Case, asked, listed, pairs, shown, stored
 from vfiolab.course.machines import put
 from vfiolab.kit import AddressSpace, Host, MachineBuilder, load
 from vfiolab.model.address import Span, hexa, human_size
@@ -62,20 +62,10 @@ def _fitted(space: AddressSpace, iova: int, size: int, came: object) -> str | No
     return f"The model maps {span}: its last byte {hexa(span.last)} is in the same range." if truth else f"The model refuses it: {said}"
 
 
-GUESTS: dict[str, list[tuple[int, int]]] = {
-    "4 GiB in one piece": [(0, 0xFFFF_FFFF)],
-    "a PC guest": [(0, 0xBFFF_FFFF), (0x1_0000_0000, 0x1_3FFF_FFFF)],
-    "around the window": [(0, 0xFEDF_FFFF), (0xFEF0_0000, 0xFFFF_FFFF)],
-    "ends inside": [(0, 0x3FFF_FFFF), (0xFE00_0000, 0xFEE0_0FFF)],
-    "begins inside": [(0xFEEF_F000, 0x1_3FFF_FFFF)],
-    "all inside": [(0xFEE0_1000, 0xFEE0_1FFF)],
-    "two pieces meet inside": [(0xFED0_0000, 0xFEE7_FFFF), (0xFEE8_0000, 0xFEFF_FFFF)],
-}
-
-
 def lost_ram() -> Iterator[Case]:
     """Map the RAM on kernels that take it, and let the device write to the ends of every part."""
-    for number, (name, pieces) in enumerate(GUESTS.items()):
+    for number, (name, found) in enumerate(stored("lost-ram").items()):
+        pieces = [(first, last) for first, last in found]
         kernel = ("4.4", "4.19", "5.3")[number % 3]
         yield Case(f"{name}, Linux {kernel}", shown((pieces,)), (list(pieces),), partial(_lost, kernel, pieces))
 
@@ -120,24 +110,10 @@ def table() -> Debate:
     return debate(scenarios=rows)
 
 
-TAKEN: dict[str, list[tuple[str, str]]] = {
-    "P0, nothing taken": [("P0", "arm-its")],
-    "P7, one situation": [("P7", "arm-its")],
-    "P7, two situations, one window": [("P7", "arm-its"), ("P7", "two-domains")],
-    "P3 and P7: a page inside the window": [("P3", "arm-v2m"), ("P7", "arm-v2m")],
-    "the same, the window first": [("P7", "arm-v2m"), ("P3", "arm-v2m"), ("P3", "arm-its")],
-    "P7, more doorbells than room": [("P7", "many-doorbells")],
-    "P1, 17 doorbells": [("P1", "many-doorbells"), ("P1", "late-doorbell")],
-    "all designs everywhere": [
-        (design, scenario) for design in ("P1", "P3", "P5", "P7") for scenario in ("foreign-guest", "many-doorbells")
-    ],
-}
-
-
 def imposed() -> Iterator[Case]:
     """Give the learner what some cells of the debate took, and count its bytes, each once."""
-    for name, cells in TAKEN.items():
-        pieces = [(one.start, one.end) for cell in cells for one in table()[cell].imposed]
+    for name, cells in stored("imposed").items():
+        pieces = [(one.start, one.end) for design, scenario in cells for one in table()[design, scenario].imposed]
         yield Case(name, shown((pieces,)), (pieces,), partial(_taken, [Span.inclusive(*one) for one in pieces]))
 
 
@@ -164,20 +140,10 @@ def _taken(pieces: Sequence[Span], came: object) -> str | None:
     return f"Taken are {hexa(truth)} bytes ({human_size(truth)}) in {whole}, not {shown(came)}.{more}"
 
 
-LINES = """\
-kvm: vfio_dma_map(0x5e043daea2f0, 0x380010000000, 0x2000000, 0x771a6ce00000) = -22 (Invalid argument)
-qemu-system-x86_64: -device vfio-pci,bootindex=-1: vfio_dma_map(0x55ba53e7, 0x100000000, 0xff30000000, 0x7ed243e0) = -22 (Invalid argument)
-qemu-system-aarch64: Region mach-virt.ram: vfio_dma_map(0x55855c75bf00, 0x40000000, 0x100000000, 0x7f5197e00000) = -22 (Invalid argument
-qemu-system-x86_64: vfio_dma_map(0x7f548f0a1fc0, 0xfebd0000, 0x2000, 0x7f54a909d000) = -14 (Bad address)
-qemu-kvm: vfio_container_dma_map(0x560f1ae26ba0, 0x0, 0xa0000, 0x7f3aa7e00000) = -12 (Cannot allocate memory)
-qemu-system-x86_64: vfio_dma_map(0x5616c4b8d2d0, 0xe0000000, 0x10000000, 0x7f1bb4800000) = -17 (File exists)
-qemu-system-x86_64: vfio_legacy_dma_map(0x5616c4b8d2d0, 0x8000000, 0x200000, (nil)) = -28 (No space left on device)"""
-
-
 def read_line() -> Iterator[Case]:
     """Give the learner lines of several QEMUs; compare with what the kit's own reader makes of them."""
-    for number, line in enumerate(LINES.splitlines(), 1):
-        yield Case(f"line {number}", f"({line!r}, names)", (line, dict(NAMES)), partial(_read, line))
+    for name, line in stored("read-line").items():
+        yield Case(name, f"({line!r}, names)", (line, dict(NAMES)), partial(_read, line))
 
 
 def _read(line: str, came: object) -> str | None:
