@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from textwrap import wrap
+from typing import Any
 
 from vfiolab._paths import data_dir
 from vfiolab._table import Table
@@ -41,14 +42,9 @@ class Term:
         return "; ".join(text.removeprefix("function: ").replace(": ", " ", 1) for text in self.source)
 
     def _parts(self) -> list[tuple[str, str]]:
-        return [
-            ("means", plain(self.means)),
-            ("more", plain(self.more)),
-            *([("also", ", ".join(self.also))] if self.also else []),
-            ("kernel", self.kernel),
-            ("source", self.rests_on),
-            ("see", f"notebook {self.notebook}"),
-        ]
+        also = [("also", ", ".join(self.also))] if self.also else []
+        named = [("kernel", self.kernel), ("source", self.rests_on), ("see", f"notebook {self.notebook}")]
+        return [("means", plain(self.means)), ("more", plain(self.more)), *also, *named]
 
     def __repr__(self) -> str:
         lines = [self.word]
@@ -116,9 +112,8 @@ class Glossary(Mapping[str, Term]):
         ACS override  01
         """
         terms = sorted(self._terms.values(), key=lambda term: term.word.casefold())
-        return Table(
-            ["word", "means", "kernel", "notebook"], [(term.word, plain(term.means), term.kernel, term.notebook) for term in terms]
-        )
+        rows = [(term.word, plain(term.means), term.kernel, term.notebook) for term in terms]
+        return Table(["word", "means", "kernel", "notebook"], rows)
 
     def __repr__(self) -> str:
         return repr(self.table[["word", "means"]])
@@ -130,20 +125,10 @@ class Glossary(Mapping[str, Term]):
 def _read() -> Glossary:
     """Read `data/course/glossary.toml`."""
     entries = tomllib.loads((data_dir() / "course" / "glossary.toml").read_text(encoding="utf-8"))
-    return Glossary(
-        {
-            word: Term(
-                word,
-                entry["means"],
-                entry["more"],
-                entry["kernel"],
-                tuple(entry["source"]),
-                entry["notebook"],
-                tuple(entry.get("also", ())),
-            )
-            for word, entry in entries.items()
-        }
-    )
+    rows: dict[str, dict[str, Any]] = {
+        word: {key: tuple(said) if isinstance(said, list) else said for key, said in entry.items()} for word, entry in entries.items()
+    }
+    return Glossary({word: Term(word, **row) for word, row in rows.items()})
 
 
 glossary = _read()

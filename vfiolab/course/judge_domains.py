@@ -149,12 +149,8 @@ def few_containers() -> Iterator[Case]:
         host = _five()
         groups = {device: group.id for device in wishes if (group := host.group_of(device)) is not None}
         words = f"({shown(dict(wishes))}, groups {groups}, widths {WIDTHS})"
-        yield Case(
-            name,
-            words,
-            ({device: list(wish) for device, wish in wishes.items()}, dict(groups), dict(WIDTHS)),
-            partial(_planned, wishes, groups),
-        )
+        args = ({device: list(wish) for device, wish in wishes.items()}, dict(groups), dict(WIDTHS))
+        yield Case(name, words, args, partial(_planned, wishes, groups))
 
 
 def carried_out(wishes: Wishes, plan: Sequence[Sequence[str]]) -> tuple[str, Answer] | None:

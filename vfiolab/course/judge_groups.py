@@ -127,7 +127,7 @@ def _planned(name: str) -> tuple[Host, Plan]:
     return host, plan(host, device)
 
 
-def leaves() -> Iterator[Case]:
+def who_leaves() -> Iterator[Case]:
     """Compare with the plan: the devices that it takes from the host's drivers."""
     for name, (_, _, device) in stored("in-the-way").items():
         host, found = _planned(name)

@@ -173,7 +173,7 @@ def _mistaken(kernel: str, mistakes: frozenset[str]) -> Answer:
     return asked(space.map, start, end - start + 0x800 * ("odd" in mistakes), vaddr=NOWHERE if "memory" in mistakes else None)
 
 
-def order() -> Iterator[Case]:
+def check_order() -> Iterator[Case]:
     """Give the learner a kernel to ask; compare with the place of each mistake's check in that kernel's own list."""
     for kernel in ("6.12", "4.11", "7.3"):
         asks: list[tuple[str, ...]] = []

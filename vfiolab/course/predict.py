@@ -168,13 +168,10 @@ class Prediction:
         return f"{self.given}Predict: {plain(self.question)}\n  {marks}"
 
     def _html(self) -> str:
-        items = "".join(
-            f"<li>{html(self.word(option))}{' — <em>your prediction</em>' if option == self.answer else ''}</li>" for option in self.options
-        )
-        return (
-            f"<div>{self.code_given}<p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"
-            "<p><em>Run this cell to choose with buttons.</em></p></div>"
-        )
+        chosen = {self.answer: " — <em>your prediction</em>"} if self.answer is not None else {}
+        items = "".join(f"<li>{html(self.word(option))}{chosen.get(option, '')}</li>" for option in self.options)
+        page = f"{self.code_given}<p><strong>Predict.</strong> {html(self.question)}</p><ul>{items}</ul>"
+        return f"<div>{page}<p><em>Run this cell to choose with buttons.</em></p></div>"
 
     @property
     def code_given(self) -> str:
@@ -217,11 +214,8 @@ class Reveal:
 
     def _kept_back(self) -> list[str]:
         """Say what is true, then why, and the reason of every other option, for a learner who did not choose."""
-        return [
-            f"It is {self._word(self.truth)}.",
-            self.because,
-            *(f"Not {self._word(option)}: {reason}" for option, reason in self.reasons),
-        ]
+        others = [f"Not {self._word(option)}: {reason}" for option, reason in self.reasons]
+        return [f"It is {self._word(self.truth)}.", self.because, *others]
 
     def __str__(self) -> str:
         if self.verdict == "untouched":

@@ -21,13 +21,8 @@ _STYLE = (
 
 def toggles(options: Sequence[Any], value: Any, tooltips: Sequence[str], description: str = "", width: str = "initial") -> Any:
     """Return toggle buttons, which Tab and Space reach; `column` around them makes the choice loud. `width` is the description's."""
-    buttons = ipywidgets.ToggleButtons(
-        options=options,
-        value=value,
-        description=description,
-        tooltips=list(tooltips),
-        style={"button_width": "auto", "description_width": width},
-    )
+    style = {"button_width": "auto", "description_width": width}
+    buttons = ipywidgets.ToggleButtons(options=options, value=value, description=description, tooltips=list(tooltips), style=style)
     buttons.add_class("vfiolab-choice")
     return buttons
 

@@ -10,19 +10,8 @@ from vfiolab.kit.journey import Journey
 from vfiolab.kit.space import AddressSpace, plot
 
 __all__ = [
-    "AddressSpace",
-    "Host",
-    "Journey",
-    "Machine",
-    "MachineBuilder",
-    "Table",
-    "assumptions",
-    "boot",
-    "here",
-    "load",
-    "loads",
-    "machines",
+    "AddressSpace", "Host", "Journey", "Machine", "MachineBuilder", "Table", "assumptions", "boot", "here", "load", "loads", "machines",
     "plot",
-]
+]  # fmt: skip
 
 install()

@@ -12,41 +12,30 @@ from vfiolab.kit.export import Kept
 from vfiolab.model.address import Span
 from vfiolab.model.events import Call
 from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, irq_set_size
-from vfiolab.model.uapi.requests import (
-    DeviceInfo,
-    DirtyPages,
-    GroupStatus,
-    IommuInfo,
-    IrqInfo,
-    IrqSet,
-    MapDma,
-    RegionInfo,
-    Struct,
-    UnmapDma,
-)
+from vfiolab.model.uapi import requests
+from vfiolab.model.uapi.requests import Struct
 
 __all__ = ["to_c"]
 
 #: The calls that take a struct: the request, and the record of its fields.
 REQUESTS: Mapping[str, tuple[str, type[Struct]]] = {
-    "get_info": ("VFIO_IOMMU_GET_INFO", IommuInfo),
-    "map": ("VFIO_IOMMU_MAP_DMA", MapDma),
-    "unmap": ("VFIO_IOMMU_UNMAP_DMA", UnmapDma),
-    "dirty": ("VFIO_IOMMU_DIRTY_PAGES", DirtyPages),
-    "group_status": ("VFIO_GROUP_GET_STATUS", GroupStatus),
-    "device_info": ("VFIO_DEVICE_GET_INFO", DeviceInfo),
-    "region_info": ("VFIO_DEVICE_GET_REGION_INFO", RegionInfo),
-    "irq_info": ("VFIO_DEVICE_GET_IRQ_INFO", IrqInfo),
-    "set_irqs": ("VFIO_DEVICE_SET_IRQS", IrqSet),
+    "get_info": ("VFIO_IOMMU_GET_INFO", requests.IommuInfo),
+    "map": ("VFIO_IOMMU_MAP_DMA", requests.MapDma),
+    "unmap": ("VFIO_IOMMU_UNMAP_DMA", requests.UnmapDma),
+    "dirty": ("VFIO_IOMMU_DIRTY_PAGES", requests.DirtyPages),
+    "group_status": ("VFIO_GROUP_GET_STATUS", requests.GroupStatus),
+    "device_info": ("VFIO_DEVICE_GET_INFO", requests.DeviceInfo),
+    "region_info": ("VFIO_DEVICE_GET_REGION_INFO", requests.RegionInfo),
+    "irq_info": ("VFIO_DEVICE_GET_IRQ_INFO", requests.IrqInfo),
+    "set_irqs": ("VFIO_DEVICE_SET_IRQS", requests.IrqSet),
 }
 #: The flags by their names; a bit without one stays a number.
 FLAGS: Mapping[str, tuple[str, ...]] = {
-    "map": ("VFIO_DMA_MAP_FLAG_READ", "VFIO_DMA_MAP_FLAG_WRITE", "VFIO_DMA_MAP_FLAG_VADDR"),
-    "unmap": ("VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP", "VFIO_DMA_UNMAP_FLAG_ALL", "VFIO_DMA_UNMAP_FLAG_VADDR"),
+    "map": tuple(f"VFIO_DMA_MAP_FLAG_{name}" for name in ("READ", "WRITE", "VADDR")),
+    "unmap": tuple(f"VFIO_DMA_UNMAP_FLAG_{name}" for name in ("GET_DIRTY_BITMAP", "ALL", "VADDR")),
     "dirty": tuple(f"VFIO_IOMMU_DIRTY_PAGES_FLAG_{name}" for name in ("START", "STOP", "GET_BITMAP")),
-    "set_irqs": (
-        *(f"VFIO_IRQ_SET_DATA_{name}" for name in ("NONE", "BOOL", "EVENTFD")),
-        *(f"VFIO_IRQ_SET_ACTION_{name}" for name in ("MASK", "UNMASK", "TRIGGER")),
+    "set_irqs": tuple(
+        f"VFIO_IRQ_SET_{n}" for n in ("DATA_NONE", "DATA_BOOL", "DATA_EVENTFD", "ACTION_MASK", "ACTION_UNMASK", "ACTION_TRIGGER")
     ),
 }
 IN_DATA = {"iova", "size", "bm_pgsize", "bm_size"}  # of a dirty bitmap: behind the struct's head
@@ -228,16 +217,12 @@ class _Program:
         if kind not in (2, 4) or not record.count:
             return []
         evfd = call.args.get("evfd")
+        evfd = "new" if evfd is None else str(evfd)
         new = "eventfd(0, EFD_CLOEXEC)"
-        words = (
-            [new if word == "new" else self._fd((int(word) + (1 << 31)) % (1 << 32) - (1 << 31)) for word in str(evfd).split(",")]
-            if evfd is not None
-            else [new]
-        )
+        words = [new if word == "new" else self._fd((int(word) + (1 << 31)) % (1 << 32) - (1 << 31)) for word in evfd.split(",")]
         each = words[0] if len(words) == 1 else f"(int[]){{{', '.join(words)}}}[n]"
         if kind == 2:
-            vals = call.args.get("vals")
-            each = str(1 if vals is None else vals)
+            each = "1" if call.args.get("vals") is None else str(call.args["vals"])
         return [
             f"    {'int' if kind == 4 else 'unsigned char'} *each = (void *)arg->data;",
             f"    for (unsigned n = 0; n < {min(record.count, 4096)}; n++)",
