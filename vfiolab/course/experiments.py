@@ -102,41 +102,33 @@ def _ram(space: AddressSpace) -> None:
     space.map(_spot(space.host), "64K", "guest RAM")
 
 
+def _enable(space: AddressSpace) -> None:
+    space.enable_msi(DEVICE)
+
+
 def _raise(space: AddressSpace) -> Journey:
-    space.enable_msi(DEVICE)
-    return space.raise_msi(DEVICE)
-
-
-def _ram_first(space: AddressSpace) -> Journey:
-    _ram(space)
-    return _raise(space)
-
-
-def _ram_later(space: AddressSpace) -> Journey:
-    space.enable_msi(DEVICE)
-    _ram(space)
     return space.raise_msi(DEVICE)
 
 
 def _dma(space: AddressSpace) -> Journey:
-    _ram(space)
     return space.dma_write(DEVICE, _spot(space.host) + 0x40, 0x1234)
 
 
-def _forged(space: AddressSpace) -> Journey:
+def _forge(space: AddressSpace) -> Journey:
     space.attach(OTHER)
-    space.enable_msi(DEVICE)
+    _enable(space)
     space.enable_msi(OTHER, 2)
     message = space.process.irqs[OTHER].messages[1]
     return space.dma_write(DEVICE, message.address, message.data)
 
 
-EXPERIMENTS: dict[str, Callable[[AddressSpace], Journey]] = {
-    "raise vector": _raise,
-    "raise vector, RAM put there": _ram_first,
-    "raise vector, RAM put later": _ram_later,
-    "DMA to RAM put there": _dma,
-    "another's message": _forged,
+#: What is done before, in this order, and the request that is followed.
+EXPERIMENTS: dict[str, tuple[tuple[Callable[[AddressSpace], None], ...], Callable[[AddressSpace], Journey]]] = {
+    "raise vector": ((_enable,), _raise),
+    "raise vector, RAM put there": ((_ram, _enable), _raise),
+    "raise vector, RAM put later": ((_enable, _ram), _raise),
+    "DMA to RAM put there": ((_ram,), _dma),
+    "another's message": ((), _forge),
 }
 
 
@@ -147,7 +139,10 @@ def carry_out(machine: str, kernel: str, experiment: str) -> Result:
     space = MACHINES[machine].host(kernel).address_space()
     try:
         space.attach(DEVICE)
-        trip = EXPERIMENTS[experiment](space)
+        before, request = EXPERIMENTS[experiment]
+        for step in before:
+            step(space)
+        trip = request(space)
     except VfioError as error:
         call = "attach" if not space.groups else "MAP"
         return Result(machine, kernel, experiment, "refused", f"{call}: {error}", _refusal_rests(space.host, error))

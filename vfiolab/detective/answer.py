@@ -224,9 +224,8 @@ def _found(text: str, found: Found, asked: Asked) -> Answer:
         said = " ".join(f"{name} {value}" for name, value in fields.items() if name in {"error", "reason", "verb", "index"})
         decides = "run it under `strace -f -e trace=ioctl,openat,read,write` and look `dmesg` up at that second"
         why = f"no kernel that was read answers {said} here"
-        return replace(
-            start, withheld=why, candidates=({"cause": "another call failed, or its errno was lost on the way", "decides": decides},)
-        )
+        other = {"cause": "another call failed, or its errno was lost on the way", "decides": decides}
+        return replace(start, withheld=why, candidates=(other,))
     return _filled(start, {**data, **(known[0] if known else {})}, fields, asked)
 
 
@@ -256,17 +255,10 @@ def _filled(start: Answer, row: Mapping[str, Any], fields: Mapping[str, str], as
     candidates = tuple({name: _fill(one[name], fields) for name in ("cause", "decides")} for one in row.get("candidates", ()))
     cause = _fill(row["cause"], fields) if row.get("cause") else None
     return replace(
-        start,
-        question=row.get("question"),
-        cause=cause,
-        source=_fill(row.get("source", ""), fields),
-        fix=tuple(_fill(one, fields) for one in row.get("fix", ())),
-        candidates=candidates,
-        not_help=tuple(row.get("not_help", ())),
-        withheld="" if cause or start.role != "cause" else "the line alone does not tell",
-        experiment=experiment,
-        model=model,
-    )
+        start, question=row.get("question"), cause=cause, source=_fill(row.get("source", ""), fields),
+        fix=tuple(_fill(one, fields) for one in row.get("fix", ())), candidates=candidates, not_help=tuple(row.get("not_help", ())),
+        withheld="" if cause or start.role != "cause" else "the line alone does not tell", experiment=experiment, model=model,
+    )  # fmt: skip
 
 
 def _experiment(row: Mapping[str, Any], fields: Mapping[str, str], asked: Asked) -> tuple[str | None, str]:
@@ -319,11 +311,8 @@ def _mapped(start: Answer, line: str, text: str, found: Found, asked: Asked) -> 
     first = replace(told[0][0], model="\n".join(model).strip())
     if len(told) == 1:
         return first
-    return replace(
-        first,
-        cause=None,
-        withheld="the line's numbers fit more than one cause",
-        candidates=tuple({"cause": one.cause or "", "decides": decides} for one, decides in told),
-        fix=tuple(dict.fromkeys(item for one, _ in told for item in one.fix)),
-        source="; ".join(dict.fromkeys(one.source for one, _ in told)),
-    )
+    candidates = tuple({"cause": one.cause or "", "decides": decides} for one, decides in told)
+    fixes = dict.fromkeys(item for one, _ in told for item in one.fix)
+    source = "; ".join(dict.fromkeys(one.source for one, _ in told))
+    why = "the line's numbers fit more than one cause"
+    return replace(first, cause=None, withheld=why, candidates=candidates, fix=tuple(fixes), source=source)

@@ -112,51 +112,31 @@ class Explanation:
 
     def _lines(self) -> Iterator[str]:
         yield f"Tried on {self.host.machine.name}, kernel {self.host.kernel}."
-        said: dict[str, list[Case]] = {}
-        for case in self.causes:
-            said.setdefault(str(case.refused), []).append(case)
-        for cases in said.values():
-            yield ""
-            yield f"The cause, with {_groups(cases)} attached:"
-            refused = cases[0].refused
-            yield from refused.explain().splitlines() if isinstance(refused, VfioError) else ()
-        yield from self._elsewhere()
+        for case, groups in _alike(self.causes):
+            yield from ("", f"The cause, with {groups} attached:")
+            yield from case.refused.explain().splitlines() if isinstance(case.refused, VfioError) else ()
+        for case, groups in _alike(case for case in self.cases if case not in self.causes):
+            if case.stage == "attach":
+                yield from ("", f"{groups[0].upper()}{groups[1:]} cannot be attached, so the call is not reached: {case.refused}.")
+            else:
+                said = "would be mapped" if case.refused is None else f"answers {case.refused}"
+                yield from ("", f"With {groups} attached, the same call {said}.")
         if self.causes:
-            yield from self._experiment(self.causes[0])
+            yield from ("", "Try it:", *(f"  {line}" for line in self.experiment(self.causes[0]).splitlines()))
         elif self.others:
-            yield ""
-            yield f"The line alone does not show the cause. MAP_DMA answers {NAMES.get(self.error.errno)} when one of these does not hold:"
+            name = NAMES.get(self.error.errno)
+            yield from ("", f"The line alone does not show the cause. MAP_DMA answers {name} when one of these does not hold:")
             for text, fix, source in self.others:
-                yield f"  - {text} ({source})"
-                yield f"    fix: {fix}"
-
-    def _elsewhere(self) -> Iterator[str]:
-        said: dict[tuple[str, str], list[Case]] = {}
-        for case in self.cases:
-            if case not in self.causes:
-                said.setdefault((case.stage, str(case.refused)), []).append(case)
-        for cases in said.values():
-            yield ""
-            yield _said(cases[0], _groups(cases))
-
-    def _experiment(self, case: Case) -> Iterator[str]:
-        yield ""
-        yield "Try it:"
-        yield from (f"  {line}" for line in self.experiment(case).splitlines())
+                yield from (f"  - {text} ({source})", f"    fix: {fix}")
 
     def experiment(self, case: Case) -> str:
         """Return the call on this machine as Python that runs as it is."""
         error, page = self.error, self.host.machine.page_size
         vaddr = error.vaddr or 0
         fresh = 0 <= error.size < MOST_FRESH and vaddr % page == 0 and vaddr + error.size <= 1 << 64
-        return "\n".join(
-            (
-                "import vfiolab as vl",
-                f'space = vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}").address_space()',
-                f'space.attach("{case.device}")',
-                f"space.map({error.iova:#_x}, {error.size:#_x}{'' if fresh else f', vaddr={vaddr:#_x}'})",
-            )
-        )
+        host = f'vl.load({json.dumps(self.machine, ensure_ascii=False)}, kernel="{self.host.kernel}")'
+        mapped = f"space.map({error.iova:#_x}, {error.size:#_x}{'' if fresh else f', vaddr={vaddr:#_x}'})"
+        return f'import vfiolab as vl\nspace = {host}.address_space()\nspace.attach("{case.device}")\n{mapped}'
 
     @property
     def kinds(self) -> list[tuple[str, Case]]:
@@ -171,14 +151,12 @@ class Explanation:
         return list(found.items())
 
 
-def _said(case: Case, groups: str) -> str:
-    if case.stage == "attach":
-        return f"{groups[0].upper()}{groups[1:]} cannot be attached, so the call is not reached: {case.refused}."
-    return f"With {groups} attached, the same call {'would be mapped' if case.refused is None else f'answers {case.refused}'}."
-
-
-def _groups(cases: Sequence[Case]) -> str:
-    return " or ".join(case.where for case in cases)
+def _alike(cases: Iterable[Case]) -> Iterator[tuple[Case, str]]:
+    """Yield the first of the cases that answer alike, and where all of them are."""
+    said: dict[tuple[str, str], list[Case]] = {}
+    for case in cases:
+        said.setdefault((case.stage, str(case.refused)), []).append(case)
+    yield from ((alike[0], " or ".join(case.where for case in alike)) for alike in said.values())
 
 
 def explain_map(line: str | DmaMapError, host: Host, devices: Sequence[str] = (), *, machine: str | None = None) -> Explanation:
@@ -303,9 +281,8 @@ def suspects(
     memory ends there (inference); an x86 guest under KVM is behind no SMMU; memory at a vaddr past 2^47 is no x86 process's.
     """
     arm = (error.vaddr or 0) >= X86_USER_END
-    names = (
-        [(machine, kernel)] if machine else [(name, kernel or own) for name, own in ONE_OF_EACH if name.startswith("one-smmu") or not arm]
-    )
+    each = [(name, kernel or own) for name, own in ONE_OF_EACH if name.startswith("one-smmu") or not arm]
+    names = [(machine, kernel)] if machine else each
     if not machine and not kernel and error.name == "EFAULT" and not arm:
         names = [*names, *WIDTH_IS_EFAULT]
     tried = [explain_map(error, loaded(name, version or None), devices, machine=name) for name, version in names]

@@ -59,8 +59,8 @@ def _interrupt(space: AddressSpace, *devices: str) -> list[Journey]:
     return [space.raise_msi(device) for device in devices]
 
 
-def _guest(play: Play) -> list[Journey]:
-    space = play.space(FIRST)
+def _guest(play: Play, *devices: str) -> list[Journey]:
+    space = play.space(*(devices or (FIRST,)))
     play.map(space)
     return _interrupt(space, FIRST)
 
@@ -75,12 +75,6 @@ def _hot_add(play: Play) -> list[Journey]:
     space = play.space(EMULATED)
     play.map(space)
     play.join(space, FIRST)
-    return _interrupt(space, FIRST)
-
-
-def _two_domains(play: Play) -> list[Journey]:
-    space = play.space(FIRST, SECOND)
-    play.map(space)
     return _interrupt(space, FIRST)
 
 
@@ -177,7 +171,7 @@ SCENARIOS = {
     "hot-add": Scenario("RAM over the doorbell first, the device later", "to keep its RAM, and the interrupt",
         _arm, OVER_DOORBELL, _hot_add, lent=_MDEV),
     "two-domains": Scenario("two devices behind two SMMUs, one container", "one map for both, and an interrupt of one",
-        lambda: _arm(units=2), GUEST, _two_domains),
+        lambda: _arm(units=2), GUEST, lambda play: _guest(play, FIRST, SECOND)),
     "two-containers": Scenario("two users, a device each", "each its own map and its interrupt",
         _arm, GUEST, _two_containers),
     "shared-group": Scenario("two functions that cannot be parted, two users", "a function for each user",

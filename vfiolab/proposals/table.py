@@ -14,7 +14,6 @@ from vfiolab.draw.iovamap.kinds import KINDS
 from vfiolab.kit import AddressSpace, Journey
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.errors import NotModelledError, VfioError
-from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.unit import X86_MSI
 from vfiolab.model.irq.delivery import OUTCOMES
 from vfiolab.model.machine import Host
@@ -161,9 +160,8 @@ class Debate:
     @property
     def wants(self) -> Table:
         """What the user of each scenario wants."""
-        return Table(
-            ["scenario", "what", "the user wants"], [(name, SCENARIOS[name].words, SCENARIOS[name].wants) for name in self.scenarios]
-        )
+        rows = [(name, SCENARIOS[name].words, SCENARIOS[name].wants) for name in self.scenarios]
+        return Table(["scenario", "what", "the user wants"], rows)
 
     def frame(self) -> pd.DataFrame:
         """Return every cell as a row of a DataFrame."""
@@ -238,18 +236,10 @@ def _run(name: str, kind: type[Proposal], scenario: str, edges: Edges) -> tuple[
         host._check()
     except AssertionError as broken:
         raise ProposalError(f"{name} left the model inconsistent on {scenario}: {broken}") from broken
-    return _cell(name, scenario, setting, play, watched, trips, error), watched.choosers
+    return _cell(name, scenario, play, watched, trips, error), watched.choosers
 
 
-def _cell(
-    name: str,
-    scenario: str,
-    setting: Scenario,
-    play: Play,
-    watched: Watched,
-    trips: list[Journey],
-    error: VfioError | NotModelledError | None,
-) -> Cell:
+def _cell(name: str, scenario: str, play: Play, watched: Watched, trips: list[Journey], error: VfioError | NotModelledError | None) -> Cell:
     trip = min(trips, key=lambda one: WORST.index(one.outcome), default=None)
     outcome, why, when, errno, call = "unknown", str(error), "attach", None, None
     if isinstance(error, VfioError):
@@ -269,7 +259,7 @@ def _cell(
         "memory-untouched": outcome != "corrupts",
     }
     broken = tuple(word for word in PROMISES if not held[word])
-    rests = _rests(setting, play, watched, trips, error)
+    rests = _rests(SCENARIOS[scenario], play, watched, trips, error)
     journey = trip if error is None else None
     return Cell(name, scenario, outcome, errno, call, when, imposed, broken, why, rests, play.spaces[-1], journey)
 
@@ -277,11 +267,6 @@ def _cell(
 def _shows(trip: Journey) -> str:
     """Return when an outcome shows: an IOMMU reports what it faults, and what is refused by remapping is logged; else never."""
     return "raised" if trip.logged or any(step.kind in ("fault", "refused") for step in trip.steps) else "never"
-
-
-def _domains(play: Play) -> list[list[Domain]]:
-    """Return the domains of each container."""
-    return [space.domains for space in play.spaces]
 
 
 def _holes(play: Play, watched: Watched) -> list[tuple[Span, str]]:
@@ -294,8 +279,8 @@ def _imposed(play: Play, watched: Watched) -> tuple[Imposed, ...]:
     holes = _holes(play, watched)
     if any(not unit.translates_msi for unit in play.host.units) and all(span != X86_MSI for span, _ in holes):
         holes.append((X86_MSI, "MSI window of the hardware"))
-    bells = {Span.sized(bell.iova, bell.size) for domains in _domains(play) for domain in domains for bell in domain.doorbells}
-    bells |= watched.proposal.demanded
+    made = {Span.sized(bell.iova, bell.size) for space in play.spaces for domain in space.domains for bell in domain.doorbells}
+    bells = made | watched.proposal.demanded
     pages = [(bell, PAGE) for bell in sorted(bells) if not any(span.covers(bell) for span, _ in holes)]
     return tuple(Imposed(span.start, span.last, what) for span, what in sorted([hole for hole in holes if hole[1]] + pages))
 
@@ -303,14 +288,11 @@ def _imposed(play: Play, watched: Watched) -> tuple[Imposed, ...]:
 def _same_map(play: Play, watched: Watched) -> bool:
     """Say whether all domains of each container translate alike outside of the holes."""
     holes = [span for span, _ in _holes(play, watched)]
-    return all(
-        other.translate(bell.iova) == domain.translate(bell.iova)
-        for domains in _domains(play)
-        for domain in domains
-        for bell in domain.doorbells
-        if not any(span.contains(bell.iova) for span in holes)
-        for other in domains
-    )
+    for domains in (space.domains for space in play.spaces):
+        places = {bell.iova for domain in domains for bell in domain.doorbells if not any(span.contains(bell.iova) for span in holes)}
+        if any(len({domain.translate(iova) for domain in domains}) > 1 for iova in places):
+            return False
+    return True
 
 
 def _rests(setting: Scenario, play: Play, watched: Watched, trips: list[Journey], error: VfioError | NotModelledError | None) -> str:
