@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, partial
 
 from vfiolab.course.cases import Case, listed, shown
-from vfiolab.course.machines import put
+from vfiolab.course.machines import attached, put
 from vfiolab.kit import AddressSpace, MachineBuilder, load, machines
 from vfiolab.model.address import hexa, human_size
 from vfiolab.model.iommu.unit import SOFTWARE_MSI
@@ -89,9 +89,7 @@ FULL: dict[str, tuple[int, Sequence[int]]] = {
 def _space(page: int) -> AddressSpace:
     m = MachineBuilder("doorbells", page_size=page)
     put(m, m.unit("smmu0", kind="arm-smmu-v3", page_sizes=0x40201000 | 0x20010000), NIC)
-    space = m.host("6.12").address_space()
-    space.attach(NIC)
-    return space
+    return attached(m.host("6.12"), NIC)
 
 
 def landed(doorbells: Sequence[int], page: int) -> tuple[list[int], AddressSpace]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from vfiolab.course.answer import Answer
 from vfiolab.course.cases import Case, WrongShapeError, asked, errno, facts, listed, pairs, place, shown, whole
-from vfiolab.course.machines import put
+from vfiolab.course.machines import attached, put
 from vfiolab.kit import AddressSpace, Host, MachineBuilder, load
 from vfiolab.kit.host import boot
 from vfiolab.model.address import Span, hexa, human_size
@@ -34,8 +34,7 @@ def _prepared(wanted: str) -> AddressSpace:
     host = boot(_vtd(), "7.3")
     if wanted == "ENOSPC":
         host.set_param(ENTRY_LIMIT, 1)
-    space = host.address_space()
-    space.attach(NIC)
+    space = attached(host, NIC)
     host.process.drop_capability(CAP_IPC_LOCK)
     host.process.set_memlock(GIB + ROOM)
     space.map(RAM, GIB, "RAM")
@@ -78,8 +77,7 @@ def layout() -> Iterator[Case]:
         ("SMMU of 34 bits with firmware's regions", _firmware_smmu(), 8 * GIB),
         ("the same with 14 GiB", _firmware_smmu(), 14 * GIB),
     ):
-        space = host.address_space()
-        space.attach(NIC)
+        space = attached(host, NIC)
         usable = [(span.start, span.last) for span in space.iova_ranges]
         yield Case(name, shown((usable, size)), (usable, size), partial(_laid_out, space, size))
 
@@ -121,8 +119,7 @@ def old_program() -> Iterator[Case]:
     hosts = {f"VT-d, Linux {kernel}": boot(_vtd(), kernel) for kernel in ("4.4", "6.12")}
     hosts |= {"SMMU, Linux 6.12": load("two-smmu-server", "6.12"), "SMMU of 34 bits with firmware's regions, Linux 6.1": _firmware_smmu()}
     for name, host in hosts.items():
-        space = host.address_space()
-        space.attach(NIC)
+        space = attached(host, NIC)
         told = [(span.start, span.last) for span in space.iova_ranges]
         yield Case(name, shown((told,)), (told,), partial(_repaired, space))
 
@@ -165,8 +162,7 @@ def _mistaken(kernel: str, mistakes: frozenset[str]) -> Answer:
     host = boot(_vtd(), kernel)
     if "full" in mistakes and host.kernel.has("dma_entry_limit"):
         host.set_param(ENTRY_LIMIT, 1)
-    space = host.address_space()
-    space.attach(NIC)
+    space = attached(host, NIC)
     space.map(RAM, GIB, "RAM")
     start = 0x7FFF_0000 if "overlap" in mistakes else 0xE000_0000
     end = 0xFEE1_0000 if "window" in mistakes else 0xE001_0000
@@ -215,14 +211,12 @@ def _ordered(kernel: str, asks: list[tuple[str, ...]], came: object) -> str | No
 
 
 def _infos() -> Iterator[tuple[str, bytes, Info]]:
-    space = load(VTD, "6.12").address_space()
-    space.attach(NIC)
+    space = attached(load(VTD, "6.12"), NIC)
     whole_chain = space.container.get_info()
     yield "three capabilities", whole_chain.pack(), whole_chain
     short = space.container.get_info(24)
     yield "no room for the chain", short.pack(), short
-    old = load(VTD, "4.11").address_space()
-    old.attach(NIC)
+    old = attached(load(VTD, "4.11"), NIC)
     bare = old.container.get_info()
     used = bare.pack()[:16] + whole_chain.pack()[16:]  # it writes 16 bytes; what follows is what the user had there
     yield "a kernel without capabilities, in a used buffer", used, bare
@@ -232,8 +226,7 @@ def _infos() -> Iterator[tuple[str, bytes, Info]]:
     first = later.caps[0]
     data[first.off : first.off + 2] = (0x77).to_bytes(2, "little")
     yield "a capability of a later kernel", bytes(data), later
-    arm = load("two-smmu-server").address_space()
-    arm.attach(NIC)
+    arm = attached(load("two-smmu-server"), NIC)
     window = arm.container.get_info()
     yield "an SMMU", window.pack(), window
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from vfiolab.course.cases import Case, asked, listed, pairs, shown, stored
-from vfiolab.course.machines import put
-from vfiolab.kit import AddressSpace, Host, MachineBuilder, load
+from vfiolab.course.machines import attached, put
+from vfiolab.kit import AddressSpace, MachineBuilder, load
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.errors import NAMES, STRERROR
 from vfiolab.model.iommu.unit import X86_MSI
@@ -22,15 +22,9 @@ NIC, PAGE, MIB, GIB = "0000:01:00.0", 0x1000, 1 << 20, 1 << 30
 REAL = ("intel-vtd-39bit", "two-smmu-server", "amd-vi-server")
 
 
-def _attached(host: Host) -> AddressSpace:
-    space = host.address_space()
-    space.attach(NIC)
-    return space
-
-
 @cache
 def _real(name: str) -> AddressSpace:
-    return _attached(load(name, "6.12"))
+    return attached(load(name, "6.12"), NIC)
 
 
 def fits() -> Iterator[Case]:
@@ -72,7 +66,7 @@ def lost_ram() -> Iterator[Case]:
 
 def lost_bytes(kernel: str, pieces: Sequence[tuple[int, int]]) -> tuple[AddressSpace, list[Span]]:
     """Map pieces of RAM; return the space, and the parts to whose ends the device's writes are lost."""
-    space, found = _attached(load(REAL[0], kernel)), []
+    space, found = attached(load(REAL[0], kernel), NIC), []
     for piece in (Span.inclusive(*one) for one in pieces):
         space.map(piece.start, piece.size, "RAM")
         cuts = sorted({piece.start, piece.end, *(cut for cut in (X86_MSI.start, X86_MSI.end) if piece.contains(cut))})
@@ -177,7 +171,7 @@ RULES = {"alignment": "iova, size and vaddr are multiples of the smallest page",
 def _wide_pages() -> AddressSpace:
     m = MachineBuilder("SMMU of 48 bits, pages of 64 KiB", page_size=0x1_0000)
     put(m, m.unit("smmu0", kind="arm-smmu-v3", page_sizes=0x2001_0000), NIC)
-    return _attached(m.host("6.12"))
+    return attached(m.host("6.12"), NIC)
 
 
 def suspects() -> Iterator[Case]:

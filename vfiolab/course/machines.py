@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from vfiolab.course.answer import answer
-from vfiolab.kit import Host, Machine, MachineBuilder, Table, load
+from vfiolab.kit import AddressSpace, Host, Machine, MachineBuilder, Table, load
 from vfiolab.kit.host import boot
 from vfiolab.model.iommu.unit import AMD_HYPERTRANSPORT
 from vfiolab.model.irq.msi import InterruptController
@@ -35,6 +35,13 @@ def put(m: MachineBuilder, unit: str, *devices: str) -> None:
     for device in devices:
         bus = bdf_key(device)[1]
         m.endpoint(device, below=m.root_port(f"{bus & 0x80:02x}:{bus & 0x7F:02x}.0", unit=unit))
+
+
+def attached(host: Host, *devices: str) -> AddressSpace:
+    """Open an address space with the groups of these devices in it."""
+    space = host.address_space()
+    space.attach(*devices)
+    return space
 
 
 def arm_board(kernel: Kernel | str | None = None) -> Host:

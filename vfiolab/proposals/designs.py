@@ -143,10 +143,22 @@ class Proposal(Doorbells):
             return HOST
         return USER if domain.number in self.windows else KERNEL
 
-    def _identity(self, domains: Sequence[Domain], doorbell: int) -> Reached:
-        for domain in domains:
-            self.place(domain, self.page(doorbell), doorbell)
+
+class _Identity(Proposal):
+    """A design in which the interrupt code maps the doorbell's page 1:1, in one domain or in several."""
+
+    chooser = HOST
+
+    def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
+        """Map the page in the domains that the design reaches."""
+        if domain is None:
+            return super().requested(domain, group, doorbell)
+        for each in self._domains(domain):
+            self.place(each, self.page(doorbell), doorbell)
         return Reached(doorbell, "the doorbell's page is mapped 1:1", self.rests)
+
+    def _domains(self, domain: Domain) -> Sequence[Domain]:
+        return (domain,)
 
 
 class P0(Landed, Proposal):
@@ -158,27 +170,22 @@ class P0(Landed, Proposal):
     mail = "the state that the mail starts from"
 
 
-class P1(Proposal):
+class P1(_Identity):
     """The series under discussion: the interrupt domain's operations call back into VFIO, which maps the doorbell in every domain."""
 
     title = "callbacks into VFIO"
-    chooser = HOST
     mail = "S1, S2, S3: the callback, what it uses of VFIO, and that every domain of the container is mapped"
     reading = "transparent for the user: no call of its own"
     chosen = "the iova is the doorbell's own address; where the user has mapped it, setting the interrupt up fails with EEXIST"
 
-    def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
-        """Call back into VFIO: the page in every domain of the container."""
-        if domain is None:
-            return super().requested(domain, group, doorbell)
-        return self._identity(self.vfio.domains_beside(domain), doorbell)
+    def _domains(self, domain: Domain) -> Sequence[Domain]:
+        return self.vfio.domains_beside(domain)
 
 
-class P2(Proposal):
+class P2(_Identity):
     """Idea 1: a map for each device."""
 
     title = "idea 1: a map for each device"
-    chooser = HOST
     mail = "S10, S18: per-device mappings, as stream ids allow; the answer is that this solves nothing"
     reading = "a group is the least that can have tables of its own (S11, S12), so each group has a domain"
     chosen = "the iova is the doorbell's own address, in the table of the device that asks; a mapping of the user there: EEXIST"
@@ -186,10 +193,6 @@ class P2(Proposal):
     def group_joins(self, domain: Domain, group: IommuGroup) -> bool:  # noqa: ARG002 - whichever they are
         """Keep every group apart."""
         return False
-
-    def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
-        """Map the page for this device alone."""
-        return super().requested(domain, group, doorbell) if domain is None else self._identity([domain], doorbell)
 
 
 class P3(Proposal):
@@ -212,26 +215,20 @@ class P3(Proposal):
         return Reached(doorbell, "the physical doorbell: it was mapped 1:1 when the IOMMU started, or never", self.rests)
 
 
-class P4(Proposal):
+class P4(_Identity):
     """Idea 3: the interrupt code gets the raw iommu_domain and maps by itself."""
 
     title = "idea 3: the raw domain"
-    chooser = HOST
     mail = "S25: pass the iommu_domain, call iommu_map and iommu_unmap; S26: more right than VFIO concepts in the MSI layer"
     reading = "the domain of the device that asks, no other: the interrupt code does not know the container"
     chosen = "without an allocator for a space that is not its own, the iova is the doorbell's address; a mapping of the user there: EEXIST"
 
-    def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
-        """Map the page in the domain at hand."""
-        return super().requested(domain, group, doorbell) if domain is None else self._identity([domain], doorbell)
 
-
-class P5(Proposal):
+class P5(_Identity):
     """The answer's plan: the info ioctl describes the usable space, and the interrupts' range is not in it."""
 
     title = "describe the usable space"
     switches = ("info_iova_ranges", "reserved_regions", "valid_iova")
-    chooser = HOST
     mail = "S22: the info ioctl describes the space that is left; S23: what is mapped already cannot be taken back"
     reading = "what is not described cannot be mapped, and no group comes in whose hole is mapped already: the rules of 5.4"
     chosen = "on Arm the hole is each doorbell's page that is known at boot, mapped there 1:1; another doorbell: ENOSPC"
@@ -245,11 +242,9 @@ class P5(Proposal):
 
     def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:
         """Map the page 1:1 where it was described."""
-        if domain is None or group is None:
-            return super().requested(domain, group, doorbell)
-        if not any(region.span.contains(doorbell) for region in group.reserved):
+        if group is not None and domain is not None and not any(region.span.contains(doorbell) for region in group.reserved):
             self.refuse("ENOSPC", f"no hole was described for the doorbell at {hexa(doorbell)}, and the space belongs to the user")
-        return self._identity([domain], doorbell)
+        return super().requested(domain, group, doorbell)
 
 
 class P6(Proposal):

@@ -60,9 +60,9 @@ def _told(draft: Draft, names: Names, truth: Option) -> Told:
     """Let the draft's own explanation speak, and say of a wrong option where it is the answer."""
     because, why = draft.told(names)
     code = "\n".join(("import vfiolab as vl", *draft.given, *draft.asked))
-    elsewhere = {_run(code.replace(*change)): f"So it is {words}. Here: " for words, change in (draft.others or {}).items()}
+    others = {_run(code.replace(*change)): f"So it is {words}. Here: " for words, change in (draft.others or {}).items()}
     wrong = [option for option in draft.options if option != truth]
-    return because, {option: elsewhere.get(option, "") + (why if isinstance(why, str) else why(option)) for option in wrong}
+    return because, {option: others.get(option, "") + (why if isinstance(why, str) else why(option)) for option in wrong}
 
 
 def _run(code: str) -> Option:

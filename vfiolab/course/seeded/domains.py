@@ -6,7 +6,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from vfiolab.course.seeded.draft import KERNELS, Draft, Kind, alone, built, buses, comes_next, loaded, look, on_other_kernels, pages
+from vfiolab.course.seeded.draft import KERNELS, Draft, Kind, alone, built, buses, comes_next, elsewhere, loaded, look, pages
 from vfiolab.course.seeded.told import Names, Reasons, by_domains
 from vfiolab.draw import sentences
 from vfiolab.kit.steps import call
@@ -46,7 +46,7 @@ def _facts(rng: Random, kernels: tuple[str, ...], name: str, values: tuple[Any, 
     devices = [(device, n) for n, device in enumerate(order)]
     rng.shuffle(order) if rng.random() < 0.3 else None
     given = built(kernel, "intel-vtd", facts, devices, _attach(order))
-    return Draft(MANY, given, COUNT, (1, 2, 3), by_domains, others=on_other_kernels(kernel))
+    return Draft(MANY, given, COUNT, (1, 2, 3), by_domains, others=elsewhere(kernel))
 
 
 def _left(rng: Random) -> Draft:
@@ -91,7 +91,7 @@ def _join(rng: Random) -> Draft:
         size = rng.choice((0xFEE0_0000, 0x1_0000_0000, 0xFEE0_0000 + pages(rng)))
     mapped = call("space.map", (at, size), {"name": "guest RAM"})
     given = built(kernel, kind, units, places, *filter(None, (extra, first, mapped)))
-    return comes_next(given, "space.attach", new, options=("0", "EINVAL", "EPERM", "EFAULT"), others=on_other_kernels(kernel))
+    return comes_next(given, "space.attach", new, options=("0", "EINVAL", "EPERM", "EFAULT"), others=elsewhere(kernel))
 
 
 DOMAINS: dict[str, Kind] = {

@@ -13,8 +13,8 @@ from vfiolab.kit import Host, load
 from vfiolab.kit.steps import call, word
 
 __all__ = [
-    "KERNELS", "NOW", "Draft", "Kind", "alone", "booted", "built", "buses", "comes_next", "free_device", "loaded", "look",
-    "on_other_kernels", "pages", "short", "tried",
+    "KERNELS", "NOW", "Draft", "Kind", "alone", "booted", "built", "buses", "comes_next", "elsewhere", "free_device", "loaded",
+    "look", "pages", "short", "tried",
 ]  # fmt: skip
 
 KERNELS = ("4.4", "5.10", "6.1", "6.12", "7.3")  # of these there are recordings
@@ -120,6 +120,6 @@ def comes_next(
     return Draft(question, given, (f"said = {tried(verb, *args, **named)}", ANSWER), options, by_checks, others=others)
 
 
-def on_other_kernels(kernel: str, *others: str) -> dict[str, tuple[str, str]]:
+def elsewhere(kernel: str, *others: str) -> dict[str, tuple[str, str]]:
     """Return the same problem on other kernels (by default on the oldest and the newest), for `Draft.others`."""
     return {f"on Linux {other}": (word(kernel), word(other)) for other in others or (KERNELS[0], KERNELS[-1]) if other != kernel}

@@ -7,7 +7,7 @@ from random import Random
 
 from vfiolab._text import count
 from vfiolab.course.predict import Option
-from vfiolab.course.seeded.draft import ANSWER, KERNELS, Draft, Kind, booted, loaded, look, on_other_kernels, short, tried
+from vfiolab.course.seeded.draft import ANSWER, KERNELS, Draft, Kind, booted, elsewhere, loaded, look, short, tried
 from vfiolab.course.seeded.told import Names, Reasons, by_checks, by_group
 from vfiolab.kit import Host
 from vfiolab.kit.steps import call, word
@@ -41,7 +41,6 @@ def _switch(rng: Random) -> tuple[list[str], tuple[str, ...]]:
 
 
 def _number(rng: Random) -> Draft:
-    """How many groups a built machine has."""
     devices, given = _switch(rng)
     slots, ports = (sum(device[:2] == first for device in devices) for first in ("03", "00"))
     beside = {1, 2 * (ports - 1)} if ports > 1 else {0}
@@ -71,7 +70,6 @@ def _real(rng: Random) -> tuple[Host, tuple[str, ...]]:
 
 
 def _mates(rng: Random) -> Draft:
-    """With how many others a device of a real machine shares its group."""
     host, given = _real(rng)
     sizes = [len(group.devices) - 1 for group in host.groups]
     group = rng.choice([group for group in host.groups if group.id >= 0 and (len(group.devices) > 1 or rng.random() < 0.2)])
@@ -83,7 +81,6 @@ def _mates(rng: Random) -> Draft:
 
 
 def _together(rng: Random) -> Draft:
-    """Which function is in a device's group."""
     host, given = _real(rng)
     big = [group for group in host.groups if len(group.devices) > 1]
     group = rng.choice(big)
@@ -132,14 +129,13 @@ def _may_have(rng: Random) -> Draft:
     named = ", ".join(f"{short(bdf)} on {host.drivers.driver_of(bdf) or 'no driver'}" for bdf in sorted(others))
     rest = f"At boot, the rest of the group of {device} is {named}."
     question = f"{rest} A user attaches {device} and opens it. What is the answer? (0: success.)"
-    return Tree(question, given, asked, ("0", "EPERM", "EINVAL"), by_checks, others=on_other_kernels(kernel, "5.10", "6.12"))
+    return Tree(question, given, asked, ("0", "EPERM", "EINVAL"), by_checks, others=elsewhere(kernel, "5.10", "6.12"))
 
 
 DRIVERS = ("e1000e", "nouveau", "snd_hda_intel", "pci-stub", None, "vfio-pci")
 
 
 def _native(rng: Random) -> Draft:
-    """How many members of a group must lose the driver that they have."""
     drivers = [rng.choice(DRIVERS) for _ in range(rng.randint(3, 6))]
     lines = ['m = vl.MachineBuilder("one group")', 'unit = m.unit("dmar0", kind="intel-vtd")']
     for n, driver in enumerate(drivers):
@@ -179,7 +175,7 @@ def _bind(rng: Random) -> Draft:
     asked = (f"said = {tried(verb, *args)}", 'truth = str(said).partition(":")[0]')
     question = f"`{call(verb, args)}` comes next. What happens? (0 is success.)"
     options = ("0", "EBUSY", "EINVAL", "ENODEV", "the kernel dies", "waits")
-    return Tree(question, given, asked, options, _why_bind, others=on_other_kernels(kernel, "5.10", "6.12"))
+    return Tree(question, given, asked, options, _why_bind, others=elsewhere(kernel, "5.10", "6.12"))
 
 
 def _why_bind(names: Names) -> Reasons:
@@ -192,7 +188,6 @@ def _why_bind(names: Names) -> Reasons:
 
 
 def _alike(rng: Random) -> Draft:
-    """How many devices an option means that names a kind of device."""
     host, given = _real(rng)
     known = [function for function in host.topology.values() if function.ids is not None and not function.is_bridge]
     alike = [function.bdf for function in known if sum(other.ids == function.ids for other in known) > 1]

@@ -5,20 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from vfiolab.course.captures import real_regions
-from vfiolab.course.seeded.draft import (
-    KERNELS,
-    NOW,
-    Draft,
-    Kind,
-    built,
-    buses,
-    comes_next,
-    free_device,
-    loaded,
-    on_other_kernels,
-    pages,
-    tried,
-)
+from vfiolab.course.seeded.draft import KERNELS, NOW, Draft, Kind, built, buses, comes_next, elsewhere, free_device, loaded, pages, tried
 from vfiolab.course.seeded.told import Names, Reasons, by_checks, by_journey
 from vfiolab.draw import info_reply, sentences
 from vfiolab.kit.steps import call, word
@@ -100,7 +87,7 @@ def _at_window(rng: Random) -> Draft:
         rng.choice((0, window.start - size, window.start, window.end - 0x1000)) if into else rng.choice((window.start - size, window.end))
     )
     size += 0x1000 * into if iova else window.end
-    others = on_other_kernels(kernel, "4.4", "6.12")
+    others = elsewhere(kernel, "4.4", "6.12")
     return comes_next(given, "space.map", iova, size, options=("0", "EINVAL", "EEXIST"), others=others)
 
 
@@ -144,7 +131,7 @@ def _two_processes(rng: Random) -> Draft:
     question = f'The child shares the container. `{who}.unmap(0, "1G")` comes next. How many bytes does it unmap?'
     asked = (f'said = vl.answer({who}.unmap, 0, "1G")', "truth = int(str(said))")
     options = tuple(sorted({0, *sizes, sum(sizes)}))
-    return Draft(question, given, asked, options, _bytes, others=on_other_kernels(kernel, "5.15", "6.1"))
+    return Draft(question, given, asked, options, _bytes, others=elsewhere(kernel, "5.15", "6.1"))
 
 
 def _bytes(names: Names) -> Reasons:
@@ -158,7 +145,6 @@ def _bytes(names: Names) -> Reasons:
 
 
 def _entries(rng: Random) -> Draft:
-    """How many entries of a page table one mapping needs."""
     number = rng.randint(1, 4)
     iova = 0x4000_0000 * rng.randint(4, 30) + rng.choice((0, 0x20_0000, 0x1000)) * rng.randint(1, 9)
     size = number * 0x4000_0000
@@ -190,10 +176,9 @@ def _usable(rng: Random) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 
 
 def _ranges(rng: Random) -> Draft:
-    """How many usable ranges a container lists."""
     kernel, made, steps = _usable(rng)
     question, asked = "How many usable iova ranges does the kernel list?", ("truth = len(space.iova_ranges)",)
-    return Draft(question, (*made, *steps), asked, (0, 1, 2, 3, 4), _holes, others=on_other_kernels(kernel, "4.4"))
+    return Draft(question, (*made, *steps), asked, (0, 1, 2, 3, 4), _holes, others=elsewhere(kernel, "4.4"))
 
 
 def _holes(names: Names) -> Reasons:
@@ -207,7 +192,6 @@ def _holes(names: Names) -> Reasons:
 
 
 def _info(rng: Random) -> Draft:
-    """Which argsz GET_INFO writes back, to say how much room its chain needs."""
     kernel, made, steps = _usable(rng)
     fixed = 84 if kernel in {"5.10", "6.1"} else 88
     options = (24, *(fixed + 16 * number for number in (1, 2, 3, 4)))
@@ -234,7 +218,7 @@ def _back(rng: Random) -> Draft:
     given = built(kernel, "intel-vtd", widths, [(first, 0), (second, 1)], *steps)
     question = "Up to how many bits do the usable iovas reach now?"
     asked = ("truth = space.iova_ranges[-1].last.bit_length()",)
-    return Draft(question, given, asked, (39, 48, 57), _widths, others=on_other_kernels(kernel, "6.12", "7.3"))
+    return Draft(question, given, asked, (39, 48, 57), _widths, others=elsewhere(kernel, "6.12", "7.3"))
 
 
 def _widths(names: Names) -> Reasons:
@@ -244,7 +228,6 @@ def _widths(names: Names) -> Reasons:
 
 
 def _real(rng: Random) -> Draft:
-    """How many regions of a real machine are in the way of a guest's RAM."""
     machine = rng.choice(sorted({str(row["machine"]) for row in real_regions()}))
     start, size = rng.choice((0, 0x4000_0000, 0x1_0000_0000, 0x8_0000_0000)), rng.choice(("2G", "4G", "16G", "1T"))
     ram = f'ram = vl.Span.sized({start:#_x}, vl.parse_size("{size}"))'

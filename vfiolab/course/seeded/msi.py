@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from vfiolab.course.predict import Option
-from vfiolab.course.seeded.draft import ANSWER, Draft, Kind, built, free_device, loaded, on_other_kernels, pages, tried
+from vfiolab.course.seeded.draft import ANSWER, Draft, Kind, built, elsewhere, free_device, loaded, pages, tried
 from vfiolab.course.seeded.told import Names, Reasons, by_checks, by_journey
 from vfiolab.draw import sentences
 from vfiolab.kit.steps import call
@@ -34,14 +34,13 @@ def _its(
 
 
 def _message(rng: Random) -> Draft:
-    """Which address a device's message has."""
     kernel = rng.choice(("4.4", "4.4", "4.4", "4.4", "4.11", "5.10", "6.12", "7.3"))
     bell, given = _its(rng, kernel, 'space.attach("01:00.0")', 'space.enable_msi("01:00.0")')
     inside = SOFTWARE_MSI.start + bell % 0x1000
     options = tuple(dict.fromkeys(map(hexa, (bell, inside, SOFTWARE_MSI.start + 0x1000 + bell % 0x1000, X86_MSI.start + bell % 0x1000))))
     question = "Which address is in the message of the device's vector 0?"
     asked = ('truth = vl.hexa(space.messages[0]["address"])',)
-    return Draft(question, given, asked, options, _why_address, others=on_other_kernels(kernel, "4.4", "6.12"))
+    return Draft(question, given, asked, options, _why_address, others=elsewhere(kernel, "4.4", "6.12"))
 
 
 def _why_address(names: Names) -> Reasons:
@@ -83,7 +82,7 @@ def _write(rng: Random) -> Draft:
     question = f"`space.map({start:#_x}, {size:#_x})`, then the card writes a packet: `{write}`. What becomes of the bytes?"
     given = loaded(machine, kernel, f'space.attach("{device}")')
     truth = 'truth = "the map is refused" if trip is None else trip.outcome'
-    options, others = ("memory", "lost", "refused", "fault", "the map is refused"), on_other_kernels(kernel, "4.4", "6.12")
+    options, others = ("memory", "lost", "refused", "fault", "the map is refused"), elsewhere(kernel, "4.4", "6.12")
     return Draft(question, given, (*asked, truth), options, by_journey, DRAWN, others)
 
 
@@ -110,11 +109,10 @@ def _attach(rng: Random) -> Draft:
         given = built(kernel, "intel-vtd", [{"isolated_msi": safe}], [("01:00.0", 0)], *steps)
     asked = ('said = vl.answer(space.attach, "01:00.0")', ANSWER)
     question = '`space.attach("01:00.0")` comes next. What is the answer? (0: success. isolated_msi: somebody checks who sent a message.)'
-    return Draft(question, given, asked, ("0", "EPERM", "EINVAL"), by_checks, others=on_other_kernels(kernel, "4.4", "6.12"))
+    return Draft(question, given, asked, ("0", "EPERM", "EINVAL"), by_checks, others=elsewhere(kernel, "4.4", "6.12"))
 
 
 def _doorbells(rng: Random) -> Draft:
-    """How many doorbell pages the domains hold."""
     kernel, units, devices = rng.choice(("4.4", *ERAS[1:], "6.12")), rng.randint(1, 3), rng.randint(2, 4)
     _, lines = _its(rng, kernel, devices=devices, units=units)
     names = [f"{n + 1:02x}:00.0" for n in range(devices)]
@@ -142,7 +140,6 @@ STATIONS = {
 
 
 def _step(rng: Random) -> Draft:
-    """At which step of its journey something happens to a message."""
     kernel, (what, kind) = rng.choice(ERAS[1:]), rng.choice(list(STATIONS.items()))
     machine = rng.choice(ARM)
     device = free_device(rng, machine, kernel, 1)
@@ -166,7 +163,6 @@ def _cell(rng: Random, *often: str) -> tuple[str, str, tuple[str, ...]]:
 
 
 def _proposal(rng: Random) -> Draft:
-    """Ask what a design of the debate of 2015 comes to on a scenario."""
     about, _, run = _cell(rng)
     asked = (*run, 'truth = "a call is refused" if cell.errno else cell.outcome')
     options = ("delivered", "lost", "corrupts", "a call is refused")
@@ -174,7 +170,6 @@ def _proposal(rng: Random) -> Draft:
 
 
 def _promise(rng: Random) -> Draft:
-    """Whether a design keeps a promise on a scenario."""
     about, _, run = _cell(rng)
     promise = rng.choice(("memory-untouched", "interrupt-arrives", "same-map", "user-owns-iova", "user-owns-iova", "user-owns-iova"))
     words = f"{about} is the promise {promise} ({PROMISES[promise]}) kept?"
@@ -183,7 +178,6 @@ def _promise(rng: Random) -> Draft:
 
 
 def _layers(rng: Random) -> Draft:
-    """Whether the interrupt code reaches up in a design."""
     about, name, run = _cell(rng, *["P1"] * 6)
     asked = (*run, f'truth = "yes" if table.edges["{name}"].forbidden else "no"')
     question = f"{about} does a lower layer reach up into a higher one, such as the interrupt code into VFIO?"
