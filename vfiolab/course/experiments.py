@@ -23,6 +23,7 @@ from vfiolab.model.irq.delivery import OUTCOMES, Journey
 from vfiolab.model.irq.msi import InterruptController
 from vfiolab.model.kernel import parse_version
 from vfiolab.model.machine import Host as ModelHost
+from vfiolab.proposals.table import refusal_rests
 
 __all__ = ["EXPERIMENTS", "KERNELS", "MACHINES", "Result", "carry_out", "outcomes", "summary"]
 
@@ -145,18 +146,11 @@ def carry_out(machine: str, kernel: str, experiment: str) -> Result:
         trip = request(space)
     except VfioError as error:
         call = "attach" if not space.groups else "MAP"
-        return Result(machine, kernel, experiment, "refused", f"{call}: {error}", _refusal_rests(space.host, error))
+        return Result(machine, kernel, experiment, "refused", f"{call}: {error}", refusal_rests(space.host, error))
     except NotModelledError as error:
         return Result(machine, kernel, experiment, "unknown", str(error), "inference")
     rests = next((kind for kind in ("inference", "reading") if any(step.rests == kind for step in trip.steps)), "")
     return Result(machine, kernel, experiment, trip.outcome, trip.why, rests, trip)
-
-
-def _refusal_rests(host: ModelHost, error: VfioError) -> str:
-    """Say what a refusal rests on: Arm before 5.10, and MSI regions of HiSilicon, were read and not recorded."""
-    unit = host.units[0]
-    read_only = unit.translates_msi and (host.kernel.version < (5, 10) or unit.hardware_msi is not None or not unit.is_arm)
-    return "reading" if read_only or error.name == "EEXIST" else ""
 
 
 def _wanted(machine: str | None, kernel: str | None) -> Iterable[tuple[str, str, str]]:

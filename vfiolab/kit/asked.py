@@ -60,9 +60,8 @@ class Asked(NamedTuple):
         if self.compare or self.changes:
             if found.form == "machine file":
                 known = whole()
-                machine = replace(
-                    machine, units=known.units, units_assumed=known.units_assumed, interrupts=known.interrupts, bars=known.bars
-                )
+                own = {name: getattr(known, name) for name in ("units", "units_assumed", "interrupts", "bars")}
+                machine = replace(machine, **own)
             before = (Asked().kernel_of(found)[0], None)
             changed = what_if(machine, *self.changes, kernel=kernel, options=self.options, before=before)
         grouping = changed.after if changed else machine.grouping(kernel, self.options)
@@ -101,12 +100,7 @@ def merge_warnings(warnings: Iterable[str]) -> list[str]:
 
 
 def _hints(found: PciInput) -> list[str]:
-    if found.form != "sysfs" or found.recorded:
+    if found.form != "sysfs" or found.recorded or any(warning.startswith("no IOMMU was in use") for warning in found.warnings):
         return []
-    if any(warning.startswith("no IOMMU was in use") for warning in found.warnings):
-        return []
-    hint = (
-        f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every device were"
-        " behind one (turn it on in the firmware; Intel also needs intel_iommu=on)"
-    )
-    return [hint]
+    what = f"{found.source} has no IOMMU groups: no IOMMU is in use. These are the groups that Linux would form if every device were"
+    return [f"{what} behind one (turn it on in the firmware; Intel also needs intel_iommu=on)"]

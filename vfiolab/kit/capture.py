@@ -146,9 +146,8 @@ class CaptureRun:
             if one.result in ERRNO or one.result in (CRASH, BLOCKS):
                 error = one.refused if isinstance(one.refused, VfioError) else None
                 failed = next((text for text, state in error.checks if state == "failed"), "") if error else ""
-                yield Refused(
-                    step, one.operation, one.result, recorded, one.why, error.source if error else "", error.fix if error else "", failed
-                )
+                source, fix = (error.source, error.fix) if error else ("", "")
+                yield Refused(step, one.operation, one.result, recorded, one.why, source, fix, failed)
 
     @property
     def first_refused(self) -> Refused | None:
@@ -240,12 +239,11 @@ def _chosen(calls: Calls, host: Host, given: list[str]) -> tuple[list[Operation]
 
 def _users(host: Host, device: str) -> list[str]:
     """List the devices of a device's group that a user may have: all but bridges."""
-    group = host.group_of(device)
-    mates = [device] if group is None else list(group.devices)
-    known = host.topology
+    group, known = host.group_of(device), host.topology
     return [
-        mate for mate in mates if mate not in known or (known[mate].is_for_users and (known[mate].class_code or 0) >> 16 != BRIDGE_CLASS)
-    ]
+        mate for mate in (group.devices if group is not None else (device,))
+        if (f := known.get(mate)) is None or (f.is_for_users and (f.class_code or 0) >> 16 != BRIDGE_CLASS)
+    ]  # fmt: skip
 
 
 class _Taken:
@@ -289,7 +287,6 @@ class _Taken:
         used = {self.host.group_of(device) for device in self.known.values()}
         found = next((device for device in self.free if self.host.group_of(device) not in used), None)
         if found is None:
-            raise InputError(
-                "no further device of it can be attached", where=self.host.machine.name, advice="choose a machine with more groups"
-            )
+            machine = self.host.machine.name
+            raise InputError("no further device of it can be attached", where=machine, advice="choose a machine with more groups")
         return found

@@ -214,10 +214,10 @@ class Host(ModelHost):
     @property
     def groups_table(self) -> Table:
         """The IOMMU groups: number, devices, unit, reserved regions."""
-        rows = [
-            (group.id, ", ".join(group.devices), group.unit.name if group.unit else "none", "; ".join(map(str, group.reserved)) or "none")
-            for group in self.groups
-        ]
+        rows = []
+        for group in self.groups:
+            unit, reserved = group.unit.name if group.unit else "none", "; ".join(map(str, group.reserved))
+            rows.append((group.id, ", ".join(group.devices), unit, reserved or "none"))
         return Table(["group", "devices", "IOMMU", "reserved regions"], rows)
 
     def mates(self, device: str) -> Table:
@@ -232,12 +232,9 @@ class Host(ModelHost):
         """
         device = device_name(self, device)
         self.drivers.driver_of(device)
-        group = self.group_of(device)
-        known = self.topology
-        rows = [
-            (bdf, _what(known[bdf]) if bdf in known else "", self.drivers.driver_of(bdf) or "none")
-            for bdf in (group.devices if group else (device,))
-        ]
+        group, known = self.group_of(device), self.topology
+        devices = group.devices if group else (device,)
+        rows = [(bdf, _what(known[bdf]) if bdf in known else "", self.drivers.driver_of(bdf) or "none") for bdf in devices]
         return Table(["device", "what it is", "driver"], rows)
 
     def peers(self, device: str) -> Table:
@@ -348,9 +345,7 @@ def load(name: str | Path, kernel: Kernel | str | None = None, options: Grouping
     return _booted(open_machine(name, lambda said: warnings.warn(said, stacklevel=4)), name, kernel, options)
 
 
-def loads(
-    text: str, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None, *, name: str = "pasted"
-) -> Host:  # fmt: skip
+def loads(text: str, kernel: Kernel | str | None = None, options: GroupingOptions | str | None = None, *, name: str = "pasted") -> Host:
     """Load a machine from text that was pasted or uploaded: lspci text or a machine file; the rest as `load`, which opens files.
 
     >>> loads(load("intel-vtd-39bit").machine.json())

@@ -296,7 +296,6 @@ class _Planner:
         return None
 
     def plan(self) -> Plan:
-        """Return the plan."""
         refusals = [self._not_for_users(bdf, self.boot()) for bdf in self.wanted if bdf not in self.users]
         refusals += self._behind_vmd(self.held)
         works, warnings = not refusals, list(self._warnings())
@@ -416,11 +415,8 @@ class _Planner:
         cards = [bdf for bdf in self.users if (port := self.topology.parent(bdf)) is not None and port.kind in {"root-port", "downstream"}]
         if grouping is None or not cards:
             return []
-        ports = {
-            f"{f.segment:04x}:{f.secondary:02x}:1f.0": f
-            for f in self.topology.values()
-            if f.kind in {"root-port", "downstream"} and f.secondary
-        }
+        below = [f for f in self.topology.values() if f.kind in {"root-port", "downstream"} and f.secondary]
+        ports = {f"{f.segment:04x}:{f.secondary:02x}:1f.0": f for f in below}
         tried = [Function(bdf=bdf, kind="endpoint", multifunction=False) for bdf in ports if bdf not in self.topology]
         behind = None if grouping.participants is None else grouping.participants | ports.keys()
         try:
@@ -431,7 +427,7 @@ class _Planner:
         good = [port for bdf, port in ports.items() if found.mates(bdf) == (bdf,) and port.bdf not in above]
         good.sort(key=lambda port: bool(self.topology.children(port.bdf)))  # empty ones first
         named = [
-            short(port.bdf) + (f" ({short(on[0].bdf)} is there now)" if (on := self.topology.children(port.bdf)) else "") for port in good
+            short(port.bdf) + "".join(f" ({short(on.bdf)} is there now)" for on in self.topology.children(port.bdf)[:1]) for port in good
         ]
         advice = f"or, if it is a card that can be moved: in a slot below {' or '.join(named[:4])} it would have a group of its own"
         lie = "pcie_acs_override of patched kernels splits the group in name only: its devices still reach each other"

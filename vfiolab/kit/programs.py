@@ -43,9 +43,8 @@ def _hugepages(page: int) -> Callable[[int], Iterator[Range]]:
 
     def pages(size: int) -> Iterator[Range]:
         if size > MOST_PAGES * page:
-            raise ValueError(
-                f"{size:#_x} bytes are more than {MOST_PAGES:,} huge pages: dma_entry_limit allows {MOST_PAGES - 1:,} mappings"
-            )
+            most = f"{MOST_PAGES:,} huge pages: dma_entry_limit allows {MOST_PAGES - 1:,} mappings"
+            raise ValueError(f"{size:#_x} bytes are more than {most}")
         return ((4 * GiB + at, page, "") for at in range(0, size, page))
 
     return pages
@@ -57,15 +56,10 @@ def _nvme(size: int) -> Iterator[Range]:
     The depths of the queues are our choice: 64 entries for the administrator, 1,024 for I/O; a submission is 64 bytes, a completion 16
     (NVM Express base specification), and each queue stands on pages of its own.
     """
-    at = 0x1_0000
-    for bytes_, name in (
-        (0x1000, "admin submission"),
-        (0x1000, "admin completion"),
-        (0x1_0000, "I/O submission"),
-        (0x4000, "I/O completion"),
-    ):
-        yield at, bytes_, name
-        at += bytes_
+    at, queues = 0x1_0000, ("admin submission", "admin completion", "I/O submission", "I/O completion")
+    for name, length in zip(queues, (0x1000, 0x1000, 0x1_0000, 0x4000), strict=True):
+        yield at, length, name
+        at += length
     yield at, size, "data"
 
 

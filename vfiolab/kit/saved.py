@@ -124,10 +124,8 @@ class SessionFile:
         if bare is not None:
             session = self._session()
             yield from self._run(session, bare)
-            session.said.insert(
-                0,
-                f"{self.where}, line {self.parts[bare].line}: the step makes other calls than those below it, which are run",
-            )
+            where = f"{self.where}, line {self.parts[bare].line}"
+            session.said.insert(0, f"{where}: the step makes other calls than those below it, which are run")
         self.session = session
 
     def _run(self, session: Session, bare: int) -> Generator[int, None, int | None]:

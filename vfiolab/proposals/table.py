@@ -305,7 +305,7 @@ def _rests(setting: Scenario, play: Play, watched: Watched, trips: list[Journey]
         return watched.proposal.rests
     marks = {step.rests for trip in trips for step in trip.steps}
     if isinstance(error, VfioError):
-        marks.add(_refusal_rests(play.host, error))
+        marks.add(refusal_rests(play.host, error))
     elif error is not None:
         marks.add("inference")
     if play.host.kernel.flips or (setting.lent and not play.host.kernel.has("reserved_regions")):
@@ -313,7 +313,11 @@ def _rests(setting: Scenario, play: Play, watched: Watched, trips: list[Journey]
     return next((word for word in ("inference", "reading") if word in marks), "recording")
 
 
-def _refusal_rests(host: Host, error: VfioError) -> str:
-    """Say what a refusal rests on: Arm before 5.10 was read and not recorded, and so were the errnos of page tables."""
-    read_only = host.units[0].translates_msi and host.kernel.version < (5, 10)
+def refusal_rests(host: Host, error: VfioError) -> str:
+    """Return what a refusal rests on if no recording shows it, else "".
+
+    Arm before 5.10, MSI regions of HiSilicon and errnos of page tables were read and not recorded.
+    """
+    unit = host.units[0]
+    read_only = unit.translates_msi and (host.kernel.version < (5, 10) or unit.hardware_msi is not None or not unit.is_arm)
     return "reading" if read_only or error.name == "EEXIST" else ""

@@ -19,6 +19,7 @@ X86 = (*VTD, "amd-vi-server", "amd-matisse-desktop", "emerson-industrial")
 ARM = ("two-smmu-server", "one-smmu-its", "nxp-ls1028a-enetc")
 RAM = 'space.map(0x4000_0000, 0x4000_0000, name="RAM")'
 FULL = 'host.set_param("vfio_iommu_type1.dma_entry_limit", 1)'
+LOCKED = ("host.process.drop_capability(14)", f"host.process.set_memlock({0x10_0000:#_x})")
 BAD = 0x10_0000  # where this process has no memory
 COMPAT = ("EINVAL", "EEXIST", "ENOENT", "ENODEV", "EADDRINUSE")
 ERRNOS = ("0", "EINVAL", "EEXIST", "ENOSPC", "EFAULT", "ENOMEM")
@@ -34,48 +35,35 @@ def _window(machine: str) -> Span:
     return SOFTWARE_MSI if machine in ARM else X86_MSI
 
 
-def _free(rng: Random) -> tuple[int, int]:
-    return 0x1_0000_0000 + pages(rng, 0x10000), pages(rng)
-
-
-def _inside(rng: Random) -> tuple[int, int]:
-    return 0x4000_0000 + pages(rng, 0x30000), pages(rng)
+def _spoiled(rng: Random, mistakes: tuple[str, ...], *steps: str, options: tuple[str, ...]) -> Draft:
+    """Make a map call in free space, but for what `mistakes` name: over the RAM, at the window's edge, odd numbers, and so on."""
+    machine, _, given = _host(rng, X86 + ARM, NOW, *steps)
+    window = _window(machine)
+    iova, size = (0x4000_0000 + pages(rng, 0x30000) if "over" in mistakes else 0x1_0000_0000 + pages(rng, 0x10000)), pages(rng)
+    if "edge" in mistakes:
+        iova = rng.choice((window.start - size, window.end))
+    if "window" in mistakes:
+        iova, size = window.start + rng.choice((0, 0x1000, -0x1000)), size + 0x1000
+    if "odd" in mistakes:
+        iova, size = rng.choice(((iova + 0x200, size), (iova, size + 0x800), (iova, size + 1)))
+    if "locked" in mistakes:
+        size = rng.choice((0x8_0000, 0x10_0000, 0x10_1000, 0x20_0000))
+    return comes_next(given, "space.map", iova, size, options=options, named={"vaddr": BAD} if "bad" in mistakes else {})
 
 
 def _one_call(rng: Random) -> Draft:
     """One map call, accepted or with one mistake."""
-    case = rng.choice(("free", "free", "edge", "inside", "inside", "odd", "window", "full", "bad", "bad", "locked", "locked"))
-    locked = ("host.process.drop_capability(14)", f"host.process.set_memlock({0x10_0000:#_x})") if case == "locked" else ()
-    steps = (FULL, RAM) if case == "full" else locked + (RAM,) * (case == "inside" or (not locked and rng.random() < 0.5))
-    machine, _, given = _host(rng, X86 + ARM, NOW, *steps)
-    window = _window(machine)
-    iova, size = _inside(rng) if case == "inside" else _free(rng)
-    if case == "edge":
-        iova = rng.choice((window.start - size, window.end))
-    elif case == "window":
-        iova = rng.choice((window.start - 0x1000, window.start, window.end - 0x1000))
-        size += 0x1000
-    elif case == "odd":
-        iova, size = rng.choice(((iova + 0x200, size), (iova, size + 0x800)))
-    elif case == "locked":
-        size = rng.choice((0x8_0000, 0x10_0000, 0x10_1000, 0x20_0000))
-    return comes_next(given, "space.map", iova, size, options=ERRNOS, named={"vaddr": BAD} if case == "bad" else {})
+    case = rng.choice(("free", "free", "edge", "over", "over", "odd", "window", "full", "bad", "bad", "locked", "locked"))
+    needs = {"full": (FULL, RAM), "over": (RAM,), "locked": LOCKED}
+    return _spoiled(rng, (case,), *(needs[case] if case in needs else (RAM,) * (rng.random() < 0.5)), options=ERRNOS)
 
 
 def _two_mistakes(rng: Random) -> Draft:
     """One map call with two mistakes: the check that comes first is the answer."""
-    one, other = rng.choice((("odd", "over"), ("odd", "full"), ("over", "full"), ("over", "bad"), ("full", "window"), ("full", "bad"),
-                             ("window", "bad"), ("over", "full")))  # fmt: skip
-    both = (one, other)
-    steps = ((FULL,) if "full" in both else ()) + ((RAM,) if both != ("window", "bad") else ())
-    machine, _, given = _host(rng, X86 + ARM, NOW, *steps)
-    iova, size = _inside(rng) if "over" in both else _free(rng)
-    if "window" in both:
-        iova = _window(machine).start + rng.choice((0, 0x1000, -0x1000))
-        size += 0x1000
-    size += rng.choice((0x200, 0x800, 1)) if "odd" in both else 0
-    options = ("EINVAL", "EEXIST", "ENOSPC", "EFAULT")
-    return comes_next(given, "space.map", iova, size, options=options, named={"vaddr": BAD} if "bad" in both else {})
+    both = rng.choice((("odd", "over"), ("odd", "full"), ("over", "full"), ("over", "bad"), ("full", "window"), ("full", "bad"),
+                       ("window", "bad"), ("over", "full")))  # fmt: skip
+    steps = (*[FULL] * ("full" in both), *[RAM] * (both != ("window", "bad")))
+    return _spoiled(rng, both, *steps, options=ERRNOS[1:5])
 
 
 def _at_window(rng: Random) -> Draft:
