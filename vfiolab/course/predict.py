@@ -32,28 +32,16 @@ class Prediction:
     """
 
     def __init__(
-        self,
-        question: str,
-        options: tuple[Option, ...],
-        why: Mapping[Option, str] | None = None,
-        because: str = "",
-        shown: Mapping[Option, str] | None = None,
-        experiment: str = "",
-        shows: str = "",
-        *,
-        given: str = "",
-        told: Callable[[Mapping[str, Any], Option], Told] | None = None,
-        twin: Callable[[], Prediction] | None = None,
-        name: str = "",
-    ) -> None:
+        self, question: str, options: tuple[Option, ...], why: Mapping[Option, str] | None = None, because: str = "",
+        shown: Mapping[Option, str] | None = None, experiment: str = "", shows: str = "", *, given: str = "",
+        told: Callable[[Mapping[str, Any], Option], Told] | None = None, twin: Callable[[], Prediction] | None = None, name: str = "",
+    ) -> None:  # fmt: skip
         if len(options) < 2:
             raise ValueError(f"a prediction needs at least two options to choose from, not {options!r}: {question!r}")
         if len({str(option) for option in options}) != len(options):
             raise ValueError(f"two options of one question look the same: {options!r}: {question!r}")
-        self.question = question
-        self.options = options
+        self.question, self.options, self.because = question, options, because
         self.why: Mapping[Option, str] = why or {}
-        self.because = because
         self.shown: Mapping[Option, str] = shown or {}
         self.experiment, self.shows, self.given = f"{given}{experiment}", shows, given
         self._told, self._twin, self.name = told, twin, name

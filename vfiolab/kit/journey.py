@@ -28,6 +28,4 @@ class Journey(delivery.Journey):
         return journey(self, upto=upto, width=width)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from vfiolab.draw import figure_html
-
-        return {"text/plain": str(self), "text/html": figure_html(self.picture())}
+        return {**self.picture()._repr_mimebundle_(), "text/plain": str(self)}

@@ -556,12 +556,7 @@ class AddressSpace:
         return f"AddressSpace({self.host.machine.name!r}, groups {list(self.groups)}, {counts}, {name})"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        from vfiolab.draw import figure_html, to_text
-
-        if not self.container.is_open:
-            return {"text/plain": repr(self)}
-        picture = self.picture()
-        return {"text/plain": to_text(picture), "text/html": figure_html(picture)}
+        return self.picture()._repr_mimebundle_() if self.container.is_open else {"text/plain": repr(self)}
 
 
 def plot(space: AddressSpace, ax: Axes | None = None, *, window: tuple[Size, Size] | None = None) -> Axes:
