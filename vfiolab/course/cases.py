@@ -31,12 +31,17 @@ class WrongShapeError(ValueError):
 
 
 class Case(NamedTuple):
-    """One case: what a summary calls it, its arguments in words, the arguments, and what says why an answer is wrong (None: right)."""
+    """One case: what a summary calls it, the arguments, what says why an answer is wrong (None: right), and the arguments in words."""
 
     name: str
-    given: str
     args: tuple[Any, ...]
     judge: Callable[[Any], str | None]
+    words: str = ""
+
+    @property
+    def given(self) -> str:
+        """The arguments, to be read."""
+        return self.words or shown(self.args)
 
 
 def shown(value: object) -> str:

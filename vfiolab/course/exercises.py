@@ -170,29 +170,29 @@ def check(name: str, function: Callable[..., object]) -> Checked:
 
 
 def _checked(task: Exercise, function: Callable[..., object]) -> Checked:
-    name = task.name
     tried: list[str] = []
-    failed: list[tuple[Case, list[str]]] = []
+    failed: list[tuple[str, list[str]]] = []
     untouched = True
-    for case in JUDGES[name]():
+    for case in JUDGES[task.name]():
         tried.append(case.name)
+        given = f"Given: {_name(function)}{case.given}"  # before the function can change what it is given
         wrong, empty = _try(case, function)
         untouched = untouched and empty
         if wrong:
-            failed.append((case, wrong))
+            failed.append((case.name, [given, *wrong]))
             if EndlessError.__name__ in wrong[0]:
                 break  # each of the others would take as long
     passed = len(tried) - len(failed)
     if untouched:
         words = f"Nothing to check yet: {_name(function)} is still the stub, or returns nothing."
-        advice = f'Write its body, return a value, and run the cell again. A first hint: vl.exercise("{name}").hint(1)'
+        advice = f'Write its body, return a value, and run the cell again. A first hint: vl.exercise("{task.name}").hint(1)'
         return Checked(task, "untouched", len(tried), 0, (words, advice))
     cases = f"{'cases hold' if len(tried) > 1 else 'case holds'}. Tried: {'; '.join(dict.fromkeys(tried))}."
     if not failed:
         return Checked(task, "solved", len(tried), passed, (f"Solved: {passed} of {passed} {cases}", plain(task.reasoning)))
-    case, wrong = failed[0]
-    head = (f"Not yet: {passed} of {len(tried)} {cases}", f"The first that fails: {case.name}.")
-    return Checked(task, "not yet", len(tried), passed, (*head, f"Given: {_name(function)}{case.given}", *wrong))
+    name, wrong = failed[0]
+    head = (f"Not yet: {passed} of {len(tried)} {cases}", f"The first that fails: {name}.")
+    return Checked(task, "not yet", len(tried), passed, (*head, *wrong))
 
 
 def _try(case: Case, function: Callable[..., object]) -> tuple[list[str], bool]:

@@ -17,7 +17,7 @@ def serves() -> Iterator[Case]:
     found = table()
     rows = [(cell.proposal, cell.scenario, cell.word) for cell in found.cells]
     for name, wanted in stored("serves").items():
-        yield Case(name, f"({len(rows)} rows: {shown(rows[:2])} ..., {wanted})", (list(rows), list(wanted)), partial(_served, wanted))
+        yield Case(name, (list(rows), list(wanted)), partial(_served, wanted), f"({len(rows)} rows: {shown(rows[:2])} ..., {wanted})")
 
 
 def _served(wanted: Sequence[str], came: object) -> str | None:
@@ -49,7 +49,7 @@ def who_answers() -> Iterator[Case]:
             return _asked(kernel, words)[which]
 
         name = twins(kernel)[which].host.machine.vfio.removesuffix("-compat")
-        yield Case(f"host {number + 1}, Linux {kernel}", "(call)", (call,), partial(_named, kernel, which, name, asks))
+        yield Case(f"host {number + 1}, Linux {kernel}", (call,), partial(_named, kernel, which, name, asks), "(call)")
 
 
 def _named(kernel: str, which: int, name: str, asks: Sequence[str], came: object) -> str | None:
@@ -66,7 +66,7 @@ VERBS = {"map": "map", "unmap": "container.unmap_dma"}
 def both_layers() -> Iterator[Case]:
     """Make the learner's call on both; no device is open, so the layer knows no hole and no page size."""
     for pair in PAIRS:
-        yield Case(" and ".join(pair), shown(pair), pair, partial(_said, pair))
+        yield Case(" and ".join(pair), pair, partial(_said, pair))
 
 
 def both(verb: str, iova: int, size: int) -> list[Answer]:

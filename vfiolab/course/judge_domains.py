@@ -57,7 +57,7 @@ def domain_count() -> Iterator[Case]:
         for numbers in lists:
             devices = [four[number] for number in numbers]
             words = f"({shown(devices)}, units.get, shares) with units {shown(units)}"
-            yield Case(name, words, (list(devices), units.get, shares), partial(_counted, host, devices))
+            yield Case(name, (list(devices), units.get, shares), partial(_counted, host, devices), words)
 
 
 def _counted(host: Host, devices: Sequence[str], came: object) -> str | None:
@@ -72,7 +72,7 @@ def two_domains() -> Iterator[Case]:
     """Build the learner's machines; a fact is the cause of the second domain if there is one domain once both units have it alike."""
     known: dict[str, int] = {}
     for number in (1, 2, 3):
-        yield Case(f"way {number}", f"({number})", (number,), partial(_split, number, known))
+        yield Case(f"way {number}", (number,), partial(_split, number, known), f"({number})")
 
 
 def _split(number: int, known: dict[str, int], came: object) -> str | None:
@@ -150,7 +150,7 @@ def few_containers() -> Iterator[Case]:
         groups = {device: group.id for device in wishes if (group := host.group_of(device)) is not None}
         words = f"({shown(dict(wishes))}, groups {groups}, widths {WIDTHS})"
         args = ({device: list(wish) for device, wish in wishes.items()}, dict(groups), dict(WIDTHS))
-        yield Case(name, words, args, partial(_planned, wishes, groups))
+        yield Case(name, args, partial(_planned, wishes, groups), words)
 
 
 def carried_out(wishes: Wishes, plan: Sequence[Sequence[str]]) -> tuple[str, Answer] | None:
@@ -216,7 +216,7 @@ def _planned(wishes: Wishes, groups: Mapping[str, int], came: object) -> str | N
 def hot_add() -> Iterator[Case]:
     """Attach the learner's device to the learner's running space, and look at the answer."""
     for wanted in ("EINVAL", "EPERM", "another"):
-        yield Case(wanted, f"({wanted!r})", (wanted,), partial(_added, wanted))
+        yield Case(wanted, (wanted,), partial(_added, wanted), f"({wanted!r})")
 
 
 def _added(wanted: str, came: object) -> str | None:

@@ -51,7 +51,7 @@ def same_group() -> Iterator[Case]:
         found = _grouping(name)
         joins = [(one.device, one.joins) for one in found.reasons.values() if one.joins is not None][::-1]
         args = (list(found.reasons), joins)
-        yield Case(name, f"({len(args[0])} devices, {shown(joins)})", args, partial(_grouped, found))
+        yield Case(name, args, partial(_grouped, found), f"({len(args[0])} devices, {shown(joins)})")
 
 
 def _grouped(found: Grouping, came: object) -> str | None:
@@ -104,7 +104,7 @@ def in_the_way() -> Iterator[Case]:
     """Unbind the learner's devices on several kernels, and ask whether the group is viable then; and without each of them."""
     for name in stored("in-the-way"):
         members = _viable(name)[1]
-        yield Case(name, f"({members})", (dict(members),), partial(_unbound, name, members))
+        yield Case(name, (dict(members),), partial(_unbound, name, members), f"({members})")
 
 
 def _unbound(name: str, members: Mapping[str, str | None], came: object) -> str | None:
@@ -134,7 +134,7 @@ def who_leaves() -> Iterator[Case]:
         drivers = {one: host.drivers.driver_of(one) for one in host.topology}
         groups = [list(group.devices) for group in host.groups]
         words = f"({device!r}, {shown(groups)}, {shown({one: driver for one, driver in drivers.items() if driver})})"
-        yield Case(name, words, (device, groups, dict(drivers)), partial(_left, found, drivers))
+        yield Case(name, (device, groups, dict(drivers)), partial(_left, found, drivers), words)
 
 
 def _left(found: Plan, drivers: Mapping[str, str | None], came: object) -> str | None:
@@ -198,7 +198,7 @@ def first_refusal() -> Iterator[Case]:
     for name in stored("first-refusal"):
         asks: list[str] = []
         calls = _program(name, asks)
-        yield Case(name, f"({{{', '.join(map(repr, calls))}: the calls}})", (calls,), partial(_refused, name, asks))
+        yield Case(name, (calls,), partial(_refused, name, asks), f"({{{', '.join(map(repr, calls))}: the calls}})")
 
 
 def _refused(name: str, asks: Sequence[str], came: object) -> str | None:
@@ -223,7 +223,7 @@ def unsure() -> Iterator[Case]:
                 raise ValueError(f"groups takes devices of `unknown`, not {shown(strange[0])}")
             return [set(one) for one in _read(topology, isolated)[0].groups]
 
-        yield Case(name, f"({list(hidden)}, groups)", (list(hidden), groups), partial(_open, topology))
+        yield Case(name, (list(hidden), groups), partial(_open, topology), f"({list(hidden)}, groups)")
 
 
 def _read(topology: Topology, isolated: Collection[str] = ()) -> tuple[Grouping, Grouping]:

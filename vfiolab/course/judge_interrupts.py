@@ -45,7 +45,7 @@ def acs_walk() -> Iterator[Case]:
             return tester.test(bdf).passed
 
         for device in topology:
-            yield Case(name, f"({device!r}, parent, isolated)", (device, parent, isolated), partial(_walked, device, topology, tester))
+            yield Case(name, (device, parent, isolated), partial(_walked, device, topology, tester), f"({device!r}, parent, isolated)")
 
 
 def _walked(device: str, topology: Topology, tester: AcsTester, came: object) -> str | None:
@@ -102,8 +102,7 @@ def landed(doorbells: Sequence[int], page: int) -> tuple[list[int], AddressSpace
 def cookie() -> Iterator[Case]:
     """Compare the learner's addresses with those that the kernel of 6.12 gives."""
     for name, (page, doorbells) in SERIES.items():
-        args = (list(doorbells), SOFTWARE_MSI.start, page)
-        yield Case(name, shown(args), args, partial(_placed, doorbells, page))
+        yield Case(name, (list(doorbells), SOFTWARE_MSI.start, page), partial(_placed, doorbells, page))
 
 
 def _placed(doorbells: Sequence[int], page: int, came: object) -> str | None:
@@ -127,8 +126,7 @@ def _placed(doorbells: Sequence[int], page: int, came: object) -> str | None:
 def cookie_bound() -> Iterator[Case]:
     """As `cookie`; what the kernel would place behind its window has to be refused."""
     for name, (page, doorbells) in FULL.items():
-        args = (list(doorbells), SOFTWARE_MSI.start, page, SOFTWARE_MSI.size)
-        yield Case(name, shown(args), args, partial(_bounded, doorbells, page))
+        yield Case(name, (list(doorbells), SOFTWARE_MSI.start, page, SOFTWARE_MSI.size), partial(_bounded, doorbells, page))
 
 
 def _bounded(doorbells: Sequence[int], page: int, came: object) -> str | None:

@@ -45,7 +45,7 @@ def map_errnos() -> Iterator[Case]:
     """Let the learner's call be made on a fresh space for each errno."""
     for wanted in MAP_ERRNOS:
         space = _prepared(wanted)
-        yield Case(wanted, f"({wanted!r}, {space!r})", (wanted, space), partial(_refused_with, wanted))
+        yield Case(wanted, (wanted, space), partial(_refused_with, wanted), f"({wanted!r}, {space!r})")
 
 
 def _refused_with(wanted: str, call: object) -> str | None:
@@ -79,7 +79,7 @@ def layout() -> Iterator[Case]:
     ):
         space = attached(host, NIC)
         usable = [(span.start, span.last) for span in space.iova_ranges]
-        yield Case(name, shown((usable, size)), (usable, size), partial(_laid_out, space, size))
+        yield Case(name, (usable, size), partial(_laid_out, space, size))
 
 
 def fewest_maps(usable: Sequence[Span], size: int) -> int:
@@ -121,7 +121,7 @@ def old_program() -> Iterator[Case]:
     for name, host in hosts.items():
         space = attached(host, NIC)
         told = [(span.start, span.last) for span in space.iova_ranges]
-        yield Case(name, shown((told,)), (told,), partial(_repaired, space))
+        yield Case(name, (told,), partial(_repaired, space))
 
 
 def _repaired(space: AddressSpace, came: object) -> str | None:
@@ -180,7 +180,7 @@ def check_order() -> Iterator[Case]:
             asks.append(mistakes)
             return errno(mistaken(kernel, mistakes))
 
-        yield Case(f"Linux {kernel}", f"(call, {list(MISTAKES)})", (call, list(MISTAKES)), partial(_ordered, kernel, asks))
+        yield Case(f"Linux {kernel}", (call, list(MISTAKES)), partial(_ordered, kernel, asks), f"(call, {list(MISTAKES)})")
 
 
 def kernels_order(kernel: str) -> list[str]:
@@ -234,7 +234,7 @@ def _infos() -> Iterator[tuple[str, bytes, Info]]:
 def parse_info() -> Iterator[Case]:
     """Give the learner the bytes of several answers; compare with what the model packed into them."""
     for name, data, info in _infos():
-        yield Case(name, f"({len(data)} bytes: {data.hex(' ', 4)})", (data,), partial(_parsed, info))
+        yield Case(name, (data,), partial(_parsed, info), f"({len(data)} bytes: {data.hex(' ', 4)})")
 
 
 def _parsed(info: Info, came: object) -> str | None:

@@ -32,16 +32,13 @@ def fits() -> Iterator[Case]:
     for name in REAL:
         space = _real(name)
         (_, low), (high, last) = [(span.start, span.last) for span in (space.iova_ranges[0], space.iova_ranges[1])]
-        calls = ((0, PAGE), (low - MIB + 1, MIB), (low - MIB + 1, MIB + PAGE), (high, MIB), (high - PAGE, MIB), (low + 1, PAGE))
-        for iova, size in (
-            *calls,
-            (low - MIB + 1, high - low + 2 * MIB - 1),
-            (last - PAGE + 1, PAGE),
-            (last + 1, PAGE),
-            (last + 1 - PAGE, MIB),
-        ):
+        calls = (
+            (0, PAGE), (low - MIB + 1, MIB), (low - MIB + 1, MIB + PAGE), (high, MIB), (high - PAGE, MIB), (low + 1, PAGE),
+            (low - MIB + 1, high - low + 2 * MIB - 1), (last - PAGE + 1, PAGE), (last + 1, PAGE), (last + 1 - PAGE, MIB),
+        )  # fmt: skip
+        for iova, size in calls:
             ranges = [(span.start, span.last) for span in space.iova_ranges]
-            yield Case(name, shown((iova, size, ranges)), (iova, size, ranges), partial(_fitted, space, iova, size))
+            yield Case(name, (iova, size, ranges), partial(_fitted, space, iova, size))
 
 
 def _fitted(space: AddressSpace, iova: int, size: int, came: object) -> str | None:
@@ -61,7 +58,7 @@ def lost_ram() -> Iterator[Case]:
     for number, (name, found) in enumerate(stored("lost-ram").items()):
         pieces = [(first, last) for first, last in found]
         kernel = ("4.4", "4.19", "5.3")[number % 3]
-        yield Case(f"{name}, Linux {kernel}", shown((pieces,)), (list(pieces),), partial(_lost, kernel, pieces))
+        yield Case(f"{name}, Linux {kernel}", (list(pieces),), partial(_lost, kernel, pieces))
 
 
 def lost_bytes(kernel: str, pieces: Sequence[tuple[int, int]]) -> tuple[AddressSpace, list[Span]]:
@@ -108,7 +105,7 @@ def imposed() -> Iterator[Case]:
     """Give the learner what some cells of the debate took, and count its bytes, each once."""
     for name, cells in stored("imposed").items():
         pieces = [(one.start, one.end) for design, scenario in cells for one in table()[design, scenario].imposed]
-        yield Case(name, shown((pieces,)), (pieces,), partial(_taken, [Span.inclusive(*one) for one in pieces]))
+        yield Case(name, (pieces,), partial(_taken, [Span.inclusive(*one) for one in pieces]))
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
@@ -137,7 +134,7 @@ def _taken(pieces: Sequence[Span], came: object) -> str | None:
 def read_line() -> Iterator[Case]:
     """Give the learner lines of several QEMUs; compare with what the kit's own reader makes of them."""
     for name, line in stored("read-line").items():
-        yield Case(name, f"({line!r}, names)", (line, dict(NAMES)), partial(_read, line))
+        yield Case(name, (line, dict(NAMES)), partial(_read, line), f"({line!r}, names)")
 
 
 def _read(line: str, came: object) -> str | None:
@@ -188,8 +185,7 @@ def suspects() -> Iterator[Case]:
         width = (space.iova_ranges[-1].last).bit_length()
         holes = [(before.end, after.start - 1) for before, after in pairwise(space.iova_ranges)]
         for iova, size in tried:
-            args = (iova, size, page, list(holes), width)
-            yield Case(name, shown(args), args, partial(_suspected, space, iova, size))
+            yield Case(name, (iova, size, page, list(holes), width), partial(_suspected, space, iova, size))
 
 
 def broken_rules(space: AddressSpace, iova: int, size: int) -> list[str]:
