@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from vfiolab.course.answer import Answer
-from vfiolab.course.cases import Case, WrongShapeError, asked, errno, facts, listed, shown, whole
+from vfiolab.course.cases import Case, WrongShapeError, asked, errno, facts, listed, shown, stored, whole
 from vfiolab.course.machines import FIRST, SECOND, two_units
 from vfiolab.kit import AddressSpace, Host, MachineBuilder, load
 from vfiolab.kit.space import device_name
@@ -109,7 +109,7 @@ def _one_domain(given: Mapping[str, Any], pairs: Mapping[str, tuple[Any, Any]]) 
 
 
 WIDTHS = {"0000:01:00.0": 48, "0000:02:00.0": 48, "0000:02:00.1": 48, "0000:03:00.0": 48, "0000:81:00.0": 39}
-A, CARD, TWIN, D, NARROW = WIDTHS
+A, CARD, _, D, NARROW = WIDTHS
 LOW, HIGH, GIB = 0x1_0000_0000, 1 << 40, 1 << 30
 
 
@@ -125,27 +125,16 @@ def _five() -> Host:
     return host
 
 
-def _wish(**memories: str) -> list[tuple[int, int, str]]:
-    return [({"low": LOW, "next": LOW + GIB, "third": LOW + 2 * GIB, "high": HIGH}[place], GIB, name) for place, name in memories.items()]
-
-
-def _all(*wishes: list[tuple[int, int, str]]) -> Wishes:
-    return dict(zip(WIDTHS, wishes, strict=True))
-
-
-WISHES: dict[str, Wishes] = {
-    "one guest": _all(*[_wish(low="guest")] * 5),
-    "memories that do not meet": _all(_wish(low="x"), _wish(next="y"), _wish(next="y"), _wish(low="x"), _wish(third="z")),
-    "two guests at one address": _all(_wish(low="x"), _wish(low="y"), _wish(low="y"), _wish(low="x"), _wish(low="y")),
-    "one guest reaches high": _all(_wish(high="x"), _wish(low="y"), _wish(low="y"), _wish(high="x"), _wish(low="y")),
-    "a chain of quarrels": _all(_wish(low="a"), _wish(third="d"), _wish(third="d"), _wish(low="b", next="b"), _wish(next="c", third="c")),
-    "one card, one function asks": _all(_wish(low="x"), _wish(low="y"), [], _wish(low="x"), []),
-}
+def _wishes() -> Iterator[tuple[str, Wishes]]:
+    places = {"low": LOW, "next": LOW + GIB, "third": LOW + 2 * GIB, "high": HIGH}
+    for name, devices in stored("few-containers").items():
+        wishes = [[(places[place], GIB, memory) for place, memory in map(str.split, wish)] for wish in devices]
+        yield name, dict(zip(WIDTHS, wishes, strict=True))
 
 
 def few_containers() -> Iterator[Case]:
     """Carry the learner's plan out, and compare with the fewest containers in which the model serves all wishes."""
-    for name, wishes in WISHES.items():
+    for name, wishes in _wishes():
         host = _five()
         groups = {device: group.id for device in wishes if (group := host.group_of(device)) is not None}
         words = f"({shown(dict(wishes))}, groups {groups}, widths {WIDTHS})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 
-from vfiolab.course.cases import Case, listed, shown
+from vfiolab.course.cases import Case, listed, shown, stored
 from vfiolab.course.machines import attached, put
 from vfiolab.kit import AddressSpace, MachineBuilder, load, machines
 from vfiolab.model.address import hexa, human_size
@@ -66,14 +66,6 @@ def _walked(device: str, topology: Topology, tester: AcsTester, came: object) ->
 
 
 ITS = 0x0809_0040
-SERIES: dict[str, tuple[int, Sequence[int]]] = {
-    "one doorbell": (0x1000, [ITS]),
-    "the same doorbell twice": (0x1000, [ITS, ITS]),
-    "two doorbells of one page": (0x1000, [0x0802_0040, 0x0802_0080]),
-    "two pages, and the first again": (0x1000, [ITS, 0x0802_0040, ITS]),
-    "the lower page second": (0x1000, [0x3000_0040, 0x0802_0040]),
-    "pages of 64 KiB": (0x1_0000, [0x0809_3040, 0x0802_0040, 0x0809_8040]),
-}
 MANY = [0x3000_0040 + 0x2_0000 * number for number in range(17)]
 FULL: dict[str, tuple[int, Sequence[int]]] = {
     "two pages": (0x1000, [ITS, 0x0802_0040]),
@@ -101,7 +93,7 @@ def landed(doorbells: Sequence[int], page: int) -> tuple[list[int], AddressSpace
 
 def cookie() -> Iterator[Case]:
     """Compare the learner's addresses with those that the kernel of 6.12 gives."""
-    for name, (page, doorbells) in SERIES.items():
+    for name, (page, doorbells) in stored("cookie").items():
         yield Case(name, (list(doorbells), SOFTWARE_MSI.start, page), partial(_placed, doorbells, page))
 
 

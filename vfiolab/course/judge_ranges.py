@@ -173,13 +173,7 @@ def _wide_pages() -> AddressSpace:
 
 def suspects() -> Iterator[Case]:
     """Try calls that break one rule, two, or none; ask the model about each rule alone."""
-    calls = {
-        "intel-vtd-39bit": [(0, GIB), (0x80_0000_0000, GIB), (0xFEE0_0000, MIB), (0xFED0_0000, 1 << 41), (0x4000_0800, PAGE)],
-        "amd-vi-server": [(0x80_0000_0000, GIB), (0xFD_0000_0000, GIB), (0xFC_FFFF_F800, PAGE), (0xFC_FFFF_F000, PAGE)],
-        "two-smmu-server": [(0xFEE0_0000, MIB), (0x7FF_F000, 2 * PAGE), (0x810_0000, PAGE), (0xFFFF_FFFF_F800, PAGE)],
-        "pages of 64 KiB": [(0x4000_1000, 0x1_0000), (0x4001_0000, 0x1_0000), (0x4001_0000, PAGE)],
-    }
-    for name, tried in calls.items():
+    for name, tried in stored("suspects").items():
         space = _wide_pages() if name not in REAL else _real(name)
         page = space.host.machine.page_size
         width = (space.iova_ranges[-1].last).bit_length()
