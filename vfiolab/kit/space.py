@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from copy import copy
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -148,7 +149,7 @@ class AddressSpace:
         device = device_name(self.host, device)
         before = self.host.drivers.driver_of(device)
         if before not in VFIO_DRIVERS:
-            undo.callback(self._put_back, device, before)
+            undo.callback(partial(self.host.unbind, device) if before is None else partial(self.host.bind, device, before))
             self.host.bind(device)
         opened = self.process.open_group(device)
         self._files[opened.vfio] = opened
@@ -162,12 +163,6 @@ class AddressSpace:
     @property
     def _is_compat(self) -> bool:
         return self.host.machine.vfio == "iommufd-compat"
-
-    def _put_back(self, device: str, driver: str | None) -> None:
-        if driver is None:
-            self.host.unbind(device)
-        else:
-            self.host.bind(device, driver)
 
     @whole
     def detach(self, *devices: str) -> None:
@@ -344,14 +339,14 @@ class AddressSpace:
         1073741824
         """
         start = parse_size(iova, "an iova")
-        if size is None:
-            found = next((dma for dma in self._at(start) if dma.iova == start), None)
-            if found is None:
-                starts = [hexa(dma.iova) for dma in islice(self._dmas, MOST_NAMED + 1)]
-                listed = ", ".join(starts[:MOST_NAMED]) + (", and so on" if len(starts) > MOST_NAMED else "")
-                raise ValueError(f"no mapping begins at {hexa(start)}; mappings begin at: {listed or 'none'}. Give a size to unmap a range")
-            return self.container.unmap_dma(start, found.size)
-        return self.container.unmap_dma(start, parse_size(size))
+        if size is not None:
+            return self.container.unmap_dma(start, parse_size(size))
+        found = next((dma for dma in self._at(start) if dma.iova == start), None)
+        if found is None:
+            starts = [hexa(dma.iova) for dma in islice(self._dmas, MOST_NAMED + 1)]
+            listed = ", ".join(starts[:MOST_NAMED]) + (", and so on" if len(starts) > MOST_NAMED else "")
+            raise ValueError(f"no mapping begins at {hexa(start)}; mappings begin at: {listed or 'none'}. Give a size to unmap a range")
+        return self.container.unmap_dma(start, found.size)
 
     @whole
     def unmap_all(self) -> int:
@@ -400,9 +395,7 @@ class AddressSpace:
     def _owner(self, iova: int) -> str:
         """Name the user's memory at an iova: the mapping's label, or where it is mapped, and the offset."""
         found = next(self._at(iova), None)
-        if found is None:
-            return ""
-        return f"{found.name or f'the mapping at {hexa(found.iova)}'} + {hexa(iova - found.iova)}"
+        return "" if found is None else f"{found.name or f'the mapping at {hexa(found.iova)}'} + {hexa(iova - found.iova)}"
 
     @whole
     def dma_write(self, device: str, iova: int | str, data: int = 0, size: int = 4) -> Journey:
