@@ -211,9 +211,8 @@ def hot_add() -> Iterator[Case]:
 def _added(wanted: str, came: object) -> str | None:
     words = listed(came, "(space, device)")
     if len(words) != 2 or not isinstance(words[0], AddressSpace) or not isinstance(words[1], str):
-        raise WrongShapeError(
-            f"A pair is asked for: an address space, and the address of the device that is to join. It was {shown(came)}."
-        )
+        pair = "A pair is asked for: an address space, and the address of the device that is to join."
+        raise WrongShapeError(f"{pair} It was {shown(came)}.")
     space, device = words
     if not space.groups:
         return "Nobody is in the address space yet. A hot-add comes to one that runs: attach a first device before you return it."

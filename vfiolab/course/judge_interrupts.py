@@ -19,10 +19,8 @@ NIC = "0000:01:00.0"
 @cache
 def _real_machines() -> list[tuple[str, Topology, AcsTester]]:
     """Read every machine with a PCI tree, once; on its kernel."""
-    found = [(name, load(name)) for name in machines()]
-    return [
-        (name, host.machine.topology, AcsTester(host.machine.topology, host.kernel)) for name, host in found if host.grouping is not None
-    ]
+    hosts = [(name, host) for name in machines() if (host := load(name)).grouping is not None]
+    return [(name, host.machine.topology, AcsTester(host.machine.topology, host.kernel)) for name, host in hosts]
 
 
 def boundary(device: str, topology: Topology, tester: AcsTester) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -142,23 +142,17 @@ def _repaired(space: AddressSpace, came: object) -> str | None:
     for part in (part for span in _usable(space) if (part := span.intersection(Span(0, top))) is not None):
         held = sum(common.size for one in maps if (common := part.intersection(Span.sized(*one))) is not None)
         if held < part.size:
-            left = hexa(part.size - held)
-            return (
-                f"A guest's RAM goes up from 0, around what is not usable. Yours ends at {hexa(top)} and leaves {left} bytes of {part} out."
-            )
+            ends = f"Yours ends at {hexa(top)} and leaves {hexa(part.size - held)} bytes of {part} out."
+            return f"A guest's RAM goes up from 0, around what is not usable. {ends}"
     return None
 
 
 MISTAKES = ("window", "memory", "odd", "full", "overlap")
 
 
-def mistaken(kernel: str, mistakes: Collection[str]) -> Answer:
-    """Make one MAP call with these of `MISTAKES` on a fresh space of that kernel, and return what it answers."""
-    return _mistaken(kernel, frozenset(mistakes))
-
-
 @cache
-def _mistaken(kernel: str, mistakes: frozenset[str]) -> Answer:
+def mistaken(kernel: str, *mistakes: str) -> Answer:
+    """Make one MAP call with these of `MISTAKES` on a fresh space of that kernel, and return what it answers."""
     host = boot(_vtd(), kernel)
     if "full" in mistakes and host.kernel.has("dma_entry_limit"):
         host.set_param(ENTRY_LIMIT, 1)
@@ -178,14 +172,14 @@ def check_order() -> Iterator[Case]:
             if strange := [one for one in mistakes if one not in MISTAKES]:
                 raise ValueError(f"call knows the mistakes {', '.join(MISTAKES)}, not {strange!r}")
             asks.append(mistakes)
-            return errno(mistaken(kernel, mistakes))
+            return errno(mistaken(kernel, *mistakes))
 
         yield Case(f"Linux {kernel}", (call, list(MISTAKES)), partial(_ordered, kernel, asks), f"(call, {list(MISTAKES)})")
 
 
 def kernels_order(kernel: str) -> list[str]:
     """Return the mistakes that a kernel refuses, in the order of its checks: which check fails when one alone is made."""
-    found = {one: said.error for one in MISTAKES if (said := mistaken(kernel, [one])).error is not None}
+    found = {one: said.error for one in MISTAKES if (said := mistaken(kernel, one)).error is not None}
     return sorted(found, key=lambda one: [state for _, state in found[one].checks].index("failed"))
 
 
@@ -199,13 +193,13 @@ def _ordered(kernel: str, asks: list[tuple[str, ...]], came: object) -> str | No
     if extra := [one for one in names if one not in truth]:
         return f"call({extra[0]!r}) answers 0 on Linux {kernel}: that kernel does not check it, so it has no place in the order."
     if missing := [one for one in truth if one not in names]:
-        return f"{missing[0]!r} is missing: alone it is refused, call({missing[0]!r}) answers {errno(mistaken(kernel, missing[:1]))}."
+        return f"{missing[0]!r} is missing: alone it is refused, call({missing[0]!r}) answers {errno(mistaken(kernel, missing[0]))}."
     if names == truth:
         return None if asks else "The order is right, but `call` was never used: let the kernel answer, and read nothing off."
     first = next(n for n, (one, other) in enumerate(zip(names, truth, strict=True)) if one != other)
     early, late = truth[first], names[first]
-    both = mistaken(kernel, (early, late))
-    same = errno(mistaken(kernel, [early])) == errno(mistaken(kernel, [late]))
+    both = mistaken(kernel, early, late)
+    same = errno(mistaken(kernel, early)) == errno(mistaken(kernel, late))
     more = f" Both alone are {errno(both)}: compare each with a third." if same else f" So {early!r} is checked first."
     return f"{late!r} stands before {early!r}, but call({early!r}, {late!r}) answers {both}.{more}"
 
@@ -273,7 +267,7 @@ def _at(info: Info, number: int) -> str:
     if found is None:
         why = "cap_offset, at offset 16, is 0" if info.flags & 2 else "bit 1 of flags is not set"
         return f"there is no chain, because {why}"
-    inside = (
-        "nr_iovas is the 4 bytes at offset 8 in it, the pairs begin at 16" if number == 1 else "the number is the 4 bytes at offset 8 in it"
-    )
+    inside = "nr_iovas is the 4 bytes at offset 8 in it, the pairs begin at 16"
+    if number != 1:
+        inside = "the number is the 4 bytes at offset 8 in it"
     return f"capability {number} ({CAPABILITY_NAMES[number]}) is at offset {found.off}; {inside}"
