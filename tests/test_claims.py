@@ -272,7 +272,7 @@ NOT_ISOLATED = method(AcsTester, "test", lambda *_: Verdict(passed=False, why=""
 ISOLATED = method(AcsTester, "test", lambda *_: Verdict(passed=True, why="", rule=""))
 NOT_RESERVED = method(machine, "merged_reserved", lambda *_: ())
 MECHANISMS = {
-    "S1": ("s1", method(P1, "requested", P4.requested)),
+    "S1": ("s1", method(P1, "_domains", P4._domains)),
     "S2": ("s2", method(Landed, "requested", _reads_the_owner(Landed.requested))),
     "S3": ("s3_s9", method(Type1, "_map_in_domains", lambda *_: None)),
     "S4": ("s4", method(Domain, "attach_errno", lambda *_: -22)),

@@ -78,7 +78,7 @@ def to_c(session: Kept) -> str:
  */"""
     text = (data_dir() / "templates" / "session.c").read_text(encoding="utf-8")
     includes, *parts = text.rstrip().split("\n\n")
-    used = [part for part in parts if _NAME.search(part)[0] in body]  # type: ignore[index]  # each part defines one name
+    used = [part for part in parts if _NAME.findall(part)[0] in body]
     newer = "\n".join(part for part in used if part.startswith("#ifndef"))
     helpers = [part for part in used if not part.startswith("#ifndef")]
     first = f"    static int fd[{max(fds, default=0) + 1}]; /* the descriptors, by the numbers that they have in the model */"
