@@ -24,8 +24,8 @@ class Mark:
     start: int
     end: int
     lane: int
-    x: float
-    width: float
+    x: float = 0.0
+    width: float = 0.0
     label: str = ""
     owner: str = ""
     count: int = 1
@@ -111,14 +111,6 @@ class Scene(Picture):
         """Return the pixel of an iova."""
         return self.layout.ruler.x(iova)
 
-    def mark_at(self, x: float, y: float) -> Mark | None:
-        """Return the topmost mark under a point, or None."""
-        for lane, (top, height) in enumerate(self.lane_tops):
-            if top <= y <= top + height:
-                hits = [m for m in self.marks if m.lane == lane and m.x <= x <= m.x + m.width]
-                return hits[-1] if hits else None
-        return None
-
 
 def rows_of(layout: Layout) -> list[Row]:
     """Join the marks that are the same thing on several lanes into rows, in iova order."""
@@ -148,5 +140,4 @@ def percent(part: int, whole: int) -> str:
 
 
 def _lanes_word(lanes: tuple[Lane, ...], indexes: list[int]) -> str:
-    names = [lanes[i].name for i in indexes if i > 0]
-    return ", ".join(dict.fromkeys(names)) if names else "-"
+    return ", ".join(dict.fromkeys(lanes[i].name for i in indexes if i > 0)) or "-"

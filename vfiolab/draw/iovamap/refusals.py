@@ -25,7 +25,6 @@ class Attempt:
     end: int
     errno: str
     why: str
-    source: str
     met: tuple[Obstacle, ...] = ()
 
     @property
@@ -88,7 +87,6 @@ def attempts_of(calls: Iterable[Call]) -> list[Attempt]:
         end = min(start + size, U64)
         error = call.error
         found.pop((start, end, error.name), None)
-        found[start, end, error.name] = Attempt(
-            start, end, error.name, error.why, error.source, tuple(o for o in error.obstacles if o.domain is not None)
-        )
+        met = tuple(o for o in error.obstacles if o.domain is not None)
+        found[start, end, error.name] = Attempt(start, end, error.name, error.why, met)
     return list(found.values())

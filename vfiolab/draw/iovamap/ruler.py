@@ -79,11 +79,7 @@ def fit(segments: Sequence[Segment], left: float, width: float) -> Ruler:
         xs.append(xs[-1] + one)
     scale = width / (xs[-1] - left)
     points = tuple(round(left + (x - left) * scale, 2) for x in xs)
-    return Ruler(
-        (*(s.start for s in segments), segments[-1].end),
-        points,
-        frozenset(s.start for s in segments if s.gap),
-    )
+    return Ruler((*(s.start for s in segments), segments[-1].end), points, frozenset(s.start for s in segments if s.gap))
 
 
 def _stretch(segments: Sequence[Segment], width: float) -> list[float]:
@@ -100,14 +96,12 @@ def _stretch(segments: Sequence[Segment], width: float) -> list[float]:
 
 def _squeeze(segments: Sequence[Segment], width: float) -> list[float]:
     """Narrow in proportion; a segment that would fall under its least keeps that, and the others share the rest."""
-    fixed = [False] * len(segments)
+    fixed: set[int] = set()
     while True:
-        room = width - sum(s.least for s, f in zip(segments, fixed, strict=True) if f)
-        wanted = sum(s.wish for s, f in zip(segments, fixed, strict=True) if not f)
+        room = width - sum(s.least for i, s in enumerate(segments) if i in fixed)
+        wanted = sum(s.wish for i, s in enumerate(segments) if i not in fixed)
         scale = room / wanted if wanted else 1.0
-        small = [i for i, s in enumerate(segments) if not fixed[i] and s.wish * scale < s.least]
+        small = {i for i, s in enumerate(segments) if i not in fixed and s.wish * scale < s.least}
         if not small or scale <= 0:
-            break
-        for i in small:
-            fixed[i] = True
-    return [s.least if f else max(s.wish * scale, 0.0) for s, f in zip(segments, fixed, strict=True)]
+            return [s.least if i in fixed else max(s.wish * scale, 0.0) for i, s in enumerate(segments)]
+        fixed |= small

@@ -12,10 +12,8 @@ from dataclasses import replace
 
 from vfiolab.draw.iovamap.blocks import Piece, Wanted, plan
 from vfiolab.draw.iovamap.compose import compose
-from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, Viewed, observe
+from vfiolab.draw.iovamap.facts import SpaceFacts, Viewed, observe
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Scene
-from vfiolab.draw.iovamap.refusals import Attempt
-from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.iovamap.words import groups_word
 from vfiolab.draw.stage.page import MARGIN, WIDE, fitting
 from vfiolab.model.address import PAGE_SIZE, U64, Span, hexa, parse_size
@@ -42,7 +40,7 @@ def iova_map(
 @fitting
 def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = None, width: int | None = None) -> Scene:
     """Lay out a container that was looked at before."""
-    low, high = window_of(facts, window)
+    low, high = _window(facts, window)
     width = width or WIDE
     lanes = (Lane(0, "user", None), *(Lane(i, d.name, d) for i, d in enumerate(facts.lane_domains, 1)))
     first, last = bisect_right(facts.ends, low), bisect_left(facts.starts, high)
@@ -51,34 +49,22 @@ def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = N
         starts[0], ends[-1] = max(starts[0], low), min(ends[-1], high)
     fixed = _fixed_marks(facts, low, high)
     solid = [(m.start, m.end) for m in fixed if m.kind not in {"outside", "hole"}]
-    solid += [(max(a, low), min(b, high)) for a, b in _other_spans(facts) if a < high and b > low]
+    others = [(s.start, s.end) for d in facts.domains for s in d.mapped or ()] + [(start, end) for start, end, _ in facts.gone]
+    solid += [(max(a, low), min(b, high)) for a, b in others if a < high and b > low]
     ground = [(m.start, m.end) for m in fixed if m.kind in {"outside", "hole"}]
     ruler, pieces = plan(starts, ends, Wanted(solid, ground, low, high), MARGIN, width - 2 * MARGIN)
     marks = _mapping_marks(facts, lanes, pieces, first) + fixed
-    placed = tuple(_place(m, ruler) for m in marks)
-    torn = (low > 0, high < facts.top)
-    return compose(Layout(facts, ruler, lanes, placed, (low, high), torn), width)
+    placed = tuple(replace(m, x=ruler.x(m.start), width=round(ruler.x(m.end) - ruler.x(m.start), 2)) for m in marks)
+    return compose(Layout(facts, ruler, lanes, placed, (low, high), (low > 0, high < facts.top)), width)
 
 
-def _other_spans(facts: SpaceFacts) -> list[tuple[int, int]]:
-    """Return what some lane holds beside the user's present mappings."""
-    own = [(s.start, s.end) for d in facts.domains if d.mapped is not None for s in d.mapped]
-    return own + [(start, end) for start, end, _ in facts.gone]
-
-
-def window_of(facts: SpaceFacts, window: tuple[int | str, int | str] | None) -> tuple[int, int]:
-    """Return the bounds to draw; ValueError says what a window must be."""
+def _window(facts: SpaceFacts, window: tuple[int | str, int | str] | None) -> tuple[int, int]:
     if window is None:
         return 0, facts.top
     low, high = parse_size(window[0]), parse_size(window[1])
     if not 0 <= low < high <= U64:
         raise ValueError(f"a window runs from a start to a larger end within 0..2^64, not {window!r}")
     return low, high
-
-
-def _place(mark: Mark, ruler: Ruler) -> Mark:
-    x = ruler.x(mark.start)
-    return replace(mark, x=x, width=round(ruler.x(mark.end) - x, 2))
 
 
 def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piece], first: int) -> list[Mark]:
@@ -96,10 +82,10 @@ def _mapping_marks(facts: SpaceFacts, lanes: tuple[Lane, ...], pieces: list[Piec
         marks += [replace(user, lane=i, label=name, news=news or news_of[i]) for i in mirrors]
     for lane in lanes[1:]:
         if lane.domain is not None and lane.domain.mapped is not None:
-            marks += [Mark("mapping", s.start, s.end, lane.index, 0, 0, owner=lane.name, covered=s.size) for s in lane.domain.mapped]
+            marks += [Mark("mapping", s.start, s.end, lane.index, owner=lane.name, covered=s.size) for s in lane.domain.mapped]
     for start, end, name in facts.gone:
         marks += [
-            Mark("gone", start, end, lane.index, 0, 0, name if lane.index == 0 else "", name or "user", news="gone")
+            Mark("gone", start, end, lane.index, label=name if lane.index == 0 else "", owner=name or "user", news="gone")
             for lane in lanes
             if lane.domain is None or not lane.domain.refused
         ]
@@ -113,46 +99,27 @@ def _news(facts: SpaceFacts, lane: Lane) -> str:
 
 def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
     """Everything but the mappings, clipped to the window, bottom layer first."""
-    marks = [Mark("hole", s, e, 0, 0, 0, owner="usable iova ranges") for s, e in holes(facts.valid, low, high)]
+    marks = [Mark("hole", s, e, 0, owner="usable iova ranges") for s, e in holes(facts.valid, low, high)]
     for lane, domain in enumerate(facts.lane_domains, 1):
         if domain.aperture is not None:
             sides = ((low, domain.aperture.start), (domain.aperture.end, high))
-            marks += [Mark("outside", s, e, lane, 0, 0, owner=domain.unit) for s, e in sides if s < e]
-        for region in domain.reserved:
-            owner = (
-                "group " + ", ".join(map(str, region.groups)) if len(region.groups) == 1 else "groups " + ", ".join(map(str, region.groups))
-            )
-            marks.append(Mark(region.kind, region.span.start, region.span.end, lane, 0, 0, owner=owner))
-        marks += [
-            Mark("doorbell", d.span.start, d.span.end, lane, 0, 0, hexa(d.physical), f"physical {hexa(d.physical)}")
-            for d in domain.doorbells
-        ]
-    marks += [_attempt_mark(i, a, facts.domains) for i, a in enumerate(facts.attempts)]
+            marks += [Mark("outside", s, e, lane, owner=domain.unit) for s, e in sides if s < e]
+        marks += [Mark(r.kind, r.span.start, r.span.end, lane, owner=groups_word(r.groups)) for r in domain.reserved]
+        for bell in domain.doorbells:
+            where = hexa(bell.physical)
+            marks.append(Mark("doorbell", bell.span.start, bell.span.end, lane, label=where, owner=f"physical {where}"))
+    for index, a in enumerate(facts.attempts):
+        lanes, why = tuple(i for i, d in enumerate(facts.domains, 1) if d.number in a.blockers), f"{a.errno}: {a.why}"
+        marks.append(Mark("refused", a.start, a.end, 0, label=a.errno, owner=why, blockers=lanes, attempt=index))
     if facts.newcomer is not None:
         lane, met = len(facts.lane_domains), facts.newcomer
         owner = f"mapped, in the way of {groups_word(met.domain.groups)}"
-        marks += [Mark("conflict", s.start, s.end, lane, 0, 0, met.errno, owner, blockers=(0, lane)) for s in met.conflicts]
+        marks += [Mark("conflict", s.start, s.end, lane, label=met.errno, owner=owner, blockers=(0, lane)) for s in met.conflicts]
     for fault in facts.faults:
         page = fault & -PAGE_SIZE
-        marks.append(Mark("fault", page, page + PAGE_SIZE, 0, 0, 0, hexa(fault), "device"))
+        marks.append(Mark("fault", page, page + PAGE_SIZE, 0, label=hexa(fault), owner="device"))
     clipped = [replace(m, start=max(m.start, low), end=min(m.end, high)) for m in marks]
     return [m for m in clipped if m.start < m.end]
-
-
-def _attempt_mark(index: int, attempt: Attempt, domains: tuple[DomainFacts, ...]) -> Mark:
-    lanes = tuple(i for i, d in enumerate(domains, 1) if d.number in attempt.blockers)
-    return Mark(
-        "refused",
-        attempt.start,
-        attempt.end,
-        0,
-        0,
-        0,
-        attempt.errno,
-        f"{attempt.errno}: {attempt.why}",
-        blockers=lanes,
-        attempt=index,
-    )
 
 
 def holes(valid: tuple[Span, ...], low: int, high: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from vfiolab.draw.stage.measure import shorten, text_width, wrap
-from vfiolab.draw.stage.shapes import Box, Picture, Poly, Run, Shape, Text
+from vfiolab.draw.stage.shapes import Box, Picture, Poly, Shape, Text
 
 MARGIN = 14.0
 LEAST_WIDTH = 320
@@ -68,7 +68,7 @@ class Page:
     def note(self, words: str) -> None:
         """Write a quiet line at the foot."""
         for line in wrap(words, self.right - MARGIN, 11):
-            self.add(Text.plain(MARGIN, self.y + 10, line, "muted", size=11))
+            self.add(Text.plain(MARGIN, self.y + 10, line, "muted"))
             self.y += 15
 
     def key(self, entries: Iterable[tuple[str, str]]) -> None:
@@ -84,7 +84,7 @@ class Page:
         x = MARGIN
         for letter, words in entries:
             at, y, x = self.entry(x, words, 14, 15)
-            self.add(Text.plain(round(at, 1), round(y + 11, 1), letter, size=11, bold=True))
+            self.add(Text.plain(round(at, 1), round(y + 11, 1), letter, bold=True))
         self.y += 16 if entries else 0
 
     def entry(self, x: float, words: str, indent: float, step: float) -> tuple[float, float, float]:
@@ -102,25 +102,11 @@ class Page:
         return x, y, x + wide + 15 if len(lines) == 1 else self.right
 
     def finish(
-        self,
-        title: str,
-        description: str,
-        columns: Sequence[str] = (),
-        table: Iterable[Sequence[str]] = (),
-        lines: Sequence[str] = (),
+        self, title: str, description: str, columns: Sequence[str] = (), table: Iterable[Sequence[str]] = (), lines: Sequence[str] = ()
     ) -> Picture:
         """Return the picture."""
-        rows = tuple(tuple(row) for row in table)
-        return Picture(
-            title,
-            description,
-            self.width,
-            round(self.y + 6, 1),
-            layered(self.shapes),
-            tuple(columns),
-            rows,
-            tuple(lines),
-        )
+        height, rows = round(self.y + 6, 1), tuple(map(tuple, table))
+        return Picture(title, description, self.width, height, layered(self.shapes), tuple(columns), rows, tuple(lines))
 
 
 def layered(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
@@ -142,14 +128,7 @@ def folded(lines: Iterable[tuple[str, str, bool]], width: float) -> list[tuple[s
 
 
 def card(
-    x: float,
-    y: float,
-    width: float,
-    lines: Sequence[tuple[str, str, bool]],
-    *,
-    role: str = "card",
-    tip: str = "",
-    height: float = 0,
+    x: float, y: float, width: float, lines: Sequence[tuple[str, str, bool]], *, role: str = "card", tip: str = "", height: float = 0
 ) -> tuple[list[Shape], float]:
     """Return a card with lines of (words, text role, bold), and its height in pixels."""
     tall = height or 12 + 14 * len(lines)
@@ -157,5 +136,5 @@ def card(
     first = y + (tall - 14 * len(lines)) / 2 + 10.5
     for n, (words, look, bold) in enumerate(lines):
         short = shorten(words, width - 12, 11, bold=bold, least=2)
-        out.append(Text(round(x + 6, 1), round(first + 14 * n, 1), (Run(short, look, bold),)))
+        out.append(Text.plain(round(x + 6, 1), round(first + 14 * n, 1), short, look, bold=bold))
     return out, tall

@@ -24,10 +24,7 @@ _SCROLLED = "width:0;min-width:100%;overflow-x:auto"  # as wide as the page lets
 _GROUNDS = {"paper", "lane", "pale-blue", "pale-green", "pale-purple", "pale-vermilion", "quiet", "outside"}
 _PATTERNS = {
     "hatch": ("7", '<path d="M-1 1l2-2M0 7l7-7M6 8l2-2" stroke="var(--{c})" stroke-width="1.8"/>'),
-    "dots": (
-        "7",
-        '<circle cx="2" cy="2" r="1.5" fill="var(--{c})"/><circle cx="5.5" cy="5.5" r="1.5" fill="var(--{c})"/>',
-    ),
+    "dots": ("7", '<circle cx="2" cy="2" r="1.5" fill="var(--{c})"/><circle cx="5.5" cy="5.5" r="1.5" fill="var(--{c})"/>'),
     "cross": ("8", '<path d="M0 0l8 8M8 0l-8 8" stroke="var(--{c})" stroke-width="1.3"/>'),
     "bars": ("6", '<path d="M0 3h6" stroke="var(--{c})" stroke-width="1.6"/>'),
     "slants": ("9", '<path d="M-1 8l2 2M0 0l9 9M8-1l2 2" stroke="var(--{c})" stroke-width=".8"/>'),
@@ -76,13 +73,9 @@ def _layouts(picture: Picture) -> list[tuple[Picture, str]]:
         return [(picture, f"display:block;min-width:{_n(picture.width)}px;max-width:none;height:{_n(picture.height)}px")]
     edge, least = f"{_n(picture.width - 0.1)}px", f"{_n(picture.narrow.width)}px"
     wide, narrow = (f"min(100%,{most}px)" for most in _GROWS)
-    return [
-        (picture, f"display:block;max-width:none;height:auto;width:clamp(1px,calc((100% - {edge})*9999),{wide})"),
-        (
-            picture.narrow,
-            f"display:block;max-width:none;height:auto;width:clamp(1px,calc(({edge} - 100%)*9999),max({least},{narrow}))",
-        ),
-    ]
+    widths = f"(100% - {edge})*9999),{wide}", f"({edge} - 100%)*9999),max({least},{narrow})"
+    styles = [f"display:block;max-width:none;height:auto;width:clamp(1px,calc({width})" for width in widths]
+    return [(picture, styles[0]), (picture.narrow, styles[1])]
 
 
 def table_html(picture: Picture) -> str:
@@ -96,8 +89,8 @@ def _document(picture: Picture, *, tips: bool, style: str = "", named: bool = Tr
     """Return the SVG; with a `style` it is a part of a page. Without a name it is not there for screen readers."""
     body = "\n".join(_shape(shape, tips=tips) for shape in picture.shapes)
     mark = f"v{zlib.crc32(f'{picture.title}{picture.width}{body}'.encode()):08x}"
-    used = sorted({LOOKS[r].pattern for r in _roles(picture.shapes) if LOOKS[r].pattern})
-    patterns = _patterns(mark, used)
+    roles = sorted({shape.role for shape in picture.shapes if not isinstance(shape, Text)})
+    patterns = _patterns(mark, sorted({LOOKS[role].pattern for role in roles} - {""}))
     size = f'width="{_n(picture.width)}" height="{_n(picture.height)}" viewBox="0 0 {_n(picture.width)} {_n(picture.height)}"'
     words = [f"<title>{markup(picture.title)}</title>", f"<desc>{markup(picture.description)}</desc>"] if named else []
     name = f'role="img" aria-label="{markup(picture.alt)}"' if named else 'aria-hidden="true"'
@@ -106,17 +99,13 @@ def _document(picture: Picture, *, tips: bool, style: str = "", named: bool = Tr
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="{mark}" {name} {size}{shown}>',
             *words,
-            f"<style>{_style(mark, body + patterns, _roles(picture.shapes), inline=bool(style))}</style>",
+            f"<style>{_style(mark, body + patterns, roles, inline=bool(style))}</style>",
             f"<defs>{patterns}</defs>",
             f'<rect class="page" width="{_n(picture.width)}" height="{_n(picture.height)}"/>',
             body,
             "</svg>",
         ]
     )
-
-
-def _roles(shapes: Iterable[Shape]) -> list[str]:
-    return sorted({s.role for s in shapes if not isinstance(s, Text)})
 
 
 def _patterns(mark: str, used: Iterable[str]) -> str:
@@ -206,20 +195,15 @@ def _shape(shape: Shape, *, tips: bool) -> str:
 def _text(text: Text) -> str:
     anchor = f' text-anchor="{text.anchor}"' if text.anchor != "start" else ""
     size = f' style="font-size:{_n(text.size)}px"' if text.size != 11 else ""
-    base = [c for c, wanted in (("m", text.mono), ("h", text.halo)) if wanted]
-    if len(text.runs) == 1:
-        run = text.runs[0]
-        names = [*base, *_classes(run.role, bold=run.bold)]
-        name = f' class="{" ".join(names)}"' if names else ""
-        return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size}>{drawn_text(run.text)}</text>'
-    name = f' class="{" ".join(base)}"' if base else ""
-    spans = []
-    for run in text.runs:
-        names = _classes(run.role, bold=run.bold)
-        look = f' class="{" ".join(names)}"' if names else ""
-        spans.append(f"<tspan{look}>{drawn_text(run.text)}</tspan>")
-    return f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}{name}{size} xml:space="preserve">{"".join(spans)}</text>'
+    own = [c for c, wanted in (("m", text.mono), ("h", text.halo)) if wanted]
+    looks = [[*([f"t-{run.role}"] if run.role != "ink" else []), *(["b"] if run.bold else [])] for run in text.runs]
+    words = [drawn_text(run.text) for run in text.runs]
+    where = f'<text x="{_n(text.x)}" y="{_n(text.y)}"{anchor}'
+    if len(words) == 1:
+        return f"{where}{_class([*own, *looks[0]])}{size}>{words[0]}</text>"
+    spans = "".join(f"<tspan{_class(look)}>{part}</tspan>" for look, part in zip(looks, words, strict=True))
+    return f'{where}{_class(own)}{size} xml:space="preserve">{spans}</text>'
 
 
-def _classes(role: str, *, bold: bool) -> list[str]:
-    return ([f"t-{role}"] if role != "ink" else []) + (["b"] if bold else [])
+def _class(names: list[str]) -> str:
+    return f' class="{" ".join(names)}"' if names else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from vfiolab._text import plain
@@ -29,11 +30,5 @@ def table_lines(picture: Picture) -> list[str]:
 
 def fold(text: str, indent: str = "") -> list[str]:
     """Return a sentence in lines of at most 80 columns."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(indent) + len(line) + 1 + len(word) > WIDTH:
-            lines.append(indent + line)
-            line = word
-        else:
-            line = f"{line} {word}".strip()
-    return [*lines, indent + line] if line else lines
+    words = " ".join(text.split())
+    return textwrap.wrap(words, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
