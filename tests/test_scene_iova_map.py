@@ -210,15 +210,6 @@ def test_the_end_of_the_last_mapping_is_written_beside_the_end_of_the_axis(width
     assert {"0x8000_0000", "0x1_0000_0000_0000"} <= set(seen)
 
 
-def test_the_mark_under_the_pointer_is_found():
-    scene = iova_map(arm_mixed())
-    bell = next(m for m in scene.marks if m.kind == "doorbell")
-    top, height = scene.lane_tops[bell.lane]
-
-    assert bell == scene.mark_at(bell.x + 1, top + height / 2)
-    assert scene.mark_at(bell.x + 1, 1) is None
-
-
 def test_the_sentence_names_what_differs_between_the_domains():
     assert "D2 and D1 have different IOMMU units, apertures and coherency." in iova_map(intel_two_widths()).description
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from vfiolab.commands import UNUSABLE, complain, examples, paint, progress, say
 from vfiolab.commands.groups import add_options, asked
 
-__all__ = ["add", "run"]
-
 INTERRUPTED = 130
 MOST_REASONS = 3
 

@@ -7,8 +7,6 @@ import json
 
 from vfiolab.commands import UNUSABLE, complain, examples, paint, say
 
-__all__ = ["add", "run"]
-
 SHORT = {"delivered": "✓", "corrupts": "RAM hit"}
 LEGEND = "✓ delivered: it works. An errno: a call refuses. lost: no interrupt, or no memory. RAM hit: corrupts, a message lands in memory."
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from vfiolab.commands import UNUSABLE, complain, examples, say
 
-__all__ = ["add", "run"]
-
 #: Exit status of a line, or a log, in which no kind of line is known.
 NOT_KNOWN = 3
 

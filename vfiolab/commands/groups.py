@@ -25,8 +25,6 @@ from vfiolab.readers.opening import find, open_machine
 from vfiolab.readers.pcifile import read_pci, read_pci_text, read_recorded
 from vfiolab.readers.sysfs import SYS, read_sysfs
 
-__all__ = ["add", "add_options", "asked", "compare", "run"]
-
 DIFFERENT = 1
 _CHANGES = (
     ("set-acs", "BDF=BITS", "set and clear ACS bits, such as 00:1c.0=+SV+RR+CR+UF-EC; a function without ACS is given it"),

@@ -14,8 +14,6 @@ from vfiolab.model.pci.why import Why
 from vfiolab.model.whatif import WhatIf
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["as_json", "as_text", "what_changed"]
-
 
 def as_json(grouping: Grouping, warnings: list[str], device: str | None, check: dict[str, Any] | None) -> dict[str, Any]:
     """Return the answer as the object that --json prints."""

@@ -6,8 +6,6 @@ import argparse
 
 from vfiolab.lab import launch
 
-__all__ = ["add", "run"]
-
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the word ``lab``; behind it stand ``--fresh``, ``--reset``, ``--voila``, ``--help`` and the server's own options."""

@@ -6,8 +6,6 @@ import argparse
 
 from vfiolab.commands import columns, cut, examples, paint, say
 
-__all__ = ["add", "run"]
-
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the word ``machines``."""

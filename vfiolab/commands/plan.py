@@ -13,8 +13,6 @@ from vfiolab.model.pci.grouping import NotComputableError
 from vfiolab.readers.lines import read_stdin
 from vfiolab.readers.opening import machine_of, open_machine
 
-__all__ = ["add", "run"]
-
 PARTS = ("devices", "together", "may_stay", "refusals", "commands", "undo", "warnings")
 
 

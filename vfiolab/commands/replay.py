@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from vfiolab.model.kernel import Kernel
     from vfiolab.model.machine import Machine
 
-__all__ = ["add", "run"]
-
 DIVERGED = 1
 SHOWN = 5
 

@@ -12,8 +12,6 @@ from vfiolab.model.errors import Refusal
 from vfiolab.model.pci.topology import normal_bdf
 from vfiolab.readers.opening import open_machine
 
-__all__ = ["add", "run"]
-
 #: Exit status where the model had to end the program, and where a program cannot be started (as a shell says it).
 ENDED, NOT_FOUND = 3, 127
 

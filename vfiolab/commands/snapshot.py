@@ -11,8 +11,6 @@ from vfiolab.readers.errors import InputError
 from vfiolab.readers.snapshot import snapshot
 from vfiolab.readers.sysfs import SYS
 
-__all__ = ["add", "run"]
-
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the word ``snapshot``."""

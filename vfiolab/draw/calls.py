@@ -10,11 +10,10 @@ from vfiolab.model.events import Call, Event, EventLog
 
 VERBS = {
     "map": "MAP_DMA", "unmap": "UNMAP_DMA", "set_container": "SET_CONTAINER", "unset_container": "UNSET_CONTAINER",
-    "set_iommu": "SET_IOMMU",
-    "get_device_fd": "GET_DEVICE_FD", "set_irqs": "SET_IRQS", "dirty": "DIRTY_PAGES", "get_info": "GET_INFO", "group_status": "GET_STATUS",
-    "check_extension": "CHECK_EXTENSION", "get_api_version": "GET_API_VERSION", "open_container": "open container",
-    "open_group": "open group",
-    "close_container": "close container", "close_group": "close group", "close_device": "close device",
+    "set_iommu": "SET_IOMMU", "get_device_fd": "GET_DEVICE_FD", "set_irqs": "SET_IRQS", "dirty": "DIRTY_PAGES", "get_info": "GET_INFO",
+    "group_status": "GET_STATUS", "check_extension": "CHECK_EXTENSION", "get_api_version": "GET_API_VERSION",
+    "open_container": "open container", "open_group": "open group", "close_container": "close container", "close_group": "close group",
+    "close_device": "close device",
 }  # fmt: skip
 TYPES = {1: "type1", 3: "type1v2", 6: "type1 nesting", 8: "noiommu"}
 QUIET = ("get_api_version", "check_extension", "get_info", "group_status", "status")
@@ -82,6 +81,11 @@ def names_of(log: EventLog | None) -> dict[str, str]:
     return {**names, containers[0]: ""} if len(containers) == 1 else names
 
 
+def answer(call: Call) -> str:
+    """Return what a call was answered, with a sign: accepted, or not."""
+    return f"{'✗' if call.error or call.died else '→'} {call.result}"
+
+
 def call_words(call: Call, names: dict[str, str] | None = None) -> str:
     """Return a call in words, without its answer; `names` says what descriptors stand for.
 
@@ -99,9 +103,7 @@ def call_words(call: Call, names: dict[str, str] | None = None) -> str:
         return " ".join(p for p in parts if p)
     args = {k: v for k, v in call.args.items() if v is not None and k not in LEFT_OUT}
     iova, size = args.pop("iova", None), args.pop("size", None)
-    where = []
-    if isinstance(iova, int):
-        where.append(hexa(iova))
+    where = [hexa(iova)] if isinstance(iova, int) else []
     if isinstance(size, int):
         where.append(human_size(size) if 0 < size < 1 << 63 and size % 1024 == 0 else hexa(size))
     label = str(call.args.get("name") or "")

@@ -15,12 +15,11 @@ TABLE = (
     ("IOMMU", "translates an iova, or blocks the request", "memory"),
     ("memory", "holds what was mapped; the rest is out of reach", ""),
 )
+#: Name, what it does, its look: first the row of the CPU, then the one below.
 CARDS = (
-    ("your program", "asks: attach, map"),
-    ("Linux: VFIO", "checks, then acts"),
-    ("device", "uses iovas"),
-    ("IOMMU", "translates or blocks"),
-)
+    ("your program", "asks: attach, map", "card"), ("Linux: VFIO", "checks, then acts", "domain"),
+    ("device", "uses iovas", "card"), ("IOMMU", "translates or blocks", "unit"),
+)  # fmt: skip
 LEAST_GAP = 72.0  # pixels, for the words on an arrow
 
 
@@ -36,15 +35,13 @@ def who_is_who(*, width: int | None = None) -> Picture:
     gap = round(max(0.15 * (page.right - MARGIN), LEAST_GAP), 1)
     each = round((page.right - MARGIN - 2 * gap) / 3, 1)
     xs = [round(MARGIN + n * (each + gap), 1) for n in range(3)]
-    parts = [[(name, "ink", True), (does, "muted", False)] for name, does in CARDS]
-    cards = [folded(lines, each) for lines in parts]
+    cards = [folded([(name, "ink", True), (does, "muted", False)], each) for name, does, _ in CARDS]
     tall = 20 + 14 * max(map(len, cards))
     top, low = page.y + 26, page.y + 26 + tall + 54
     page.add(Box(xs[0] - 8, top - 22, 2 * each + gap + 16, tall + 32, "container", round=6))
     page.add(Text.plain(xs[0], top - 8, "CPU", "muted", bold=True))
-    places = ((xs[0], top, "card"), (xs[1], top, "domain"), (xs[0], low, "card"), (xs[1], low, "unit"))
-    for (x, y, role), lines in zip(places, cards, strict=True):
-        page.add(*card(x, y, each, lines, role=role, height=tall)[0])
+    for n, lines in enumerate(cards):
+        page.add(*card(xs[n % 2], low if n > 1 else top, each, lines, role=CARDS[n][2], height=tall)[0])
     _memory(page, xs[2], each, (top, low, low + tall))
     middle, down = top + tall / 2, round(xs[1] + each / 2, 1)
     _across(page, xs[0] + each, xs[1], middle, "ioctl")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vfiolab._text import count
 from vfiolab.draw.iovamap.axis import Shelf
 from vfiolab.draw.iovamap.facts import page_words
 from vfiolab.draw.iovamap.ruler import Ruler, Segment, fit, wish
@@ -36,7 +35,7 @@ def pages(iova: int, physical: int, size: int, bitmap: int, *, width: int | None
     page = Page(width or WIDE)
     title = f"{human_size(size)} became {_sum(runs)}"
     total = sum(run.count for run in runs)
-    said = f"{count(total, 'page-table entry').replace('entrys', 'entries')}; the domain can use pages of {page_words(bitmap)}."
+    said = f"{total:,} page-table {'entry' if total == 1 else 'entries'}; the domain can use pages of {page_words(bitmap)}."
     page.heading(title, said)
     shown = runs[: len(NUMBERS)]
     segments = [Segment(r.iova, r.iova + r.size, False, wish(r.size, 80), 24) for r in shown]
@@ -104,5 +103,5 @@ def _addresses(page: Page, ruler: Ruler, points: list[tuple[int, int]], name: st
     for x, centre, row, words in placed:
         y = first + (-14 if above else 14) * row
         page.add(Line(x, edge, x, y + (3 if above else -10), "rule"))
-        page.add(Text.plain(centre, y, words, size=11, anchor="middle", mono=True, halo=True))
+        page.add(Text.plain(centre, y, words, anchor="middle", mono=True, halo=True))
     page.y += 14 * rows + (4 if above else 14)

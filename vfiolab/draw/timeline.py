@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice, zip_longest
 
 from vfiolab._text import count
-from vfiolab.draw.calls import QUIET, Step, call_words, names_of, steps
+from vfiolab.draw.calls import QUIET, Step, answer, call_words, names_of, steps
 from vfiolab.draw.iovamap.words import listed
 from vfiolab.draw.stage.measure import text_width, widest, wrap
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
@@ -32,7 +32,7 @@ def timeline(log: EventLog, *, last: int = 20, width: int | None = None, questio
     refused = sum(c.error is not None for c in shown)
     names = names_of(log)
     page = Page(width or WIDE)
-    title = f"{count(len(shown), 'call')}" + (f" on {listed([f'D{d}' for d in domains])}" if domains else "")
+    title = count(len(shown), "call") + (f" on {listed([f'D{d}' for d in domains])}" if domains else "")
     said = [f"Each line under a domain is one request to the IOMMU core, in order. {count(refused, 'call')} refused."]
     if earlier:
         said.append(f"{earlier:,} earlier calls are not shown.")
@@ -51,8 +51,7 @@ def _lines(title: str, calls: Sequence[Call], names: dict[str, str]) -> list[str
     """Return the text twin: a line for each call, and under it one for each step."""
     lines = [*fold(title)]
     for call in calls:
-        answer = f"✗ {call.result}" if call.error or call.died else f"→ {call.result}"
-        lines.append(f"{call_words(call, names)[: WIDTH - len(answer) - 2]:<{WIDTH - 18}}  {answer}")
+        lines.append(f"{call_words(call, names)[: WIDTH - len(answer(call)) - 2]:<{WIDTH - 18}}  {answer(call)}")
         if call.error is not None and call.error.why:
             lines += fold(call.error.why, "    ")
         lines += [f"    {_told(step)}" for step in steps(call)]
@@ -87,20 +86,19 @@ class _Grid:
         wrong = call.error is not None or bool(call.died)
         told = [self.told(step) for step in here]
         below = bool(here) and here[0].event.domain is None  # what is not a domain's stands under the call
-        answer = f"✗ {call.result}" if wrong else f"→ {call.result}"
         room = self.left - MARGIN - 18
-        asked_lines = wrap(asked, room, 11)
-        beside = text_width(f"{asked_lines[-1]}  ", 11) + text_width(answer, 11, bold=True) <= room
-        runs: list[tuple[Run, ...]] = [(Run(line),) for line in asked_lines]
-        shown = Run(answer, "vermilion-text" if wrong else "muted", bold=wrong)
-        runs = [*runs[:-1], (Run(f"{asked_lines[-1]}  "), shown)] if beside else [*runs, (shown,)]
+        *lead, end = wrap(asked, room, 11)
+        shown = Run(answer(call), "vermilion-text" if wrong else "muted", bold=wrong)
+        beside = text_width(f"{end}  ", 11) + text_width(shown.text, 11, bold=True) <= room
+        tail: list[tuple[Run, ...]] = [(Run(f"{end}  "), shown)] if beside else [(Run(end),), (shown,)]
+        runs = [*((Run(line),) for line in lead), *tail]
         why = wrap(call.error.why, page.right - self.left - 20, 11) if call.error is not None and not here else []
         first = len(runs) if below else 0
         lines = max(len(runs), len(why), first + sum(map(len, told)))
         height = LINE * lines + 6
         page.add(Box(MARGIN, round(page.y, 1), round(page.right - MARGIN, 1), round(height - 2, 1), "alarm" if wrong else "band"))
         page.add(*(Text(MARGIN + 6, round(page.y + 14 + LINE * n, 1), row) for n, row in enumerate(runs)))
-        page.add(*(Text.plain(self.left + 14, round(page.y + 14 + LINE * n, 1), w, size=11, halo=True) for n, w in enumerate(why)))
+        page.add(*(Text.plain(self.left + 14, round(page.y + 14 + LINE * n, 1), w, halo=True) for n, w in enumerate(why)))
         for step, words in zip(here, told, strict=True):
             self.step(step, words, round(page.y + 14 + LINE * first, 1))
             first += len(words)
@@ -139,14 +137,12 @@ class _Grid:
         self.page.shapes.sort(key=lambda s: 0 if isinstance(s, Box) and not s.round else 1 if isinstance(s, Line) else 2)
 
 
-def _first_other(a: Call, b: Call, one: Call) -> str:
-    """Return the first event of `one` that the other call does not have at this place."""
+def _why(a: Call, b: Call, *, loud: bool, other: bool) -> tuple[str, str]:
+    """Say of each call why it was answered so (`loud`), or what it asked for first that the other one did not (`other`)."""
+    if loud:
+        return a.error.why if a.error else "accepted", b.error.why if b.error else "accepted"
     pairs = zip_longest(map(str, a.events), map(str, b.events), fillvalue="nothing")
-    return next(((x if one is a else y) for x, y in pairs if x != y), "")
-
-
-def _reason(call: Call) -> str:
-    return call.error.why if call.error else "accepted"
+    return next(pair for pair in pairs if pair[0] != pair[1]) if other else ("", "")
 
 
 @fitting
@@ -162,10 +158,7 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
     title = f"{names[0]} and {names[1]}: {sum(different)} of {count(len(calls), 'call')} answer differently"
     said = f"≠ marks a different answer. {count(sum(inner), 'call')} with the same answer asked the IOMMU core for something else (≈)."
     page.heading(title, said)
-    reasons = [
-        [_reason(one) if loud else _first_other(a, b, one) if other else "" for one in (a, b)]
-        for (a, b), loud, other in zip(calls, different, inner, strict=True)
-    ]
+    reasons = [_why(a, b, loud=loud, other=other) for (a, b), loud, other in zip(calls, different, inner, strict=True)]
     half = (page.right - MARGIN) * 0.27
     under = widest([why for pair in reasons for why in pair], 11) > half - 8  # the answers stand under a call, not beside it
     half = (page.right - MARGIN - 22) / 2 if under else half
@@ -184,8 +177,7 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
         for n, words in enumerate(asked):
             page.add(Text.plain(MARGIN + 22, page.y + 13 + 13 * n, words, "ink" if loud else "muted", bold=loud))
         for x, one, why in ((x1, a, whys[0]), (x2, b, whys[1])):
-            answer = f"✗ {one.result}" if one.error or one.died else f"→ {one.result}"
-            page.add(Text.plain(round(x, 1), page.y + 13 + down, answer, "ink" if loud else "muted", bold=loud))
+            page.add(Text.plain(round(x, 1), page.y + 13 + down, answer(one), "ink" if loud else "muted", bold=loud))
             for n, line in enumerate(why, 1):
                 page.add(Text.plain(round(x, 1), page.y + 13 + down + 13 * n, line, "ink" if loud else "muted"))
         page.y += height
@@ -193,9 +185,6 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
         (call_words(a, known), a.result, b.result, "different" if d else "same answer, other events" if i else "same")
         for (a, b), d, i in zip(calls, different, inner, strict=True)
     ]
-    told = " ".join(
-        f"{call_words(a, known)}: {a.result} on {names[0]}, {b.result} on {names[1]}."
-        for (a, b), d in zip(calls, different, strict=True)
-        if d
-    )
+    loud_ones = [pair for pair, d in zip(calls, different, strict=True) if d]
+    told = " ".join(f"{call_words(a, known)}: {a.result} on {names[0]}, {b.result} on {names[1]}." for a, b in loud_ones)
     return page.finish(title, f"{said} {told}", ("call", names[0], names[1], "verdict"), table)

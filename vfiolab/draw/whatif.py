@@ -17,12 +17,7 @@ from vfiolab.model.whatif import WhatIf
 
 GAP = 8.0
 MOST_FACTS, MOST_NAMES = 8, 8  # in one picture, and of devices in a list
-KEY = (
-    ("lane", "group that stays as it is"),
-    ("hull", "group that splits or merges"),
-    ("ghost", "no longer here"),
-    ("appeared", "new here"),
-)
+KEY = ("lane", "group that stays as it is"), ("hull", "group that splits or merges"), ("ghost", "no longer here"), ("appeared", "new here")
 
 
 @fitting

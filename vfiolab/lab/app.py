@@ -22,22 +22,24 @@ from vfiolab.kit.saved import SessionFile
 from vfiolab.kit.session import Session
 from vfiolab.kit.steps import made_by
 from vfiolab.lab.build import BuildLab
-from vfiolab.lab.controls import App, on_enter, press, said
+from vfiolab.lab.controls import App, on_enter, press, row, said, upload
 from vfiolab.lab.explorer import number
 from vfiolab.lab.grid import grid
 from vfiolab.lab.panels import checks_panel, columns, events_panel, panel, status, steps_text
-from vfiolab.lab.stage import WRAP, Stage, users
+from vfiolab.lab.stage import Stage, users
 from vfiolab.lab.stepper import player
 from vfiolab.model.errors import Refusal, VfioError
 from vfiolab.model.kernel import Kernel
 from vfiolab.readers.lines import decoded
 
-__all__ = ["Lab"]
-
 #: Linux versions that were recorded.
 KERNELS = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
 MODES = ("Stage", "Mappings", "Devices", "Grid of splits", "Recorded kernels", "Machine", "Build", "Keep and open")
-FORMS = {"session": ".trace", "Python": ".py", "C": ".c", "strace": ".txt", "page": ".html"}
+#: What a session is written as: the ending of the file, and what writes it.
+FORMS: dict[str, tuple[str, Callable[[Session], str]]] = {
+    "session": (".trace", Session.text), "Python": (".py", Session.python), "C": (".c", Session.c),
+    "strace": (".txt", Session.strace), "page": (".html", Session.page),
+}  # fmt: skip
 MOST_EVENTS, MOST_ROWS = 200, 50
 QUICK = 0.3  # seconds that work may take before it lets other clicks in
 
@@ -79,28 +81,21 @@ class Lab(App):
         self.mode.observe(lambda _: self._open_mode(), "value")
         self.stage = Stage(self._in_space, lambda device: self.do("host.bind", device))
         self.room = ipywidgets.VBox()
-        rooms = self._stage_room, self._map_room, self._device_room, self._grid_room, self._recorded_room, self._machine_room
+        rooms = lambda: self.stage.box, self._map_room, self._device_room, lambda: grid(self.take), self._recorded_room, self._machine_room
         self.rooms = dict(zip(MODES, (*rooms, self._build_room, self._keep_room), strict=True))
         self.built: dict[str, Any] = {}
         self.spaces = toggles(("space",), "space", ["Act on space"], "Act on", "50px")
         self.spaces.observe(lambda _: self._show(), "value")
-        self.new = press(
-            "New container", "host.address_space(): another container of the same process", lambda: self.do("host.address_space")
-        )
-        self.child = press(
-            "Fork", "A child process that shares the container", lambda: self._in_space("fork", f"P{len(self.host.processes)}")
-        )
+        another = "host.address_space(): another container of the same process"
+        self.new = press("New container", another, lambda: self.do("host.address_space"))
+        self.child = press("Fork", "A child process that shares the container", self._fork)
         self.kernel = toggles(KERNELS, KERNELS[-1], [f"Run all on Linux {kernel}" for kernel in KERNELS], "Linux", "50px")
-        self.kernel.observe(self._chosen, "value")
+        self.kernel.observe(self._reboot, "value")
         self.moves = {
             "Rewind": press("Rewind", "Take everything back", lambda: self.go(0)),
             "Undo": press("Undo", "Take the last step back", lambda: self.go(len(self.session.steps) - 1)),
             "Redo": press("Redo", "Carry out what was taken back, or the next recorded call", lambda: self.go(len(self.session.steps) + 1)),
-            "To the end": press(
-                "To the end",
-                "Carry out all that was taken back, or recorded",
-                lambda: self.go(len(self.session.steps) + len(self.session.undone)),
-            ),
+            "To the end": press("To the end", "Carry out all that was taken back, or recorded", self._to_end),
             "Next refusal": press("Next refusal", "Go on to the next step that is refused", self._to_refusal),
             "Next divergence": press("Next divergence", "Go on to the next call that the kernel answered otherwise", self._to_divergence),
             "Play": press("Play the last step", "Walk through what the kernel did, request by request", self._play),
@@ -109,8 +104,7 @@ class Lab(App):
         self.progress = ipywidgets.HTML()
         self.status = ipywidgets.HTML(layout={"min_height": "5em"})
         self.player, self.picture, self.panels = ipywidgets.VBox(), ipywidgets.HTML(), ipywidgets.HTML()
-        where = ipywidgets.Box([self.spaces, self.new, self.child], layout=WRAP)
-        moves = ipywidgets.Box([*self.moves.values(), self.progress], layout=WRAP)
+        where, moves = row(self.spaces, self.new, self.child), row(*self.moves.values(), self.progress)
         self.box = column(self.mode, self.room, where, self.kernel, moves, self.status, self.player, self.picture, self.panels)
         self._open_mode()
 
@@ -128,18 +122,7 @@ class Lab(App):
         return made
 
     def _upload(self, words: str, tooltip: str, read: Callable[[str, str], None]) -> Any:
-        made = ipywidgets.FileUpload(description=words, tooltip=tooltip, layout={"width": "auto"})
-        made.observe(lambda _: self._uploaded(made, read), "value")
-        return made
-
-    def _row(self, *parts: Any) -> Any:
-        return ipywidgets.Box(list(parts), layout=WRAP)
-
-    def _stage_room(self) -> Any:
-        return self.stage.box
-
-    def _grid_room(self) -> Any:
-        return grid(self.take)
+        return upload(words, tooltip, lambda content, name: self._try(lambda: read(decoded(content, where=name), name)))
 
     def _map_room(self) -> Any:
         self.iova = self._field("0x4000_0000", "iova", self._map)
@@ -153,13 +136,9 @@ class Lab(App):
         every = press("Unmap all", "Unmap everything", lambda: self._in_space("unmap_all"))
         zoom = press("Zoom", "Draw this range", self._zoom)
         whole = press("Whole space", "Draw everything", self._whole)
-        return ipywidgets.VBox(
-            [
-                self._row(self.iova, self.size, self.name, press("Map", "Map this range for the devices", self._map), unmap, every),
-                self._row(self.ram, ipywidgets.HTML("mapped as by"), *presets),
-                self._row(self.low, self.high, zoom, whole),
-            ]
-        )
+        one = row(self.iova, self.size, self.name, press("Map", "Map this range for the devices", self._map), unmap, every)
+        program = row(self.ram, ipywidgets.HTML("mapped as by"), *presets)
+        return ipywidgets.VBox([one, program, row(self.low, self.high, zoom, whole)])
 
     def _device_room(self) -> Any:
         self.device = self._field("", "Device", options=[], width="240px", ensure_option=False)
@@ -177,7 +156,7 @@ class Lab(App):
             ("DMA read", "The device reads at the iova", lambda: self._in_space("dma_read", self.device.value, number(self.at))),
         )
         self._fill_devices()
-        return self._row(self.device, self.at, *(press(words, tip, act) for words, tip, act in acts))
+        return row(self.device, self.at, *(press(words, tip, act) for words, tip, act in acts))
 
     def _fill_devices(self) -> None:
         names = [bdf for bdf, function in self.host.topology.items() if function.is_for_users]
@@ -191,7 +170,7 @@ class Lab(App):
         self.scenario = self._field("", "Scenario", self._load_recorded, "300px", options=[], ensure_option=False)
         self.recording.observe(lambda _: self._fill_scenarios(), "value")
         self._fill_scenarios()
-        return self._row(self.recording, self.scenario, press("Load", "Load the scenario; Redo goes call by call", self._load_recorded))
+        return row(self.recording, self.scenario, press("Load", "Load the scenario; Redo goes call by call", self._load_recorded))
 
     def _fill_scenarios(self) -> None:
         if self.recording.value in recordings():
@@ -200,12 +179,11 @@ class Lab(App):
 
     def _machine_room(self) -> Any:
         self.machine = self._field(self.host.machine.name, "Machine", self._load, "320px", options=machines(), ensure_option=False)
-        self.paste = ipywidgets.Textarea(
-            description="Paste", placeholder="lspci -vvvnn, run as root, or a machine file", rows=3, layout={"width": "100%"}
-        )
+        hint = "lspci -vvvnn, run as root, or a machine file"
+        self.paste = ipywidgets.Textarea(description="Paste", placeholder=hint, rows=3, layout={"width": "100%"})
         read = press("Read what is pasted", "Read the listing in the field", lambda: self._read(self.paste.value, "pasted"))
         self.upload = self._upload("Upload a machine", "A listing, or a machine file", self._read)
-        first = self._row(self.machine, press("Load", "Load the machine", self._load), self.upload)
+        first = row(self.machine, press("Load", "Load the machine", self._load), self.upload)
         return ipywidgets.VBox([first, self.paste, read])
 
     def _build_room(self) -> Any:
@@ -221,7 +199,7 @@ class Lab(App):
         read = press("Open what stands here", "Open the session in the field", lambda: self._open(self.text.value))
         self.kept = self._upload("Upload a session", "A file that was written here", lambda text, _: self._open(text))
         self._write()
-        return ipywidgets.VBox([self._row(self.form, write, self.link), self.text, self._row(read, self.kept)])
+        return ipywidgets.VBox([row(self.form, write, self.link), self.text, row(read, self.kept)])
 
     # what the controls do
 
@@ -300,10 +278,6 @@ class Lab(App):
 
         self._try(opened)
 
-    def _uploaded(self, upload: Any, read: Callable[[str, str], None]) -> None:
-        for file in upload.value:
-            self._try(lambda file=file: read(decoded(bytes(file["content"]), where=file["name"]), file["name"]))  # type: ignore[misc]
-
     def _try(self, act: Callable[[], None], words: str = "Not read, and what is below stays: ") -> None:
         """Do what may make no sense; if so, that is said and nothing changes."""
         if self._free():
@@ -313,13 +287,9 @@ class Lab(App):
                 self.status.value = said(f"{words}{refused}", alert=True)
 
     def _write(self) -> None:
-        form = self.form.value
-        writers: dict[str, Callable[[], str]] = {
-            "session": self.session.text, "Python": self.session.python, "C": self.session.c, "strace": self.session.strace,
-            "page": self.session.page,
-        }  # fmt: skip
-        self.text.value = text = writers[form]()
-        kept, name = base64.b64encode(text.encode()).decode(), f"session{FORMS[form]}"
+        ending, written = FORMS[self.form.value]
+        self.text.value = text = written(self.session)
+        kept, name = base64.b64encode(text.encode()).decode(), f"session{ending}"
         self.link.value = f'<a download="{name}" href="data:application/octet-stream;base64,{kept}">Download {name}</a>'
 
     # long work
@@ -369,16 +339,15 @@ class Lab(App):
         if self._free():
             self.before = None
             at = max(0, at)
-            self._run(self.session.travel(at), abs(at - len(self.session.steps)) if at > len(self.session.steps) else at, self._show)
+            done = len(self.session.steps)
+            self._run(self.session.travel(at), at - done if at > done else at, self._show)
 
     def _to_end(self) -> None:
         self.go(len(self.session.steps) + len(self.session.undone))
 
-    def _chosen(self, change: dict[str, Any]) -> None:
-        self._reboot(change["new"])
-
-    def _reboot(self, kernel: str) -> None:
+    def _reboot(self, change: dict[str, Any]) -> None:
         """Run the session on another kernel, and mark what differs."""
+        kernel = change["new"]
         if kernel == self.host.kernel.release or not self._free():
             return
         try:
@@ -441,10 +410,10 @@ class Lab(App):
         """Let the buttons show the kernel that is booted, which may be one that they do not offer otherwise."""
         offered = sorted({*KERNELS, release}, key=lambda one: Kernel(one).version)
         if [*self.kernel.options] != offered:
-            self.kernel.unobserve(self._chosen, "value")  # it would go to the first one on its way
+            self.kernel.unobserve(self._reboot, "value")  # it would go to the first one on its way
             self.kernel.options, self.kernel.tooltips = offered, [f"Run all on Linux {kernel}" for kernel in offered]
             self.kernel.value = release
-            self.kernel.observe(self._chosen, "value")
+            self.kernel.observe(self._reboot, "value")
         self.kernel.value = release
 
     @property
@@ -480,10 +449,8 @@ class Lab(App):
             told += f" (the check: {failed})" if failed else ""
         asked = set(before.differing(self.session, requests=True)) - set(differing)
         others = f"; {count(len(asked), 'step')} {'asks' if len(asked) == 1 else 'ask'} the IOMMU core for something else" if asked else ""
-        domains = [len(run.space.domains) if run.spaces else 0 for run in (before, self.session)]
-        split = (
-            f"; {count(domains[0], 'domain')} on {before.host.kernel}, {domains[1]} on {self.host.kernel}" if len({*domains}) > 1 else ""
-        )
+        then, now = (len(run.space.domains) if run.spaces else 0 for run in (before, self.session))
+        split = f"; {count(then, 'domain')} on {before.host.kernel}, {now} on {self.host.kernel}" if then != now else ""
         return said(f"{told}{others}{split}.")
 
     @property
@@ -502,17 +469,10 @@ class Lab(App):
         table = f"{number_mapped:,} mappings: the picture merges them" if number_mapped else "nothing is mapped"
         if space is not None and 0 < number_mapped <= MOST_ROWS:
             table = str(space.mappings)
-        parts = [
-            *checks_panel(session),
-            panel(
-                "Steps",
-                steps_text(session, self.before),
-                "✗ refused; in brackets: what came of it on the kernel before" if self.before else "✗ refused",
-            ),
-            panel("Mappings", table, top=True, wrap=False),
-            *([events_panel("Events of the last step", session.events[:MOST_EVENTS])] if session.events else []),
-        ]
-        return columns(parts, 420)
+        legend = "✗ refused" + ("; in brackets: what came of it on the kernel before" if self.before else "")
+        steps, mapped = panel("Steps", steps_text(session, self.before), legend), panel("Mappings", table, top=True, wrap=False)
+        events = [events_panel("Events of the last step", session.events[:MOST_EVENTS])] if session.events else []
+        return columns([*checks_panel(session), steps, mapped, *events], 420)
 
     def __repr__(self) -> str:
         return f"Lab({self.session!r})"

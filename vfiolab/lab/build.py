@@ -9,15 +9,13 @@ import ipywidgets
 
 from vfiolab._text import count
 from vfiolab.course.toggles import column, toggles
-from vfiolab.draw import figure_html, inline_svg, to_text, topology
+from vfiolab.draw import inline_svg, topology
 from vfiolab.kit import Host, Machine, MachineBuilder
 from vfiolab.kit.steps import Asked, call
-from vfiolab.lab.controls import App, choice, on_enter, press, said
+from vfiolab.lab.controls import App, choice, frozen, on_enter, press, row, said
 from vfiolab.lab.panels import panel
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.topology import Function, bdf_key
-
-__all__ = ["BuildLab"]
 
 UNIT, ROOT_PORT, SWITCH, ENDPOINT, BRIDGE = THINGS = ("IOMMU unit", "root port", "switch", "endpoint", "PCI bridge")
 #: For each kind of unit: what its units are called here, and how many bits an iova has unless another number is chosen.
@@ -27,7 +25,6 @@ ON, OFF = ACS = ("on", "off")
 LINKS = {"root-port": "root port", "downstream": "switch port"}
 WINDOW = 16  # the buses that are kept free for what is below one root port
 _BESIDE = {"description_width": "70px"}  # as wide as the names of the buttons
-_WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 
 Thing = tuple[Asked, ...]
 
@@ -96,13 +93,13 @@ class BuildLab(App):
         self.width = _number("iova bits", 48, 13, 64)
         self.ports, self.functions = _number("Ports", 2, 1, 32), _number("Functions", 1, 1, 8)
         self.address = ipywidgets.Text(layout={"width": "250px"}, style=_BESIDE)
-        self.options = ipywidgets.Box(layout=_WRAP)
+        self.options = row()
         self.add = press("", "Add this to the machine", self._add, margin="2px 2px 2px 78px")
         self.add.style.font_weight = "bold"
         self.undo = press("Undo", "Take away what was added last", self._undo)
         self.use = press("Use this machine", "Go on with this machine", lambda: self._use(on_use))
         self.status, self.picture, self.code_shown = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        acts = ipywidgets.Box([self.add, self.undo, *([self.use] if on_use else [])], layout=_WRAP)
+        acts = row(self.add, self.undo, *([self.use] if on_use else []))
         self.box = column(self.name, self.thing, self.place, self.options, acts, self.status, self.picture, self.code_shown)
         self.place.observe(lambda _: self._offer(), "value")
         self.address.observe(lambda _: self._offer(), "value")
@@ -131,14 +128,8 @@ class BuildLab(App):
         self.place.description = "Behind" if thing == ROOT_PORT else "Below"
         self.place.layout.display = "" if places else "none"
         self.address.description, self.address.placeholder = "Name" if thing == UNIT else "Address", f"{self._free()} (the next one)"
-        asked = {
-            UNIT: [self.kind, self.width],
-            ROOT_PORT: [self.acs],
-            SWITCH: [self.ports, self.acs],
-            ENDPOINT: [self.functions],
-            BRIDGE: [],
-        }
-        if (shown := (*asked[thing], self.address)) != self.options.children:
+        asked = {UNIT: (self.kind, self.width), ROOT_PORT: (self.acs,), SWITCH: (self.ports, self.acs), ENDPOINT: (self.functions,)}
+        if (shown := (*asked.get(thing, ()), self.address)) != self.options.children:
             self.options.children = shown
         below = f" {self.place.description.lower()} {places[self.place.value]}" if self.place.value in places else ""
         self.add.description = f"Add {thing} {self._chosen()}{below}"
@@ -253,9 +244,8 @@ class BuildLab(App):
             return "Next: a root port behind the unit, and endpoints below it."
         groups = self.host.groups
         shared = sum(len(group.devices) > 1 for group in groups)
-        return (
-            f"{count(len(self.machine.topology), 'function')} in {count(len(groups), 'group')}, {shared} of them with more than one device."
-        )
+        functions = count(len(self.machine.topology), "function")
+        return f"{functions} in {count(len(groups), 'group')}, {shared} of them with more than one device."
 
     def _show(self, done: str) -> None:
         """Bring every view to the machine as it is now; the buttons stay the same, so the keyboard's focus does."""
@@ -269,9 +259,7 @@ class BuildLab(App):
 
     def still(self) -> tuple[str, str]:
         """Return the verdict and the picture."""
-        picture = topology(self.host)
-        hint = "<p><em>Run this cell to build a machine with buttons.</em></p>"
-        return f"{self.verdict}\n{to_text(picture)}", f"{said(self.verdict)}{figure_html(picture)}{hint}"
+        return frozen(self.verdict, topology(self.host), "build a machine with buttons")
 
 
 def _number(name: str, value: int, least: int, most: int) -> Any:

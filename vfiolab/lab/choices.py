@@ -10,10 +10,10 @@ import ipywidgets
 
 import vfiolab
 from vfiolab.course.toggles import column
-from vfiolab.draw import Picture, figure_html, inline_svg, to_text
+from vfiolab.draw import Picture, inline_svg
 from vfiolab.kit.session import Session
 from vfiolab.kit.steps import Step, call
-from vfiolab.lab.controls import App, choice, said
+from vfiolab.lab.controls import App, choice, frozen, said
 from vfiolab.lab.panels import columns, events_panel, panel
 from vfiolab.model.events import Event
 
@@ -59,9 +59,9 @@ class Run(Session):
         self.refused = next((step.refused for step in steps if step.refused), None)
 
     @property
-    def verdict(self) -> str:
-        """Say what came of it."""
-        raise NotImplementedError
+    def outcome(self) -> str:
+        """What came of it in one word: 0, or the errno's name (or the kind) of what was refused."""
+        return "0" if self.refused is None else self.steps[-1].reason
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -94,6 +94,4 @@ class ChoiceLab(App):
 
     def still(self) -> tuple[str, str]:
         """Return the verdict and the picture."""
-        picture = self.run.pictures[0]
-        hint = "<p><em>Run this cell to choose with buttons.</em></p>"
-        return f"{self.run.verdict}\n{to_text(picture)}", f"{said(self.run.verdict)}{figure_html(picture)}{hint}"
+        return frozen(self.run.verdict, self.run.pictures[0], "choose with buttons")

@@ -10,11 +10,11 @@ import ipywidgets
 
 from vfiolab._text import page_text
 from vfiolab.course.toggles import toggles
+from vfiolab.draw import Picture, figure_html, to_text
 from vfiolab.lab.panels import LINES
 
-__all__ = ["App", "choice", "on_enter", "press", "said"]
-
 LETTERS_COME = 0.2  # seconds
+WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 
 
 class App:
@@ -53,6 +53,24 @@ def press(words: str, tooltip: str, act: Callable[[], object], **layout: str) ->
     button = ipywidgets.Button(description=words, tooltip=tooltip, layout={"width": "auto", **layout})
     button.on_click(lambda _: act())
     return button
+
+
+def row(*parts: Any) -> Any:
+    """Return parts side by side, on as many lines as they need."""
+    return ipywidgets.Box(parts, layout=WRAP)
+
+
+def upload(words: str, tooltip: str, read: Callable[[bytes, str], object]) -> Any:
+    """Return a button that uploads files; `read` gets the content and the name of each."""
+    button = ipywidgets.FileUpload(description=words, tooltip=tooltip, layout={"width": "auto"})
+    button.observe(lambda _: [read(bytes(file["content"]), file["name"]) for file in button.value], "value")
+    return button
+
+
+def frozen(words: str, picture: Picture, what: str) -> tuple[str, str]:
+    """Return an app as a page without a live front end shows it: words, a picture, and what there is to do when the cell is run."""
+    hint = f"<p><em>Run this cell to {what}.</em></p>"
+    return f"{words}\n{to_text(picture)}", f"{said(words)}{figure_html(picture)}{hint}"
 
 
 def on_enter(field: Any, act: Callable[[], object]) -> None:

@@ -8,8 +8,6 @@ from vfiolab.model.errors import VfioError
 from vfiolab.model.events import Event
 from vfiolab.proposals import PROPOSALS, SCENARIOS, debate
 
-__all__ = ["DebateLab"]
-
 TITLES = {f"{name}: {kind.title}": name for name, kind in PROPOSALS.items()}
 
 

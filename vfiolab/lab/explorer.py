@@ -12,9 +12,9 @@ from vfiolab.kit import AddressSpace, Host
 from vfiolab.kit.session import Session
 from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import Run
-from vfiolab.lab.controls import App, on_enter, press
+from vfiolab.lab.controls import App, on_enter, press, row
 from vfiolab.lab.panels import columns, panels, status
-from vfiolab.lab.stage import WRAP, Stage
+from vfiolab.lab.stage import Stage
 from vfiolab.lab.stepper import player
 
 #: One of each kind: two units, units of different stages, VT-d, AMD-Vi, and a desktop that someone asked about.
@@ -65,8 +65,7 @@ class Explorer(App):
         self.again = press("Start over", "Load the machine anew", lambda: self.load(self.machine.value))
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
         self.player = ipywidgets.VBox()
-        form = ipywidgets.Box([self.iova, self.size, self.name, self.map, self.unmap], layout=WRAP)
-        steps = ipywidgets.Box([self.undo, self.play, self.again], layout=WRAP)
+        form, steps = row(self.iova, self.size, self.name, self.map, self.unmap), row(self.undo, self.play, self.again)
         self.box = column(self.machine, self.stage.box, form, steps, self.status, self.player, self.picture, self.panels)
         self.machine.observe(lambda change: self.load(change["new"]), "value")
         for entry in (self.iova, self.size, self.name):  # Enter in a field does what Map does

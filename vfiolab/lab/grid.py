@@ -11,8 +11,6 @@ from vfiolab.lab.controls import press
 from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, SplitRun
 from vfiolab.model.errors import VfioError
 
-__all__ = ["grid"]
-
 _LAYOUT = {"max_height": "26em", "overflow": "auto"}
 
 

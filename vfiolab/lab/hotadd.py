@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from vfiolab.course.machines import EMULATED, NARROW, PLAIN
 from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
-from vfiolab.model.errors import VfioError
-
-__all__ = ["HotAddLab", "HotAddRun"]
 
 KERNELS = ("4.11", "5.10", "6.12", "7.3")  # emulated devices came with 4.10
 MEMORY: dict[str, tuple[tuple[int | str, int | str], ...]] = {
@@ -39,13 +36,6 @@ class HotAddRun(Run):
         for iova, size in MEMORY[memory]:
             yield self.do("space.map", iova, size, "guest RAM")
         yield self.do("space.attach", device)
-
-    @property
-    def outcome(self) -> str:
-        """What the attach answered: 0, an errno's name, or `unknown`."""
-        if self.refused is None:
-            return "0"
-        return self.refused.name if isinstance(self.refused, VfioError) else "unknown"
 
     @property
     def verdict(self) -> str:

@@ -8,8 +8,6 @@ from vfiolab.kit import Journey
 from vfiolab.lab.choices import ChoiceLab, Run
 from vfiolab.model.irq.delivery import mark
 
-__all__ = ["IsolationLab", "IsolationRun"]
-
 DEVICE, PEER = "0000:04:00.0", "0000:05:00.0"
 REGISTERS = 0xF000_0000
 ACS = {"ACS on": True, "no ACS": False}

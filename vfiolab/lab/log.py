@@ -11,12 +11,10 @@ from vfiolab.course.toggles import column
 from vfiolab.detective import Answer, Log, explain
 from vfiolab.draw import Picture, figure_html, inline_svg, to_text
 from vfiolab.kit import AddressSpace
-from vfiolab.lab.controls import App, press, said
+from vfiolab.lab.controls import App, press, row, said, upload
 from vfiolab.lab.panels import panel
 from vfiolab.model.errors import Refusal
 from vfiolab.readers.lines import decoded
-
-__all__ = ["LogLab"]
 
 
 class LogLab(App):
@@ -25,21 +23,18 @@ class LogLab(App):
     def __init__(self, text: str) -> None:
         self.paste = ipywidgets.Textarea(text, description="Line or log", rows=5, layout={"width": "100%", "max_width": "900px"})
         self.read = press("Explain", "Explain the line or log in the field", self._show)
-        self.upload = ipywidgets.FileUpload(description="Upload a log", tooltip="A log of any program", layout={"width": "auto"})
+        self.upload = upload("Upload a log", "A log of any program", self._uploaded)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        own = ipywidgets.Box([self.read, self.upload], layout={"flex_flow": "row wrap", "align_items": "center"})
-        self.box = column(self.paste, own, self.status, self.panels, self.picture)
-        self.upload.observe(lambda _: self._uploaded(), "value")
+        self.box = column(self.paste, row(self.read, self.upload), self.status, self.panels, self.picture)
         self._show()
 
-    def _uploaded(self) -> None:
-        for file in self.upload.value:
-            try:
-                self.paste.value = decoded(bytes(file["content"]), where=file["name"])
-            except ValueError as refused:
-                self.status.value = said(f"Not read, and the answer below stays: {refused}", alert=True)
-            else:
-                self._show()
+    def _uploaded(self, content: bytes, name: str) -> None:
+        try:
+            self.paste.value = decoded(content, where=name)
+        except ValueError as refused:
+            self.status.value = said(f"Not read, and the answer below stays: {refused}", alert=True)
+        else:
+            self._show()
 
     def _show(self) -> None:
         self.found: Answer | Log = explain(self.paste.value)
@@ -66,11 +61,9 @@ class LogLab(App):
         one = self.cause
         if one is None or one.kind is None:
             return "Not known: no line of a kind that the kit has."
-        return (
-            f"The cause: {one.cause}"
-            if one.cause
-            else f"The line alone does not tell: {len(one.candidates)} candidates, each with what decides."
-        )
+        if one.cause:
+            return f"The cause: {one.cause}"
+        return f"The line alone does not tell: {len(one.candidates)} candidates, each with what decides."
 
     @property
     def shown(self) -> Picture | None:

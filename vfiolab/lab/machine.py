@@ -6,22 +6,19 @@ import ipywidgets
 
 from vfiolab._text import count
 from vfiolab.course.toggles import column, toggles
-from vfiolab.draw import Picture, figure_html, inline_svg, to_text
+from vfiolab.draw import Picture, inline_svg
 from vfiolab.kit import Host, load, loads
 from vfiolab.kit.plan import plan
 from vfiolab.kit.steps import call, word
-from vfiolab.lab.controls import App, choice, on_enter, press, said
+from vfiolab.lab.controls import App, choice, frozen, on_enter, press, row, said, upload
 from vfiolab.lab.panels import columns, panel
 from vfiolab.model.errors import Refusal
 from vfiolab.model.pci.aliases import short
 from vfiolab.readers.lines import decoded
 
-__all__ = ["MachineLab"]
-
 MACHINES = ("intel-skylake-plx-switch", "amd-matisse-desktop", "apple-macmini-2018-egpu", "hp-elitebook-630", "nxp-ls1028a-enetc")
 KERNELS = ("5.10", "6.12", "7.3")
 BOOT = ("no parameter", "pcie_acs_override=downstream,multifunction")
-_WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 
 
 class MachineLab(App):
@@ -37,18 +34,16 @@ class MachineLab(App):
             description="Paste", placeholder="lspci -vvvnn, run as root", rows=4, layout={"width": "100%", "max_width": "720px"}
         )
         self.read = press("Read what is pasted", "Read the listing in the field", lambda: self._read(self.paste.value, "pasted"))
-        self.upload = ipywidgets.FileUpload(description="Upload a file", tooltip="A listing, or a machine file", layout={"width": "auto"})
+        self.upload = upload("Upload a file", "A listing, or a machine file", self._read)
         self.device = ipywidgets.Text(description="Device", placeholder="01:00.0", layout={"width": "230px"})
         self.port = ipywidgets.Text(description="Move below", placeholder="00:1c.4", layout={"width": "230px"})
         self.look = press("Look", "Show the device's group, the change and the plan", self._show)
         self.kernel = choice("Kernel", KERNELS, "6.12", self._show)
         self.boot = choice("Boot with", BOOT, BOOT[0], self._show)
         self.status, self.picture, self.panels = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        own = ipywidgets.Box([self.read, self.upload], layout=_WRAP)
-        form = ipywidgets.Box([self.device, self.port, self.look], layout=_WRAP)
+        own, form = row(self.read, self.upload), row(self.device, self.port, self.look)
         self.box = column(self.machine, self.paste, own, form, self.kernel, self.boot, self.status, self.picture, self.panels)
         self.machine.observe(lambda change: self.load(change["new"]), "value")
-        self.upload.observe(lambda _: self._uploaded(), "value")
         for entry in (self.device, self.port):  # Enter in a field does what Look does
             on_enter(entry, self._show)
         self.load(names[0])
@@ -57,22 +52,13 @@ class MachineLab(App):
         """Load a machine of the kit: what its button does."""
         self._take(load(machine), f"host = vl.load({word(machine)})")
 
-    def _read(self, text: str, name: str) -> None:
+    def _read(self, listing: str | bytes, name: str) -> None:
         try:
-            host = loads(text, name=name)
+            host = loads(listing if isinstance(listing, str) else decoded(listing, where=name), name=name)
         except ValueError as refused:
             self.status.value = said(f"Not read, and the machine below stays: {refused}", alert=True)
         else:
             self._take(host, f"host = vl.load({word(name)})" if name != "pasted" else "host = vl.loads(text)  # what is pasted")
-
-    def _uploaded(self) -> None:
-        for file in self.upload.value:
-            try:
-                text = decoded(bytes(file["content"]), where=file["name"])
-            except ValueError as refused:
-                self.status.value = said(f"Not read, and the machine below stays: {refused}", alert=True)
-            else:
-                self._read(text, file["name"])
 
     def _take(self, host: Host, code: str) -> None:
         self.host, self.code = host, code
@@ -104,13 +90,9 @@ class MachineLab(App):
         lines = ["import vfiolab as vl", self.code, f"host = host.with_kernel({word(kernel)})", f"host.why({word(device)})"]
         lines += [call("host.what_if", (), asked)] if asked else []
         self.code_shown = "\n".join([*lines, f"vl.plan(host, {word(device)})"])
-        parts = {
-            "Why": str(why),
-            "What if": repr(self.found) if asked else "",
-            "Plan": repr(planned),
-            "The same in Python": self.code_shown,
-        }
-        self.panels.value = columns([panel(title, text, top=True) for title, text in parts.items() if text], 380)
+        parts = {"Why": str(why), **({"What if": repr(self.found)} if asked else {}), "Plan": repr(planned)}
+        parts["The same in Python"] = self.code_shown
+        self.panels.value = columns([panel(title, text, top=True) for title, text in parts.items()], 380)
 
     @property
     def verdict(self) -> str:
@@ -135,5 +117,4 @@ class MachineLab(App):
 
     def still(self) -> tuple[str, str]:
         """Return the verdict and the picture."""
-        hint = "<p><em>Run this cell to choose a machine, paste a listing, or upload one.</em></p>"
-        return f"{self.verdict}\n{to_text(self.shown)}", f"{said(self.verdict)}{figure_html(self.shown)}{hint}"
+        return frozen(self.verdict, self.shown, "choose a machine, paste a listing, or upload one")

@@ -11,17 +11,14 @@ import ipywidgets
 from vfiolab._text import count, page_text
 from vfiolab.draw.tree import what
 from vfiolab.kit import AddressSpace, Host
-from vfiolab.lab.controls import press
+from vfiolab.lab.controls import press, row
 from vfiolab.model.address import human_size
 from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.machine import Machine
 from vfiolab.model.pci.topology import Function
 from vfiolab.model.user.drivers import VFIO_DRIVERS
 
-__all__ = ["WRAP", "Stage", "brief", "users"]
-
 MOST_LETTERS = 36
-WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 _CELLS = {"grid_template_columns": "repeat(auto-fill,minmax(min(270px,100%),1fr))", "grid_gap": "2px", "overflow": "visible"}
 _CARD = {
     "flex": "1 1 300px", "border": "2px solid var(--jp-border-color1,#888)",
@@ -59,7 +56,7 @@ class Stage:
         self.act, self.bind = act, bind
         self.groups = ipywidgets.Box(layout={"flex_flow": "row wrap", "align_items": "stretch", "max_height": "24em", "overflow": "auto"})
         self.memory, self.unoffered = ipywidgets.HTML(), ipywidgets.HTML()
-        self.drivers = ipywidgets.Box(layout=WRAP)
+        self.drivers = row()
         self.box = ipywidgets.VBox([self.groups, self.memory, self.unoffered, self.drivers])
 
     def fill(self, host: Host) -> None:
@@ -71,12 +68,9 @@ class Stage:
             button = press("", self._who(group), partial(self._click, host.machine, group.id), width="auto", margin="0")
             self.buttons[group.id] = (group, button)
             behind.setdefault(f"Behind {group.unit.name} ({group.unit.kind})" if group.unit else "Behind no IOMMU", []).append(button)
-        self.groups.children = [
-            ipywidgets.VBox(
-                [ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>"), ipywidgets.GridBox(buttons, layout=_CELLS)], layout=_CARD
-            )
-            for unit, buttons in behind.items()
-        ]
+        heads = [ipywidgets.HTML(f"<strong>{page_text(unit)}</strong>") for unit in behind]
+        cells = [ipywidgets.GridBox(buttons, layout=_CELLS) for buttons in behind.values()]
+        self.groups.children = [ipywidgets.VBox(one, layout=_CARD) for one in zip(heads, cells, strict=True)]
         bridges = len(host.groups) - len(self.buttons)
         words = f"{bridges} of {len(host.groups)} groups hold bridges only: they cannot be attached, so they are not offered."
         self.unoffered.value = f'<p style="margin:4px 0;line-height:1.5">{words}</p>' if bridges else ""

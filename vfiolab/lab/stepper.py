@@ -14,8 +14,6 @@ from vfiolab.lab.panels import columns
 from vfiolab.model.events import Event
 from vfiolab.model.irq.delivery import mark
 
-__all__ = ["Stepper", "player"]
-
 
 class Trip(Protocol):
     """What can be walked along: a journey, a capture that was run, a step of a session."""

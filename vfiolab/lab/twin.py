@@ -6,8 +6,6 @@ from vfiolab.course.twins import TWIN_CALLS, carry_out_twins
 from vfiolab.draw import Picture
 from vfiolab.lab.choices import ChoiceLab
 
-__all__ = ["TwinLab"]
-
 
 class TwinRun:
     """One call on both. `refused`: the first refusal of the two, if any."""

@@ -9,8 +9,6 @@ from vfiolab.draw import Picture, topology
 from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
 
-__all__ = ["ViabilityLab", "ViabilityRun"]
-
 KERNELS = ("5.10", "6.12")
 ACTS = ("leave it", "unbind", "vfio-pci")
 MEMBERS = {
@@ -38,11 +36,6 @@ class ViabilityRun(Run):
         yield self.do("host.bind", GRAPHICS)
         yield self.do("space.attach", GRAPHICS)
         yield self.do("space.open", GRAPHICS)
-
-    @property
-    def outcome(self) -> str:
-        """0, or the errno's name."""
-        return "0" if self.refused is None else self.steps[-1].reason
 
     @property
     def verdict(self) -> str:

@@ -10,8 +10,6 @@ from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
 from vfiolab.model.irq.delivery import mark
 
-__all__ = ["WindowLab", "WindowRun"]
-
 DEVICE = "0000:01:00.0"
 KERNELS = ("4.4", "5.10", "7.3")
 GUESTS: dict[str, tuple[tuple[int, int | str], ...]] = {
@@ -47,9 +45,7 @@ class WindowRun(Run):
     @property
     def outcome(self) -> str:
         """The errno's name of a refused map, else what became of the request."""
-        if self.trip is not None:
-            return self.trip.outcome
-        return self.steps[-1].reason
+        return super().outcome if self.trip is None else self.trip.outcome
 
     @property
     def verdict(self) -> str:

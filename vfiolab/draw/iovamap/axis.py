@@ -47,7 +47,7 @@ def gap_labels(ruler: Ruler, y: float) -> list[Shape]:
         centre = min(max((x + x2) / 2, ruler.xs[0] + half), ruler.xs[-1] - half)
         if x2 - x >= 10 and shelf.free(centre - half, centre + half):
             shelf.taken.append((centre - half, centre + half))
-            out.append(Text.plain(round(centre, 1), y, words, "muted", size=SIZE, anchor="middle"))
+            out.append(Text.plain(round(centre, 1), y, words, "muted", anchor="middle"))
     return out
 
 
@@ -82,7 +82,7 @@ def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: t
         used = max(used, row + 1)
         y = bottom + 18 + row * ROW
         out.append(Line(x, bottom, x, round(y - 9, 1), "rule"))
-        out.append(Text.plain(round(centre, 1), y, words, size=SIZE, anchor="middle", mono=True))
+        out.append(Text.plain(round(centre, 1), y, words, anchor="middle", mono=True))
     return out, 12 + used * ROW
 
 

@@ -38,7 +38,6 @@ def change(
     gone = tuple(sorted((a, b, name) for (a, b), name in was.items() if (a, b) not in now))
     numbers = {d.number for d in before.domains}, {d.number for d in after.domains}
     left = tuple(d for d in before.domains if d.number not in numbers[1])
-    moved = _moved(before, after)
     attempts = tuple(attempts_of([call])) if call is not None else ()
     facts = replace(
         after, domains=(*after.domains, *left), attempts=attempts, attempts_before=0, attempts_earlier=0,
@@ -46,11 +45,8 @@ def change(
         new_domains=frozenset(numbers[1] - numbers[0]), gone_domains=frozenset(d.number for d in left),
     )  # fmt: skip
     title = f"{call_words(call, names_of(log))} → {call.result}" if call is not None else "Before and after"
-    return lay_out(
-        replace(facts, title=title, said=tuple([*_said(facts, moved), *_valid_words(before, after)] or ["Nothing changed."])),
-        window=window,
-        width=width,
-    )
+    said = [*_moved(before, after), *_said(facts), *_valid_words(before, after)] or ["Nothing changed."]
+    return lay_out(replace(facts, title=title, said=tuple(said)), window=window, width=width)
 
 
 def _mappings(facts: SpaceFacts) -> dict[tuple[int, int], str]:
@@ -70,8 +66,9 @@ def _moved(before: SpaceFacts, after: SpaceFacts) -> list[str]:
     return said
 
 
-def _said(facts: SpaceFacts, moved: list[str]) -> list[str]:
-    said = list(moved)
+def _said(facts: SpaceFacts) -> list[str]:
+    """Say which domains and mappings appeared or went, and what was refused."""
+    said = []
     made = [d for d in facts.domains if d.number in facts.new_domains]
     kept = [d for d in facts.domains if d.number not in facts.gone_domains]
     for d in made:
@@ -87,9 +84,7 @@ def _said(facts: SpaceFacts, moved: list[str]) -> list[str]:
         said.append(f"{count(len(facts.appeared), 'mapping')} appeared" + (f", in {everywhere}." if kept else "."))
     if facts.gone:
         said.append(f"{count(len(facts.gone), 'mapping')} disappeared" + (f" from {everywhere}." if kept else "."))
-    for a in facts.attempts:
-        said.append(f"Refused with {a.errno}: {blame(a, facts.domains) or a.why}.")
-    return said
+    return said + [f"Refused with {a.errno}: {blame(a, facts.domains) or a.why}." for a in facts.attempts]
 
 
 def _valid_words(before: SpaceFacts, after: SpaceFacts) -> list[str]:
@@ -109,9 +104,8 @@ def _free(valid: tuple[Span, ...], top: int) -> tuple[Span, ...]:
 
 
 def _minus(span: Span, others: tuple[Span, ...]) -> list[Span]:
-    return [
-        Span(a, b) for a, b in holes(tuple(o for o in others if o.overlaps(span)) or (Span(span.end - 1, span.end),), span.start, span.end)
-    ]
+    met = tuple(o for o in others if o.overlaps(span)) or (Span(span.end - 1, span.end),)
+    return [Span(a, b) for a, b in holes(met, span.start, span.end)]
 
 
 def _replayed(facts: SpaceFacts) -> str:

@@ -47,18 +47,8 @@ def compose(layout: Layout, width: float) -> Scene:
     _legend(page, marks, keys, several=len(facts.domains) > 1, ghost=facts.newcomer is not None)
     told = " ".join([*said, *details(facts)])
     table = tuple((hexa(r.start), hexa(r.last), human_size(r.size), r.kind, r.domains, r.owner) for r in rows_of(layout))
-    return Scene(
-        headline(facts),
-        told,
-        width,
-        round(page.y, 1),
-        layered(page.shapes),
-        COLUMNS,
-        table,
-        tuple(map_lines(layout)),
-        layout=layout,
-        lane_tops=tuple(tops),
-    )
+    shapes, lines = layered(page.shapes), tuple(map_lines(layout))
+    return Scene(headline(facts), told, width, round(page.y, 1), shapes, COLUMNS, table, lines, layout=layout, lane_tops=tuple(tops))
 
 
 def _strip(page: Page, layout: Layout) -> None:
@@ -71,7 +61,7 @@ def _strip(page: Page, layout: Layout) -> None:
     x = MARGIN + text_width(words, 11) + 8
     room = page.right - x
     y = page.y + 3
-    page.add(Text.plain(MARGIN, y + 7, words, "muted", size=11), Box(x, y, room, 7, "lane"))
+    page.add(Text.plain(MARGIN, y + 7, words, "muted"), Box(x, y, room, 7, "lane"))
     seen: set[tuple[int, int]] = set()
     for m in layout.marks:
         if m.lane != 0 or m.kind not in {"mapping", "refused", "fault"}:
@@ -119,16 +109,14 @@ def _beside(words: str, box: Box, ruler: Ruler) -> tuple[list[Shape], int]:
     left, right, y = box.x - ruler.xs[0] - 6, ruler.xs[-1] - box.x - box.width - 6, box.y + 12
     need = text_width(words, 11)
     if need <= right:
-        return [Text.plain(round(box.x + box.width + 6, 1), y, words, "vermilion-text", size=11, halo=True)], 0
+        return [Text.plain(round(box.x + box.width + 6, 1), y, words, "vermilion-text", halo=True)], 0
     if need <= left:
-        return [Text.plain(round(box.x - 6, 1), y, words, "vermilion-text", size=11, anchor="end", halo=True)], 0
+        return [Text.plain(round(box.x - 6, 1), y, words, "vermilion-text", anchor="end", halo=True)], 0
     if need <= box.width - 12:
-        return [Text.plain(round(box.x + box.width / 2, 1), y, words, "vermilion-text", size=11, anchor="middle")], 0
+        return [Text.plain(round(box.x + box.width / 2, 1), y, words, "vermilion-text", anchor="middle")], 0
     lines = wrap(words, ruler.xs[-1] - ruler.xs[0], 11)
-    x = min(max(box.x, ruler.xs[0]), ruler.xs[-1] - max(text_width(line, 11) for line in lines))
-    return [Text.plain(round(x, 1), y + 3 + BELOW * n, line, "vermilion-text", size=11, halo=True) for n, line in enumerate(lines, 1)], len(
-        lines
-    )
+    x = round(min(max(box.x, ruler.xs[0]), ruler.xs[-1] - max(text_width(line, 11) for line in lines)), 1)
+    return [Text.plain(x, y + 3 + BELOW * n, line, "vermilion-text", halo=True) for n, line in enumerate(lines, 1)], len(lines)
 
 
 def _guides(page: Page, tops: list[tuple[float, float]], tracks: list[float], marks: tuple[Mark, ...]) -> None:

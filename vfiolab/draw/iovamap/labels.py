@@ -94,28 +94,24 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
         if lane.domain is not None:
             words = f"= {m.label}" if m.label else ""
             words = words if text_width(words, SIZE) <= room - 6 else "=" if m.width >= 12 else ""  # the name stands above it
-            return [Text.plain(centre, middle + 3.5, words, "muted", size=SIZE, anchor="middle")] if words else []
+            return [Text.plain(centre, middle + 3.5, words, "muted", anchor="middle")] if words else []
         return _mapping_label(m, centre, middle, room, keys)
     kind, size = KINDS[m.kind], human_size(m.end - m.start)
     words = next((w for w in kind.inside if text_width(w, SIZE) <= room), "")
     if not words:
         letter = keys.take(f"{kind.inside[0]} at {hexa(m.start)}, {size}") if m.width >= 10 and m.kind not in QUIET else ""
-        return _on_paper(centre, middle, [(letter, SIZE)], "ink") if letter else []
+        return _on_paper(centre, middle, [letter], "ink") if letter else []
     role, second = ("muted", "") if m.kind in QUIET else ("ink", f"→ {m.label}" if m.kind == "doorbell" else size)
-    if second and text_width(second, SIZE) <= room and text_width(words, SIZE) <= 0.72 * m.width:
-        return _on_paper(centre, middle, [(words, SIZE), (second, SIZE)], role)
-    return _on_paper(centre, middle, [(words, SIZE)], role)
+    both = second and text_width(second, SIZE) <= room and text_width(words, SIZE) <= 0.72 * m.width
+    return _on_paper(centre, middle, [words, second] if both else [words], role)
 
 
-def _on_paper(centre: float, middle: float, lines: list[tuple[str, float]], role: str) -> list[Shape]:
+def _on_paper(centre: float, middle: float, lines: list[str], role: str) -> list[Shape]:
     """Put one or two lines on a piece of paper, so that a pattern behind them does not touch the letters."""
-    width, height = max(text_width(words, size) for words, size in lines) + 5, 13 * len(lines) + 1
+    width, height = max(text_width(words, SIZE) for words in lines) + 5, 13 * len(lines) + 1
     y = middle - height / 2
-    out: list[Shape] = [Box(round(centre - width / 2, 1), round(y, 1), round(width, 1), height, "paper", round=2)]
-    out += [
-        Text.plain(centre, round(y + 10.5 + 12.5 * n, 1), words, role, size=size, anchor="middle") for n, (words, size) in enumerate(lines)
-    ]
-    return out
+    paper = Box(round(centre - width / 2, 1), round(y, 1), round(width, 1), height, "paper", round=2)
+    return [paper, *(Text.plain(centre, round(y + 10.5 + 12.5 * n, 1), words, role, anchor="middle") for n, words in enumerate(lines))]
 
 
 def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Keys) -> list[Shape]:
@@ -125,7 +121,7 @@ def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Key
     whole = len(name) <= 2 and " ".join(name) == " ".join(m.label.split()) and all(text_width(line, SIZE) <= room for line in name)
     if m.label and not whole:
         letter = keys.take(f"{m.label} at {hexa(m.start)}, {size}", most=MOST_NAMES) if m.width >= 9 else ""
-        return [Text.plain(centre, middle + 4, letter, size=SIZE, anchor="middle", bold=True)] if letter else []
+        return [Text.plain(centre, middle + 4, letter, anchor="middle", bold=True)] if letter else []
     lines = [*name, *([size] if fits and len(name) < 2 else [])]
     first = middle + 4 if len(lines) < 2 else middle - 2
-    return [Text.plain(centre, first + 14 * n, words, size=SIZE, anchor="middle") for n, words in enumerate(lines)]
+    return [Text.plain(centre, first + 14 * n, words, anchor="middle") for n, words in enumerate(lines)]

@@ -79,7 +79,7 @@ def _dense_label(marks: list[Mark], lane: Lane, top: float, height: float) -> li
             share = covered * 100 // (stretch[-1].end - stretch[0].start)
             words = next((w for w in (f"{number:,} mappings, {share} % mapped", f"{number:,}") if text_width(w, 11) <= x2 - x - 8), "")
             if words:
-                out.append(Text.plain(round((x + x2) / 2, 1), top + height / 2 + 4, words, size=11, anchor="middle", halo=True))
+                out.append(Text.plain(round((x + x2) / 2, 1), top + height / 2 + 4, words, anchor="middle", halo=True))
         stretch = [m] if m is not None and m.count > 1 else []
     return out
 
@@ -100,19 +100,16 @@ def _break(x: float, x2: float, top: float, height: float, *, aside: bool) -> li
 def _tears(left: float, right: float, top: float, height: float, torn: tuple[bool, bool]) -> list[Shape]:
     out: list[Shape] = []
     for edge, cut, sign in ((left, torn[0], -1), (right, torn[1], 1)):
-        if not cut:
-            continue
-        steps = 6
-        zig = [(edge + (sign * -5 if i % 2 else 0), round(top - 2 + (height + 4) * i / steps, 1)) for i in range(steps + 1)]
-        outer = [(edge + sign * 3, top + height + 2), (edge + sign * 3, top - 2)]
-        out += [Poly((*zig, *outer), "paper", closed=True), Poly(tuple(zig), "rule")]
+        if cut:
+            zig = tuple((edge + (sign * -5 if i % 2 else 0), round(top - 2 + (height + 4) * i / 6, 1)) for i in range(7))
+            outer = (edge + sign * 3, top + height + 2), (edge + sign * 3, top - 2)
+            out += [Poly((*zig, *outer), "paper", closed=True), Poly(zig, "rule")]
     return out
 
 
 def tip(m: Mark) -> str:
     """Return a mark's tooltip."""
-    words = f"{KINDS[m.kind].legend}: {m.span}, {human_size(m.end - m.start)}"
     if m.count > 1:
         return f"{m.count:,} mappings in {m.span}, {m.covered * 100 // (m.end - m.start)} % mapped"
-    extra = m.owner if m.owner not in {"", "user"} else ""
-    return f"{words}; {extra}" if extra else words
+    owner = f"; {m.owner}" if m.owner not in {"", "user"} else ""
+    return f"{KINDS[m.kind].legend}: {m.span}, {human_size(m.end - m.start)}{owner}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from vfiolab._lazy import library
 from vfiolab._text import plain
 from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES
-from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Poly, Shape, Text
+from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Poly, Text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,9 +35,7 @@ def plot(picture: Picture, ax: Axes | None = None, *, theme: str = "light") -> A
     ax.set_ylim(picture.height, 0)
     ax.set_aspect("equal", anchor="NW")
     ax.set_axis_off()
-    pen = _Pen(ax, picture, THEMES[theme])
-    pen.page(picture)
-    pen.draw(picture.shapes)
+    _Pen(ax, picture, THEMES[theme]).draw(picture)
     return ax
 
 
@@ -63,16 +60,11 @@ class _Pen:
         across, down = box.width / dpi * 72 / picture.width, box.height / dpi * 72 / picture.height
         self.points = min(across, down)  # points per pixel of the picture
 
-    def colour(self, name: str) -> str:
-        return "none" if name == "none" else self.theme[name]
-
-    def page(self, picture: Picture) -> None:
+    def draw(self, picture: Picture) -> None:
         from matplotlib.patches import Rectangle
 
         self.ax.add_patch(Rectangle((0, 0), picture.width, picture.height, facecolor=self.theme["paper"], zorder=0))
-
-    def draw(self, shapes: Iterable[Shape]) -> None:
-        for shape in shapes:
+        for shape in picture.shapes:
             self.z += 0.001
             if isinstance(shape, Text):
                 self.text(shape)
@@ -87,8 +79,8 @@ class _Pen:
         look = LOOKS[role]
         dash = tuple(float(d) for d in look.dash.split())
         return {
-            "facecolor": self.colour(look.fill),
-            "edgecolor": self.colour(look.edge),
+            "facecolor": self.theme.get(look.fill, "none"),
+            "edgecolor": self.theme.get(look.edge, "none"),
             "linewidth": look.width * self.points,
             "linestyle": (0, dash) if dash else "solid",
             "hatch": _HATCH[look.pattern],
