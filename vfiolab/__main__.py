@@ -30,7 +30,7 @@ def parser(words: Sequence[str] = WORDS) -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(metavar="WORD", required=True)
     for word in words:
         importlib.import_module(f"vfiolab.commands.{word}").add(subparsers)
-        subparsers.choices[word].set_defaults(complain=subparsers.choices[word].error)
+        subparsers.choices[word].set_defaults(word=word, complain=subparsers.choices[word].error)
     return top
 
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, left = parser(given[:1] if given and given[0] in WORDS else WORDS).parse_known_args(given)
         if left:  # with the usage of the word, not of all words
             options.complain(f"unrecognized arguments: {' '.join(left)}")
-        status: int = options.run(options)
+        status = _carried_out(options)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output left: not our error
         _discard(sys.stdout)
@@ -53,6 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
+    return status
+
+
+def _carried_out(options: argparse.Namespace) -> int:
+    """Return the word's exit status. A word raises ValueError for input that cannot be used; Refusal where the model says no to it."""
+    from vfiolab.commands import UNUSABLE, complain
+    from vfiolab.model.errors import Refusal
+
+    try:
+        status: int = options.run(options)
+    except (ValueError, Refusal) as error:
+        complain(f"vfiolab {options.word}: {error}")
+        return UNUSABLE
     return status
 
 

@@ -3,7 +3,8 @@
 What is common to the words is here: writing to a terminal, a pipe or a file. On a terminal lines fit its width and what matters has
 colour (not if NO_COLOR is set); everywhere else text is plain and whole. What the encoding has no character for is written in ASCII.
 
-What may not come in: work. A word reads its arguments, calls the kit, and prints.
+What may not come in: work. A word reads its arguments, calls the kit, and prints. What it raises of ValueError, the command says: the input
+cannot be used.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ import unicodedata
 from typing import Any, TextIO
 
 from vfiolab._text import plain
-
-__all__ = ["columns", "complain", "cut", "examples", "paint", "progress", "say", "width"]
 
 #: Exit status of a command whose input cannot be used.
 UNUSABLE = 2

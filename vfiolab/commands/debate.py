@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from vfiolab.commands import UNUSABLE, complain, examples, paint, say
+from vfiolab.commands import examples, paint, say
 
 SHORT = {"delivered": "✓", "corrupts": "RAM hit"}
 LEGEND = "✓ delivered: it works. An errno: a call refuses. lost: no interrupt, or no memory. RAM hit: corrupts, a message lands in memory."
@@ -30,14 +30,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out; 2 for a name that there is none of."""
+    """Carry the command out. ValueError for a name that there is none of."""
     from vfiolab.proposals import SCENARIOS, debate
 
-    try:
-        found = debate(proposals=options.proposal, scenarios=options.scenario)
-    except ValueError as error:
-        complain(f"vfiolab debate: {error}")
-        return UNUSABLE
+    found = debate(proposals=options.proposal, scenarios=options.scenario)
     if options.json:
         say(json.dumps(found.as_dict(), indent=2), wrap=False)
         return 0

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from vfiolab.commands import UNUSABLE, complain, examples, say
+from vfiolab.commands import complain, examples, say
 
 #: Exit status of a line, or a log, in which no kind of line is known.
 NOT_KNOWN = 3
@@ -30,9 +30,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     parser.add_argument("line", metavar="LINE|FILE|-", help="the error line, in quotes; the path of a log; or - for standard input")
     parser.add_argument(
-        "--machine",
-        metavar="NAME|FILE",
-        help="a machine of the kit, a machine file or lspci text to ask (default: one of each kind)",
+        "--machine", metavar="NAME|FILE", help="a machine of the kit, a machine file or lspci text to ask (default: one of each kind)"
     )
     parser.add_argument("--kernel", metavar="V", help="Linux version (default: the machine's own)")
     parser.add_argument(
@@ -43,16 +41,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out; 3 if nothing is known of it, 2 if the input or the machine cannot be used."""
+    """Carry the command out; 3 if nothing is known of it. ValueError if the input or the machine cannot be used."""
     from vfiolab.detective import Answer, explain
     from vfiolab.readers.lines import read_stdin
 
-    try:
-        text = read_stdin() if options.line == "-" else Path(options.line) if os.path.isfile(options.line) else options.line  # noqa: PTH113
-        found = explain(text, options.machine, options.kernel, options.device)
-    except ValueError as problem:
-        complain(f"vfiolab explain: {problem}")
-        return UNUSABLE
+    text = read_stdin() if options.line == "-" else Path(options.line) if os.path.isfile(options.line) else options.line  # noqa: PTH113
+    found = explain(text, options.machine, options.kernel, options.device)
     known = found.kind is not None if isinstance(found, Answer) else bool(found.lines)
     if options.json:
         say(found.json(), wrap=False)

@@ -79,9 +79,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the kernel, the boot parameters and the changes that groups may be asked for with; return the group of the changes."""
     parser.add_argument(
-        "--kernel",
-        metavar="V",
-        help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)",
+        "--kernel", metavar="V", help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)"
     )
     parser.add_argument(
         "--pcie-acs-override",
@@ -94,8 +92,8 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     parser.add_argument(
         "--proposal-2025",
         action="store_true",
-        help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is"
-        " one group with all below it",
+        help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is one group with all"
+        " below it",
     )
     changes = parser.add_argument_group(
         "what if", "the machine with these changes, compared with the machine as it is; each may be given several times"
@@ -134,9 +132,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.diff and changed:
             say(*as_text(f"before, {found.source}", changed.before, [], why=None, device=None, check=None), "")
         source = f"after, {found.source}" if changed else found.source
-        say(
-            *as_text(source, grouping, warnings, why=arguments.why, device=device, check=check), *(what_changed(changed) if changed else ())
-        )
+        say(*as_text(source, grouping, warnings, why=arguments.why, device=device, check=check))
+        say(*(what_changed(changed) if changed else ()))
     return DIFFERENT if check and check["differences"] else 0
 
 
@@ -170,11 +167,7 @@ def _recorded(found: PciInput, arguments: argparse.Namespace) -> tuple[Recorded,
     beside = Path(found.source).parent / "machine.json"
     if arguments.path not in {None, "-"} and beside.is_file() and (groups := read_recorded(beside)[0]):
         return groups, f"{beside}, beside the input, which records none"
-    raise InputError(
-        "records no groups, so there is nothing to compare with",
-        where=found.source,
-        advice="give a record by --against FILE",
-    )
+    raise InputError("records no groups, so there is nothing to compare with", where=found.source, advice="give a record by --against FILE")
 
 
 def _device(grouping: Grouping, name: str) -> str:
@@ -184,10 +177,8 @@ def _device(grouping: Grouping, name: str) -> str:
         raise InputError(f"--why {name}: {error}") from error
     if bdf not in grouping.topology:
         alike = [one for one in grouping.topology if one.endswith(bdf[-7:]) or one.startswith(bdf[:8])]
-        raise InputError(
-            f"--why {name}: no such device in the input",
-            advice=f"on that bus or at that place: {', '.join(map(short, alike[:8])) or 'none'}",
-        )
+        advice = f"on that bus or at that place: {', '.join(map(short, alike[:8])) or 'none'}"
+        raise InputError(f"--why {name}: no such device in the input", advice=advice)
     return bdf
 
 
@@ -201,13 +192,7 @@ def compare(grouping: Grouping, recorded: Recorded, source: str) -> dict[str, An
     differences += [f"recorded as one group, not computed so: {', '.join(map(short, one))}" for one in sorted(wanted - computed)]
     differences += [f"computed as one group, not recorded so: {', '.join(map(short, one))}" for one in sorted(computed - wanted)]
     unrecorded = [bdf for bdf in grouping.reasons if bdf not in listed]
-    return {
-        "source": source,
-        "devices": len(listed),
-        "groups": len(wanted),
-        "not_recorded": unrecorded,
-        "differences": differences,
-    }
+    return {"source": source, "devices": len(listed), "groups": len(wanted), "not_recorded": unrecorded, "differences": differences}
 
 
 def _unusable(arguments: argparse.Namespace, message: str, warnings: tuple[str, ...] = ()) -> int:

@@ -26,13 +26,7 @@ def as_json(grouping: Grouping, warnings: list[str], device: str | None, check: 
 
 
 def as_text(
-    source: str,
-    grouping: Grouping,
-    warnings: list[str],
-    *,
-    why: str | None,
-    device: str | None,
-    check: dict[str, Any] | None,
+    source: str, grouping: Grouping, warnings: list[str], *, why: str | None, device: str | None, check: dict[str, Any] | None
 ) -> list[str]:
     """Return the answer's lines."""
     if device is not None:
@@ -61,10 +55,8 @@ def what_changed(found: WhatIf) -> list[str]:
 def _group_lines(source: str, grouping: Grouping) -> list[str]:
     room = columns()
     size = f"{count(len(grouping.groups), 'group')}, {count(len(grouping.reasons), 'device')}"
-    lines = [
-        f"{paint(size, 'bold')}: {cut(source, None if room is None else max(room - 50, 20))} by the rules of {grouping.kernel.title}",
-        "",
-    ]
+    source = cut(source, None if room is None else max(room - 50, 20))
+    lines = [f"{paint(size, 'bold')}: {source} by the rules of {grouping.kernel.title}", ""]
     wide = max((len(short(bdf)) for bdf in grouping.topology), default=7)
     for number, members in enumerate(grouping.groups):
         shared = sum(grouping.topology[bdf].is_for_users for bdf in members) > 1

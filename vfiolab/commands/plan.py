@@ -48,10 +48,9 @@ def run(options: argparse.Namespace) -> int:
         found = plan(boot(_machine(options.path), options.kernel), *options.devices)
     except ValueError as error:
         problem = f"{options.path}: {error}" if isinstance(error, NotComputableError) else str(error)
-        if options.json:
-            say(json.dumps({name: [problem] if name == "warnings" else [] for name in PARTS}, indent=1))
-        else:
-            complain(f"vfiolab plan: {problem}")
+        if not options.json:
+            raise ValueError(problem) from error
+        say(json.dumps({name: [problem] if name == "warnings" else [] for name in PARTS}, indent=1))
         return UNUSABLE
     if options.json:
         say(json.dumps(found.as_dict(), indent=1))

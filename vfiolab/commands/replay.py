@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vfiolab._paths import data_dir
-from vfiolab.commands import UNUSABLE, complain, examples, progress, say
+from vfiolab.commands import complain, examples, progress, say
 from vfiolab.readers.capture import capture_kind, read_capture, text_of
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_bytes, read_text
@@ -60,20 +60,17 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out; 1 if there are divergences, 2 if the input cannot be used."""
-    try:
-        path = find(Path(options.trace), complain)
-        if path.is_dir():
-            return _folder(path, options.machine)
-        text = _capture_text(path, only=bool(options.kernel or options.device))
-        if text:
-            return _capture(path, text, options)
-        if options.machine is None and _is_session(path):
-            return _kept(path, results=options.results)
-        return _one(path, _machine(path, options.machine), results=options.results)
-    except InputError as error:
-        complain(f"vfiolab replay: {error}")
-    return UNUSABLE
+    """Carry the command out; 1 if there are divergences. ValueError if the input cannot be used."""
+    from vfiolab.kit.saved import is_session
+
+    path = find(Path(options.trace), complain)
+    if path.is_dir():
+        return _folder(path, options.machine)
+    if text := _capture_text(path, only=bool(options.kernel or options.device)):
+        return _capture(path, text, options)
+    if options.machine is None and is_session(read_text(path)):
+        return _kept(path, results=options.results)
+    return _one(path, _machine(path, options.machine), results=options.results)
 
 
 def _machine(trace: Path, given: str | None) -> str | Path:
@@ -82,11 +79,8 @@ def _machine(trace: Path, given: str | None) -> str | Path:
     beside = trace.with_name("machine.json")
     if not beside.is_file():
         read_trace_file(trace)  # or what is wrong with it is said first
-        raise InputError(
-            "no machine.json is beside it",
-            where=str(trace),
-            advice="name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)",
-        )
+        advice = "name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)"
+        raise InputError("no machine.json is beside it", where=str(trace), advice=advice)
     return beside
 
 
@@ -117,9 +111,8 @@ def _capture(path: Path, text: str, options: argparse.Namespace) -> int:
     capture = Capture(read_capture(text, where=str(path)))
     named = options.machine or path.with_name("machine.json")
     if not options.machine and not named.is_file():
-        raise InputError(
-            "no machine.json is beside it", where=str(path), advice="name a machine to run it on: --machine NAME (vfiolab machines)"
-        )
+        advice = "name a machine to run it on: --machine NAME (vfiolab machines)"
+        raise InputError("no machine.json is beside it", where=str(path), advice=advice)
     machine = open_machine(named, complain).with_assumed_units()
     begun = time.monotonic()
 
@@ -159,12 +152,6 @@ def _one(trace: Path, named: str | Path, *, results: bool, before: str = "") -> 
     return _shown(trace, scenarios, done, machine, results=results)
 
 
-def _is_session(path: Path) -> bool:
-    from vfiolab.kit.saved import is_session
-
-    return is_session(read_text(path))
-
-
 def _kept(path: Path, *, results: bool) -> int:
     """Replay a session's file on the machine and the kernel that it holds."""
     from vfiolab.client import Client
@@ -191,10 +178,8 @@ def _shown(
         raise InputError(what, where=str(trace), advice="data/README.md has the format") from error
     reasons = known_reasons(trace.stem)
     for divergence in report.divergences:
-        say(str(divergence))
         reason = reasons.get((divergence.scenario, divergence.index))
-        if reason:
-            say(f"    known:  {reason}")
+        say(str(divergence), *([f"    known:  {reason}"] if reason else []))
     say(str(report))
     return DIVERGED if report.divergences else 0
 
@@ -224,9 +209,7 @@ def _folder(folder: Path, given: str | None) -> int:
     traces = sorted(trace for trace in folder.rglob("*.trace") if trace.with_name("machine.json").is_file())
     if not traces:
         raise InputError(
-            "no trace beside a machine.json in it",
-            where=str(folder),
-            advice="give a .trace file, or a folder of such folders",
+            "no trace beside a machine.json in it", where=str(folder), advice="give a .trace file, or a folder of such folders"
         )
     worst = 0
     for n, trace in enumerate(traces, 1):

@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vfiolab.commands import UNUSABLE, complain, examples
+from vfiolab.commands import complain, examples
 from vfiolab.kit.host import Host, boot
-from vfiolab.model.errors import Refusal
 from vfiolab.model.pci.topology import normal_bdf
 from vfiolab.readers.opening import open_machine
 
@@ -64,25 +63,17 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry the command out: the program's exit status, or 2 for input that cannot be used, 3 if it was ended."""
+    """Carry the command out: the program's exit status, or 3 if it was ended. ValueError or Refusal for input that cannot be used."""
     if not sys.platform.startswith("linux"):
-        complain(f"vfiolab run: a program's calls can be answered on Linux only, and this is {sys.platform}")
-        return UNUSABLE
+        raise ValueError(f"a program's calls can be answered on Linux only, and this is {sys.platform}")
     from vfiolab.run import NotPossibleError, run_program
 
+    host, toys = _host(options), [normal_bdf(bdf) for bdf in options.edu]
     keep = bool(options.trace or options.picture or options.on)
-
     try:
-        host = _host(options)
-    except (ValueError, Refusal) as error:
-        complain(f"vfiolab run: {error}")
-        return UNUSABLE
-    try:
-        toys = [normal_bdf(bdf) for bdf in options.edu]
         outcome = run_program(host, options.command, tell=_tell, quiet=options.quiet, seconds=options.seconds, keep=keep, toys=toys)
     except NotPossibleError as error:
-        complain(f"vfiolab run: {error}")
-        return UNUSABLE
+        raise ValueError(str(error)) from error
     except OSError as error:
         complain(f"vfiolab run: {options.command[0]}: {error.strerror}")
         return NOT_FOUND
@@ -90,9 +81,8 @@ def run(options: argparse.Namespace) -> int:
         _report(host, options)
         if options.dmesg:
             Path(options.dmesg).write_text("".join(f"{line}\n" for line in outcome.dmesg), encoding="utf-8")
-    except (OSError, ValueError) as error:
-        complain(f"vfiolab run: {error}")
-        return UNUSABLE
+    except OSError as error:
+        raise ValueError(str(error)) from error
     if outcome.ended:
         complain(f"vfiolab run: {outcome.ended}; the program was ended")
         return ENDED

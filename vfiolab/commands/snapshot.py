@@ -6,8 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from vfiolab.commands import UNUSABLE, complain, examples, say
-from vfiolab.readers.errors import InputError
+from vfiolab.commands import examples, say
 from vfiolab.readers.snapshot import snapshot
 from vfiolab.readers.sysfs import SYS
 
@@ -17,9 +16,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "snapshot",
         help="capture this machine's PCI topology: no serial numbers, no MAC addresses, no host name",
-        description="Write this machine's PCI topology and recorded IOMMU groups to one file. It holds no serial"
-        " numbers, no MAC addresses and no host name."
-        " As root it is complete; open it later with 'vfiolab groups OUT'.",
+        description="Write this machine's PCI topology and recorded IOMMU groups to one file. It holds no serial numbers, no MAC addresses"
+        " and no host name. As root it is complete; open it later with 'vfiolab groups OUT'.",
         **examples(
             "sudo vfiolab snapshot machine.json", "vfiolab snapshot - --sysfs copy-of-sys.tar.xz", "vfiolab groups machine.json --check"
         ),
@@ -31,12 +29,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the command; return 0, or 2 if nothing could be captured or written."""
-    try:
-        machine = snapshot(Path(arguments.sysfs))
-    except InputError as error:
-        complain(f"vfiolab snapshot: {error}")
-        return UNUSABLE
+    """Run the command. ValueError if nothing could be captured or written."""
+    machine = snapshot(Path(arguments.sysfs))
     text = json.dumps(machine, indent=1) + "\n"
     if arguments.out == "-":
         say(text.rstrip("\n"), wrap=False)
@@ -45,15 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
         _write(Path(arguments.out), text, over=arguments.force)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         advice = " (--force writes over it)" if isinstance(error, FileExistsError) else ""
-        complain(f"vfiolab snapshot: {arguments.out}: {getattr(error, 'strerror', None) or error}{advice}")
-        return UNUSABLE
-    grouped = len(machine["groups"])
-    say(
-        f"{arguments.out}: {len(machine['devices'])} PCI functions,"
-        f" {f'{grouped} IOMMU groups' if grouped else 'no IOMMU groups (no IOMMU in use)'}"
-    )
-    for note in machine["notes"][3:]:
-        say(f"  note: {note}")
+        raise ValueError(f"{arguments.out}: {getattr(error, 'strerror', None) or error}{advice}") from error
+    grouped = f"{len(machine['groups'])} IOMMU groups" if machine["groups"] else "no IOMMU groups (no IOMMU in use)"
+    say(f"{arguments.out}: {len(machine['devices'])} PCI functions, {grouped}", *(f"  note: {note}" for note in machine["notes"][3:]))
     return 0
 
 
