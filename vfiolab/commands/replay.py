@@ -70,18 +70,15 @@ def run(options: argparse.Namespace) -> int:
         return _capture(path, text, options)
     if options.machine is None and is_session(read_text(path)):
         return _kept(path, results=options.results)
-    return _one(path, _machine(path, options.machine), results=options.results)
+    return _one(path, options.machine, results=options.results)
 
 
-def _machine(trace: Path, given: str | None) -> str | Path:
-    if given is not None:
-        return given
+def _machine(trace: Path, given: str | None, advice: str) -> str | Path:
+    """Return where the machine is: what is given, else the file beside the trace."""
     beside = trace.with_name("machine.json")
-    if not beside.is_file():
-        read_trace_file(trace)  # or what is wrong with it is said first
-        advice = "name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)"
+    if given is None and not beside.is_file():
         raise InputError("no machine.json is beside it", where=str(trace), advice=advice)
-    return beside
+    return beside if given is None else given
 
 
 def _capture_text(path: Path, *, only: bool) -> str:
@@ -109,10 +106,7 @@ def _capture(path: Path, text: str, options: argparse.Namespace) -> int:
     from vfiolab.replay import format_results
 
     capture = Capture(read_capture(text, where=str(path)))
-    named = options.machine or path.with_name("machine.json")
-    if not options.machine and not named.is_file():
-        advice = "name a machine to run it on: --machine NAME (vfiolab machines)"
-        raise InputError("no machine.json is beside it", where=str(path), advice=advice)
+    named = _machine(path, options.machine, "name a machine to run it on: --machine NAME (vfiolab machines)")
     machine = open_machine(named, complain).with_assumed_units()
     begun = time.monotonic()
 
@@ -141,8 +135,10 @@ def _capture(path: Path, text: str, options: argparse.Namespace) -> int:
     return DIVERGED
 
 
-def _one(trace: Path, named: str | Path, *, results: bool, before: str = "") -> int:
-    scenarios = read_trace_file(trace)
+def _one(trace: Path, given: str | None, *, results: bool, before: str = "") -> int:
+    scenarios = read_trace_file(trace)  # what is wrong with it is said before a machine is missed
+    advice = "name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)"
+    named = _machine(trace, given, advice)
     machine = open_machine(named, complain)
     try:
         done = _carried_out(scenarios, machine, before)
@@ -214,6 +210,5 @@ def _folder(folder: Path, given: str | None) -> int:
     worst = 0
     for n, trace in enumerate(traces, 1):
         say(f"{trace.parent.name}:")
-        named = trace.with_name("machine.json") if given is None else given
-        worst = max(worst, _one(trace, named, results=False, before=f"{n} of {len(traces)} recordings, "))
+        worst = max(worst, _one(trace, given, results=False, before=f"{n} of {len(traces)} recordings, "))
     return worst

@@ -108,9 +108,8 @@ class _Chain:
         facts, page = self.facts, self.page
         said = self.said or (f"The domains have different {kinds(self.loud)}." if self.loud else headline(facts) + ".")
         if self.refused is not None and not self.said:
-            said += (
-                f" {groups_word(self.refused.groups).capitalize()} was refused with {self.refused.refused}, and is not in the container."
-            )
+            who = groups_word(self.refused.groups).capitalize()
+            said += f" {who} was refused with {self.refused.refused}, and is not in the container."
         page.heading(self.title(), said)
         heads = [(column.x, column.width + LESS_AIR - 4, words) for column, words in zip(self.columns, self.heads, strict=True)]
         page.heads(heads, size=11 if self.close else 12)
@@ -141,13 +140,9 @@ class _Chain:
 
     def title(self) -> str:
         units = len({unit for d in self.shown for unit in d.units})
-        words = [
-            count(sum(map(len, self.devices.values())), "device"),
-            count(len(self.devices), "group"),
-            "1 container",
-            count(len(self.facts.domains), "domain"),
-        ]
-        return ", ".join([*words, count(units, "IOMMU unit")] if units else words)
+        devices, groups = count(sum(map(len, self.devices.values())), "device"), count(len(self.devices), "group")
+        behind = f", {count(units, 'IOMMU unit')}" if units else ""
+        return f"{devices}, {groups}, 1 container, {count(len(self.facts.domains), 'domain')}{behind}"
 
     def order(self) -> list[int]:
         """Put groups in the order of the domains that serve them, so that lines do not cross."""
@@ -155,7 +150,6 @@ class _Chain:
         return list(dict.fromkeys([*served, *self.facts.groups, *self.devices]))
 
     def server(self, group: int) -> tuple[str, str]:
-        """Return the domain and the unit of a group."""
         if self.refused is not None and group in self.refused.groups:
             return f"refused: {self.refused.refused}", self.refused.unit
         return self.servers.get(group, ("no domain yet", ""))

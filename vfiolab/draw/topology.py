@@ -58,7 +58,6 @@ class _Tree:
         self.stretches = stretches(self.nodes, found)
 
     def step(self, bdf: str) -> str:
-        """Return the join that is told of a device."""
         return self.steps.get(bdf, "")
 
     def draw(self) -> Picture:
@@ -99,14 +98,13 @@ class _Tree:
         return page.finish(title, f"{said} {named}".strip(), ("device", "what", "group", "ACS", "driver", "why"), table, text)
 
     def row(self, f: Function) -> tuple[str, ...]:
-        number = str(self.found.number[f.bdf]) if f.bdf in self.found.number else "-"
-        return f.bdf, what(f), number, self.found.acs(f.bdf), self.found.drivers.get(f.bdf) or "", self.found.reasons.get(f.bdf, "")
+        number = self.found.number.get(f.bdf, "-")
+        return f.bdf, what(f), str(number), self.found.acs(f.bdf), self.found.drivers.get(f.bdf) or "", self.found.reasons.get(f.bdf, "")
 
     def driver(self, node: Node) -> str:
         return self.found.drivers.get(node.function.bdf) or ""
 
     def edge(self, members: list[Node]) -> float:
-        """Return where the hull around some nodes ends at the right."""
         return round(max(map(self.cards.x, members)) + self.cards.column + 7, 1)
 
     def beside(self, members: list[Node], name: str) -> Lines:

@@ -49,9 +49,8 @@ class Drill(App):
         self._tell()
 
     def _tell(self) -> None:
-        self.score.value = said(
-            f"Problem {self.seed}. " + (f"{self.right} of {self.tried} right so far." if self.tried else "Choose an answer.")
-        )
+        score = f"{self.right} of {self.tried} right so far." if self.tried else "Choose an answer."
+        self.score.value = said(f"Problem {self.seed}. {score}")
 
     def __repr__(self) -> str:
         return f"Drill({self.topic!r}, {self.seed}, {self.right} of {self.tried} right)"

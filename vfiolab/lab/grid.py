@@ -7,6 +7,7 @@ from functools import partial
 
 import ipywidgets
 
+from vfiolab._text import count
 from vfiolab.lab.controls import press
 from vfiolab.lab.split import HARDWARE, KERNELS, MAPPED, SplitRun
 from vfiolab.model.errors import VfioError
@@ -20,9 +21,8 @@ def grid(load: Callable[[SplitRun], object]) -> ipywidgets.GridBox:
     for hardware in HARDWARE:
         for mapped in MAPPED:
             cells.append(_words(f"{hardware}; {mapped}"))
-            cells += [
-                _cell(SplitRun(hardware, kernel, mapped), f"{hardware}, Linux {kernel}, mapped: {mapped}", load) for kernel in KERNELS
-            ]
+            for kernel in KERNELS:
+                cells.append(_cell(SplitRun(hardware, kernel, mapped), f"{hardware}, Linux {kernel}, mapped: {mapped}", load))
     columns = f"minmax(180px, 3fr) repeat({len(KERNELS)}, minmax(76px, 1fr))"
     return ipywidgets.GridBox(cells, layout={"grid_template_columns": columns, "grid_gap": "1px", **_LAYOUT})
 
@@ -36,7 +36,7 @@ def _cell(run: SplitRun, words: str, load: Callable[[SplitRun], object]) -> ipyw
         told, style = f"✗ {run.refused.name if isinstance(run.refused, VfioError) else 'not known'}", "danger"
     else:
         number = len(run.space.domains)
-        told, style = (f"{number} domain{'s' if number > 1 else ''}", "info" if number > 1 else "")
+        told, style = count(number, "domain"), "info" if number > 1 else ""
     button = press(told, f"{words}: {told}", partial(load, run), margin="0")
     button.button_style = style
     return button

@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import chain, count
 from pathlib import Path
 
 from vfiolab._paths import notebooks_dir
@@ -42,10 +44,7 @@ def workspace(parent: Path | None = None, *, fresh: bool = False) -> Path:
     target = parent / COPY
     if target.is_dir() and not fresh:
         return target
-    number = 1
-    while os.path.lexists(target):
-        number += 1
-        target = parent / f"{COPY}-{number}"
+    target = _free([target], lambda number: parent / f"{COPY}-{number}")
     with tempfile.TemporaryDirectory(prefix=f".{COPY}-", dir=parent) as half_made:  # a copy has its name only when it is whole
         made = shutil.copytree(notebooks_dir(), Path(half_made) / COPY, ignore=_NOT_COPIED)
         if fresh:
@@ -63,10 +62,8 @@ def reset(folder: Path, name: str) -> Path | None:
     names = sorted(path.name for path in notebooks_dir().glob("*.ipynb"))
     if name not in names:
         raise ValueError(f"there is no notebook {name!r} to put back: {', '.join(names)}")
-    target, kept, number = folder / name, None, 1
-    while os.path.lexists(target) and (kept is None or os.path.lexists(kept)):
-        number += 1
-        kept = folder / f"{target.stem}-mine-{number}.ipynb"
+    target = folder / name
+    kept = _free([], lambda number: folder / f"{target.stem}-mine-{number}.ipynb") if os.path.lexists(target) else None
     with tempfile.TemporaryDirectory(prefix=f".{COPY}-", dir=folder) as half_made:
         made = Path(shutil.copy(notebooks_dir() / name, half_made))
         _clear(made)
@@ -74,6 +71,11 @@ def reset(folder: Path, name: str) -> Path | None:
             target.rename(kept)
         made.rename(target)
     return kept
+
+
+def _free(first: list[Path], numbered: Callable[[int], Path]) -> Path:
+    """Return the first path at which nothing is, not even a broken link: `first`, else one with a number from 2 on."""
+    return next(path for path in chain(first, map(numbered, count(2))) if not os.path.lexists(path))
 
 
 def _clear(path: Path) -> None:

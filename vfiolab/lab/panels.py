@@ -113,7 +113,7 @@ def status(step: Step, session: Session) -> str:
         return alert(told) if step.answer.outcome not in ARRIVED else f'<p role="status" style="{LINES}">{told}</p>'
     domains = session.space.domains if session.spaces else []
     names = ", ".join(f"D{domain.number}" for domain in domains)
-    number = f"{len(domains)} domain{'s' if len(domains) != 1 else ''}" + (f" ({names})" if names else "")
+    number = count(len(domains), "domain") + (f" ({names})" if names else "")
     said = sentences(session.calls)
     why = [*_untried(session), *(one for one in said if " was tried in " in one)]
     told = " ".join(said[:MOST_SAID]) + (f" And {count(len(said) - MOST_SAID, 'request')} more." if len(said) > MOST_SAID else "")

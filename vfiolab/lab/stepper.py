@@ -61,9 +61,8 @@ class Stepper(App):
     def _show(self) -> None:
         """Draw the journey so far; no button is ever disabled, or the keyboard would lose its place at the ends."""
         self.status.value = said(self.words)
-        self.picture.value = columns(
-            map(inline_svg, [self.trip.picture(upto=self.step), *([self.beside(self.step)] if self.beside else [])]), 440
-        )
+        drawn = [self.trip.picture(upto=self.step), *([self.beside(self.step)] if self.beside else [])]
+        self.picture.value = columns(map(inline_svg, drawn), 440)
 
     def __repr__(self) -> str:
         return f"Stepper({self.trip!r}, step {self.step})"

@@ -172,14 +172,10 @@ def _guide(
 def _legend(page: Page, marks: tuple[Mark, ...], keys: Keys, *, several: bool, ghost: bool) -> None:
     x, page.y = MARGIN, page.y + 4
     kinds = [k for k in LOOKS if any(k in {m.kind, m.news} for m in marks) and k != "mapping"]
-    entries = [("mirror", LEGEND["mirror"])] if any(m.kind == "mapping" and m.lane and not m.news for m in marks) else []
-    entries += [(k, LEGEND[k]) for k in kinds]
-    if ghost:
-        entries.append(("ghost", LEGEND["ghost"]))
-    if any(m.count > 1 for m in marks):
-        entries.append(("merged", LEGEND["merged"]))
-    for kind, told in entries:
-        at, y, x = page.entry(x, told, 20, 17)
+    mirrored, merged = any(m.kind == "mapping" and m.lane and not m.news for m in marks), any(m.count > 1 for m in marks)
+    entries = ["mirror"] * mirrored + kinds + ["ghost"] * ghost + ["merged"] * merged
+    for kind in entries:
+        at, y, x = page.entry(x, LEGEND[kind], 20, 17)
         if kind == "merged":
             page.add(*(Box(at + 5 * i, y + 2, 5, 10, "mapping", level=level) for i, level in enumerate((2, 5, 8))))
         else:

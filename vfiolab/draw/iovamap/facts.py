@@ -141,32 +141,22 @@ class Viewed(Protocol):
 
 def observe(container: Viewed, log: EventLog | None = None, faults: Iterable[int] = ()) -> SpaceFacts:
     """Copy what a picture needs from a live container; `log` adds its refused maps and faults, `faults` more iovas at which DMA failed."""
-    backend = container.backend
-    groups = tuple(sorted(iommu_group(g).id for g in container.groups))
+    facts, backend = count_only(container), container.backend
     if backend is None:
-        return SpaceFacts("none", groups)
+        return facts
     dmas: list[Dma | Area] = sorted(backend.dmas, key=attrgetter("iova"))  # old kernels let overlaps in, out of order
     starts, sizes = [d.iova for d in dmas], [d.size for d in dmas]
-    domains = tuple(replace(_domain(d), mapped=_different(d, starts, sizes)) for d in backend.domains)
-    ends = [start + size for start, size in zip(starts, sizes, strict=True)]
+    looked = zip(facts.domains, backend.domains, strict=True)
     before, since = calls_on(getattr(container, "fd", None), log)
-    attempts = attempts_of(since)
+    attempts, met = attempts_of(since), _refused(since)
     hit = [e.iova for c in (*before, *since) for e in c.events if e.kind == "fault" and e.iova is not None]
-    return SpaceFacts(
-        backend_word(backend),
-        groups,
-        tuple(starts),
-        tuple(ends),
-        tuple([d.name for d in dmas]),
-        tuple([d.prot for d in dmas]),
-        domains,
-        tuple(backend.valid_iova),
-        tuple(attempts[-SHOWN_ATTEMPTS:]),
-        max(0, len(attempts) - SHOWN_ATTEMPTS),
-        len(attempts_of(before)),
-        met[1] if (met := _refused(since)) is not None else None,
-        tuple(sorted({*faults, *hit})),
-    )
+    return replace(
+        facts, counted=None, starts=tuple(starts), ends=tuple([start + size for start, size in zip(starts, sizes, strict=True)]),
+        names=tuple([d.name for d in dmas]), prots=tuple([d.prot for d in dmas]),
+        domains=tuple(replace(known, mapped=_different(d, starts, sizes)) for known, d in looked),
+        attempts=tuple(attempts[-SHOWN_ATTEMPTS:]), attempts_before=max(0, len(attempts) - SHOWN_ATTEMPTS),
+        attempts_earlier=len(attempts_of(before)), newcomer=None if met is None else met[1], faults=tuple(sorted({*faults, *hit})),
+    )  # fmt: skip
 
 
 def count_only(container: Viewed) -> SpaceFacts:
@@ -254,21 +244,11 @@ def _domain(domain: Domain, tried: Sequence[IommuGroup] = ()) -> DomainFacts:
     groups = domain.groups or tried
     doorbells = tuple(Doorbell(Span.sized(d.iova, d.size), d.physical) for d in domain.doorbells)
     places = tuple((g.id, g.unit.name, g.unit.kind) for g in sorted(groups, key=attrgetter("id")) if g.unit is not None)
+    units = ", ".join(dict.fromkeys(unit for _, unit, _ in places)) or domain.unit.name
     return DomainFacts(
-        domain.number,
-        ", ".join(dict.fromkeys(unit for _, unit, _ in places)) or domain.unit.name,
-        domain.unit.kind,
-        tuple(sorted(g.id for g in groups)),
-        domain.aperture,
-        domain.page_sizes,
-        coherency_word(domain),
-        domain.stage,
-        _reserved(groups),
-        doorbells,
-        domain.msi_base,
-        None,
-        places,
-    )
+        domain.number, units, domain.unit.kind, tuple(sorted(g.id for g in groups)), domain.aperture, domain.page_sizes,
+        coherency_word(domain), domain.stage, _reserved(groups), doorbells, domain.msi_base, places=places,
+    )  # fmt: skip
 
 
 def coherency_word(domain: Domain) -> str:

@@ -23,7 +23,7 @@ def map_lines(layout: Layout) -> list[str]:
             words = [groups_word(lane.domain.groups), *traits(lane.domain).values()]
             words = [f"refused: {lane.domain.refused}", *words] if lane.domain.refused else words
             lines += fold(f"{lane.name}: {' · '.join(words)}", "  ")
-    segments = _segments(marks, window)
+    segments = list(pairwise(sorted({*window, *(at for m in marks if m.kind != "fault" for at in (m.start, m.end))})))
     room = min(16, max(4, (WIDTH - 34) // len(lanes) - 1))
     lines.append(f"{'iova':<22}{'size':>11} " + " ".join(_cell(lane.name, room) for lane in lanes))
     used: dict[str, None] = {}
@@ -32,9 +32,8 @@ def map_lines(layout: Layout) -> list[str]:
             lines.append(f"... {len(segments) - MOST_LINES:,} more segments; the table has them")
             break
         here = [[m for m in marks if m.lane == lane.index and m.start <= start and end <= m.end] for lane in lanes]
-        empty = not any(here)
         cells = [_words(found, room, used) for found in here]
-        sign = "≈" if empty else " "
+        sign = " " if any(here) else "≈"
         lines.append(f"{hexa(start):<21}{sign}{human_size(end - start):>11} " + " ".join(_cell(c, room) for c in cells))
     lines.append(hexa(window[1]))
     for m in marks:
@@ -45,11 +44,6 @@ def map_lines(layout: Layout) -> list[str]:
     if used:
         lines += fold("  ".join(f"{KINDS[kind].sign or 'blank'} {KINDS[kind].text}" for kind in used))
     return [line.rstrip() for line in lines]
-
-
-def _segments(marks: tuple[Mark, ...], window: tuple[int, int]) -> list[tuple[int, int]]:
-    cuts = sorted({*window, *(m.start for m in marks if m.kind != "fault"), *(m.end for m in marks if m.kind != "fault")})
-    return list(pairwise(cuts))
 
 
 def _words(found: list[Mark], room: int, used: dict[str, None]) -> str:

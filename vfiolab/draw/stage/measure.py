@@ -42,23 +42,27 @@ def text_width(text: str, size: float, *, bold: bool = False, mono: bool = False
     return round(sum(map(widths.__getitem__, text)) * size / 1000, 1)
 
 
-def shorten(text: str, room: float, size: float, *, bold: bool = False, mono: bool = False, least: int = 4) -> str:
+def _most(room: float, size: float) -> int:
+    """Return a number of letters of which the last cannot fit."""
+    return max(0, int(room / (size * _THINNEST / 1000))) + 2
+
+
+def shorten(text: str, room: float, size: float, *, bold: bool = False, least: int = 4) -> str:
     """Return the text, or its beginning and `…`, or nothing if not even `least` letters fit.
 
     >>> shorten("guest RAM below 4G", 64, 11), shorten("guest RAM", 12, 11)
     ('guest RA…', '')
     """
-    most = max(0, int(room / (size * (MONO if mono else _THINNEST / 1000)))) + 2  # what more letters there are cannot fit
+    most = _most(room, size)
     start = text[:most]
-    if start == text and text_width(text, size, bold=bold, mono=mono) <= room:
+    if start == text and text_width(text, size, bold=bold) <= room:
         return text
 
     def short(keep: int) -> str:
         return start[:keep].rstrip() + "…"
 
-    fits = bisect_right(
-        range(least, min(len(start), len(text) - 1) + 1), room, key=lambda keep: text_width(short(keep), size, bold=bold, mono=mono)
-    )
+    lengths = range(least, min(len(start), len(text) - 1) + 1)
+    fits = bisect_right(lengths, room, key=lambda keep: text_width(short(keep), size, bold=bold))
     return short(least + fits - 1) if fits else ""
 
 
@@ -72,7 +76,7 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int 
     """
     done: list[str] = []
     line = ""
-    most = (lines + 1) * (max(0, int(room / (size * _THINNEST / 1000))) + 2)  # what more letters there are cannot fit
+    most = (lines + 1) * _most(room, size)
     for word in (part for whole in " ".join(text.split())[:most].split(" ") for part in _parts(whole, room, size, bold=bold)):
         longer = f"{line} {word}".strip()
         if line and text_width(longer, size, bold=bold) > room:
@@ -97,7 +101,7 @@ def widest(texts: Iterable[str], size: float, *, bold: bool = False) -> float:
 
 
 def _parts(word: str, room: float, size: float, *, bold: bool) -> Iterator[str]:
-    most = max(0, int(room / (size * _THINNEST / 1000))) + 2
+    most = _most(room, size)
     while len(word) > 1 and text_width(word[:most], size, bold=bold) > room:
         fits = next(n for n in range(min(most, len(word)), 0, -1) if n == 1 or text_width(word[:n], size, bold=bold) <= room)
         at = word.rfind("-", 1, fits) + 1 or fits
