@@ -5,8 +5,7 @@ import pytest
 import vfiolab as vl
 from vfiolab.course.twins import TWIN_CALLS, carry_out_twins
 from vfiolab.lab import DebateLab, TwinLab
-from vfiolab.lab.debate import TITLES, CellRun
-from vfiolab.lab.twin import TwinRun
+from vfiolab.lab.debate import TITLES, CellRun, TwinRun
 from vfiolab.proposals import PROPOSALS, SCENARIOS
 
 

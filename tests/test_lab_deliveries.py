@@ -8,9 +8,8 @@ import pytest
 import vfiolab as vl
 from vfiolab.course.experiments import carry_out
 from vfiolab.course.machines import region_answers
-from vfiolab.lab import HotAddLab, Stepper, WindowLab, hotadd, window
-from vfiolab.lab.hotadd import HotAddRun
-from vfiolab.lab.window import WindowRun
+from vfiolab.lab import HotAddLab, Stepper, WindowLab, windows
+from vfiolab.lab.windows import HotAddRun, WindowRun
 
 
 def choose(buttons, option):
@@ -92,7 +91,7 @@ def test_kernel_guest_and_target_decide_what_is_lost(kernel, guest, act, outcome
     assert outcome == WindowRun(kernel, guest, act).outcome
 
 
-@pytest.mark.parametrize("chosen", list(itertools.product(window.KERNELS, window.GUESTS, window.ACTS)), ids=", ".join)
+@pytest.mark.parametrize("chosen", list(itertools.product(windows.KERNELS, windows.GUESTS, windows.ACTS)), ids=", ".join)
 def test_the_code_that_the_window_lab_shows_comes_to_the_same(chosen):
     run = WindowRun(*chosen)
     names = {"vl": vl}
@@ -139,14 +138,14 @@ def test_memory_and_device_decide_whether_a_hot_add_works(kernel, memory, joinin
     assert outcome == HotAddRun(kernel, memory, joining).outcome
 
 
-@pytest.mark.parametrize("chosen", list(itertools.product(hotadd.KERNELS, hotadd.MEMORY, hotadd.JOINING)), ids=", ".join)
+@pytest.mark.parametrize("chosen", list(itertools.product(windows.HOT_ADD_KERNELS, windows.MEMORY, windows.JOINING)), ids=", ".join)
 def test_a_refused_hot_add_leaves_the_memory_mapped_and_no_domain(chosen):
     run = HotAddRun(*chosen)
-    assert len(hotadd.MEMORY[chosen[1]]) == len(run.space.mappings)
+    assert len(windows.MEMORY[chosen[1]]) == len(run.space.mappings)
     assert (run.outcome == "0") == bool(run.space.domains)
 
 
-@pytest.mark.parametrize("chosen", list(itertools.product(hotadd.KERNELS, hotadd.MEMORY, hotadd.JOINING)), ids=", ".join)
+@pytest.mark.parametrize("chosen", list(itertools.product(windows.HOT_ADD_KERNELS, windows.MEMORY, windows.JOINING)), ids=", ".join)
 def test_the_code_that_the_hot_add_lab_shows_gives_the_same_address_space(chosen):
     run = HotAddRun(*chosen)
     names = {"vl": vl}

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 import vfiolab as vl
-from vfiolab.lab import isolation, viability
+from vfiolab.lab import groups as labs
 
 HERE, OTHER = "no ACS", "ACS on"
 
@@ -26,14 +26,14 @@ def test_acs_and_the_override_decide_the_groups_and_only_acs_where_a_write_arriv
 
 @pytest.mark.parametrize(("kernel", "errno", "where"), [("5.10", "EINVAL", "space.open"), ("6.12", "EPERM", "space.attach")])
 def test_a_native_driver_in_the_group_is_refused_by_each_kernel_at_its_own_step(kernel, errno, where):
-    for audio, network, port, stub in itertools.product(viability.ACTS, viability.ACTS, ("leave it", "unbind"), viability.ACTS):
+    for audio, network, port, stub in itertools.product(labs.ACTS, labs.ACTS, ("leave it", "unbind"), labs.ACTS):
         run = vl.lab.ViabilityRun(kernel, audio, network, port, stub)
         in_the_way = "leave it" in (audio, network)
         assert (errno if in_the_way else "0") == run.outcome
         assert run.verdict.startswith(f"Refused at {where}. {errno}" if in_the_way else "The user has the card.")
 
 
-@pytest.mark.parametrize("kernel", viability.KERNELS)
+@pytest.mark.parametrize("kernel", labs.KERNELS)
 def test_vfio_pci_will_not_have_a_port_which_has_lost_its_driver_then(kernel):
     run = vl.lab.ViabilityRun(kernel, "unbind", "unbind", "vfio-pci", "leave it")
     assert run.verdict.startswith("Refused at host.bind.")
@@ -42,8 +42,8 @@ def test_vfio_pci_will_not_have_a_port_which_has_lost_its_driver_then(kernel):
 
 
 @pytest.mark.parametrize(("kind", "choices"), [
-    (vl.lab.IsolationRun, [isolation.ACS, isolation.ACS, isolation.BOOT]),
-    (vl.lab.ViabilityRun, [viability.KERNELS, *[("leave it", "vfio-pci")] * 4]),
+    (vl.lab.IsolationRun, [labs.ACS, labs.ACS, labs.BOOT]),
+    (vl.lab.ViabilityRun, [labs.KERNELS, *[("leave it", "vfio-pci")] * 4]),
 ])  # fmt: skip
 def test_the_code_shown_gives_the_same_host(kind, choices):
     for choice in itertools.product(*choices):

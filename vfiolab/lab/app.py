@@ -24,8 +24,8 @@ from vfiolab.kit.steps import made_by
 from vfiolab.lab.build import BuildLab
 from vfiolab.lab.controls import App, on_enter, press, row, said, upload
 from vfiolab.lab.explorer import number
-from vfiolab.lab.grid import grid
 from vfiolab.lab.panels import checks_panel, columns, events_panel, panel, status, steps_text
+from vfiolab.lab.split import grid
 from vfiolab.lab.stage import Stage, users
 from vfiolab.lab.stepper import player
 from vfiolab.model.errors import Refusal, VfioError

@@ -1,15 +1,20 @@
-"""The split lab: two IOMMU units, a kernel and a mapping; how many domains."""
+"""The split lab: two IOMMU units, a kernel and a mapping; how many domains. The grid has every such experiment as a cell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import ipywidgets
+
+from vfiolab._text import count
 from vfiolab.course.machines import FIRST, SECOND
 from vfiolab.draw import Picture
 from vfiolab.kit.steps import Step
 from vfiolab.lab.choices import ChoiceLab, Run
-from vfiolab.model.errors import NAMES, NotModelledError
+from vfiolab.lab.controls import press
+from vfiolab.model.errors import NAMES, NotModelledError, VfioError
 
 #: What the two units are: words on the button, kind, and the facts in which they may differ.
 HARDWARE: dict[str, tuple[str, dict[str, Any]]] = {
@@ -70,3 +75,33 @@ class SplitLab(ChoiceLab):
             kernel=("Kernel", KERNELS, "6.12"),
             mapped=("Mapped", MAPPED, "1 GiB at 0x4000_0000"),
         )
+
+
+_LAYOUT = {"max_height": "26em", "overflow": "auto"}
+
+
+def grid(load: Callable[[SplitRun], object]) -> ipywidgets.GridBox:
+    """Return the cells, a row for each pair of units and mapping, a column for each kernel; `load` gets the run of the cell clicked."""
+    cells = [_words("two units, and what is mapped"), *(_words(f"Linux {kernel}") for kernel in KERNELS)]
+    for hardware in HARDWARE:
+        for mapped in MAPPED:
+            cells.append(_words(f"{hardware}; {mapped}"))
+            cells += [_cell(load, hardware, kernel, mapped) for kernel in KERNELS]
+    columns = f"minmax(180px, 3fr) repeat({len(KERNELS)}, minmax(76px, 1fr))"
+    return ipywidgets.GridBox(cells, layout={"grid_template_columns": columns, "grid_gap": "1px", **_LAYOUT})
+
+
+def _words(text: str) -> ipywidgets.HTML:
+    return ipywidgets.HTML(f'<span style="line-height:1.4">{text}</span>')
+
+
+def _cell(load: Callable[[SplitRun], object], hardware: str, kernel: str, mapped: str) -> ipywidgets.Button:
+    run = SplitRun(hardware, kernel, mapped)
+    if run.refused is not None:
+        told, style = f"✗ {run.refused.name if isinstance(run.refused, VfioError) else 'not known'}", "danger"
+    else:
+        number = len(run.space.domains)
+        told, style = count(number, "domain"), "info" if number > 1 else ""
+    button = press(told, f"{hardware}, Linux {kernel}, mapped: {mapped}: {told}", partial(load, run), margin="0")
+    button.button_style = style
+    return button
