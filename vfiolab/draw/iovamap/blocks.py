@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 from vfiolab.draw.iovamap.ruler import Ruler, Segment, fit, log2, wish
 from vfiolab.draw.stage.palette import LEVELS
@@ -19,6 +20,7 @@ PIXELS_EACH = 3.4  # a mapping and the gap after it, drawn one by one
 COLUMN = 2.5  # pixels of a column of a dense run
 STANDS_OUT = 16  # a gap that is so many times the median one ends a dense run
 MOST_RUNS = 40
+Spans: TypeAlias = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +44,17 @@ class Piece:
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What else is in the picture: spans that need room (`solid`), spans that are flat ground (`ground`), single points."""
+def plan(
+    starts: Sequence[int], ends: Sequence[int], window: tuple[int, int], solid: Spans, ground: Spans, left: float, width: float
+) -> tuple[Ruler, list[Piece]]:
+    """Return the ruler and the pieces of the user's mappings on it, which must already be clipped to the window.
 
-    solid: Sequence[tuple[int, int]]
-    ground: Sequence[tuple[int, int]]
-    low: int
-    high: int
-
-
-def plan(starts: Sequence[int], ends: Sequence[int], wanted: Wanted, left: float, width: float) -> tuple[Ruler, list[Piece]]:
-    """Return the ruler and the pieces of the user's mappings on it. Mappings must already be clipped to the window."""
-    special = sorted({wanted.low, wanted.high, *(p for span in (*wanted.solid, *wanted.ground) for p in span)})
+    What else is in the picture are spans that need room (`solid`) and spans that are flat (`ground`).
+    """
+    special = sorted({*window, *(p for span in (*solid, *ground) for p in span)})
     runs = _runs(starts, ends, special, width)
     cuts = sorted({*special, *(starts[a] for a, _ in runs), *(ends[b - 1] for _, b in runs)})
-    segments = _segments(cuts, starts, ends, runs, wanted)
+    segments = _segments(cuts, starts, ends, runs, solid, ground)
     ruler = fit(segments, left, width)
     pieces: list[Piece] = []
     knots: list[tuple[int, float]] = []
@@ -93,9 +90,7 @@ def _runs(starts: Sequence[int], ends: Sequence[int], special: Sequence[int], wi
     return list(pairwise(sorted(breaks)))
 
 
-def _segments(
-    cuts: Sequence[int], starts: Sequence[int], ends: Sequence[int], runs: Sequence[tuple[int, int]], wanted: Wanted
-) -> list[Segment]:
+def _segments(cuts: Sequence[int], starts: Sequence[int], ends: Sequence[int], runs: Spans, solid: Spans, ground: Spans) -> list[Segment]:
     run_starts = [starts[a] for a, _ in runs]
     many = len(runs) > 40
     out = []
@@ -108,9 +103,9 @@ def _segments(
                 out.append(Segment(low, high, False, wish(size, 3 if many else 34, 1 if many else 4), 1.8))
             else:
                 out.append(Segment(low, high, False, wish(size, 40) + 8 * log2(count), min(2.0 * count, 40)))
-        elif any(a <= low and high <= b for a, b in wanted.solid):
+        elif any(a <= low and high <= b for a, b in solid):
             out.append(Segment(low, high, False, wish(size, 46), 16))
-        elif any(a <= low and high <= b for a, b in wanted.ground):
+        elif any(a <= low and high <= b for a, b in ground):
             out.append(Segment(low, high, True, 70, 12))
         else:
             out.append(Segment(low, high, True, 3 if many and size < 1 << 30 else 36, 1))

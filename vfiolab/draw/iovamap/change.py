@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vfiolab._text import count
 from vfiolab.draw.calls import call_words, names_of
@@ -24,7 +24,6 @@ def change(
     call: Call | None = None,
     *,
     log: EventLog | None = None,
-    window: Any = None,
     width: int | None = None,
 ) -> Scene:
     """Draw the map after a call with what is new, gone or refused made loud.
@@ -46,7 +45,7 @@ def change(
     )  # fmt: skip
     title = f"{call_words(call, names_of(log))} → {call.result}" if call is not None else "Before and after"
     said = [*_moved(before, after), *_said(facts), *_valid_words(before, after)] or ["Nothing changed."]
-    return lay_out(replace(facts, title=title, said=tuple(said)), window=window, width=width)
+    return lay_out(replace(facts, title=title, said=tuple(said)), width=width)
 
 
 def _mappings(facts: SpaceFacts) -> dict[tuple[int, int], str]:

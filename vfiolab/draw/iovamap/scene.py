@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
 
-from vfiolab.draw.iovamap.blocks import Piece, Wanted, plan
+from vfiolab.draw.iovamap.blocks import Piece, plan
 from vfiolab.draw.iovamap.compose import compose
 from vfiolab.draw.iovamap.facts import SpaceFacts, Viewed, observe
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Scene
@@ -52,7 +52,7 @@ def lay_out(facts: SpaceFacts, *, window: tuple[int | str, int | str] | None = N
     others = [(s.start, s.end) for d in facts.domains for s in d.mapped or ()] + [(start, end) for start, end, _ in facts.gone]
     solid += [(max(a, low), min(b, high)) for a, b in others if a < high and b > low]
     ground = [(m.start, m.end) for m in fixed if m.kind in {"outside", "hole"}]
-    ruler, pieces = plan(starts, ends, Wanted(solid, ground, low, high), MARGIN, width - 2 * MARGIN)
+    ruler, pieces = plan(starts, ends, (low, high), solid, ground, MARGIN, width - 2 * MARGIN)
     marks = _mapping_marks(facts, lanes, pieces, first) + fixed
     placed = tuple(replace(m, x=ruler.x(m.start), width=round(ruler.x(m.end) - ruler.x(m.start), 2)) for m in marks)
     return compose(Layout(facts, ruler, lanes, placed, (low, high), (low > 0, high < facts.top)), width)

@@ -42,7 +42,6 @@ class Poly:
     points: tuple[tuple[float, float], ...]
     role: str
     closed: bool = False
-    tip: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,6 @@ class Curve:
     x2: float
     y2: float
     role: str
-    tip: str = ""
 
 
 @dataclass(frozen=True, slots=True)

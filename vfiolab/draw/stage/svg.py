@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from vfiolab._text import drawn_text, folded, markup, page_text
 from vfiolab.draw.stage.palette import CONTRAST, DARK, LIGHT, LOOKS, SHADES, TEXT_ROLES
-from vfiolab.draw.stage.shapes import Box, Curve, Line, Picture, Shape, Text
+from vfiolab.draw.stage.shapes import Box, Curve, Picture, Poly, Shape, Text
 
 SANS = "Helvetica Neue,Helvetica,Arial,Liberation Sans,Nimbus Sans,sans-serif"
 MONO = "SFMono-Regular,Menlo,Consolas,Liberation Mono,DejaVu Sans Mono,monospace"
@@ -175,21 +175,21 @@ def _n(number: float) -> str:
 def _shape(shape: Shape, *, tips: bool) -> str:
     if isinstance(shape, Text):
         return _text(shape)
-    if isinstance(shape, Line):
-        return f'<path class="{shape.role}" d="M{_n(shape.x)} {_n(shape.y)}L{_n(shape.x2)} {_n(shape.y2)}"/>'
-    tip = f"<title>{markup(shape.tip)}</title>" if tips and shape.tip else ""
     if isinstance(shape, Box):
         name = (f"q{shape.level}" if shape.role == "mirror" else f"s{shape.level}") if shape.level else shape.role
         corner = f' rx="{_n(shape.round)}"' if shape.round else ""
         where = f'x="{_n(shape.x)}" y="{_n(shape.y)}" width="{_n(shape.width)}" height="{_n(shape.height)}"'
-        return f'<rect class="{name}" {where}{corner}' + (f">{tip}</rect>" if tip else "/>")
+        tip = f"><title>{markup(shape.tip)}</title></rect>" if tips and shape.tip else "/>"
+        return f'<rect class="{name}" {where}{corner}{tip}'
+    if isinstance(shape, Poly):
+        d = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in shape.points) + ("z" if shape.closed else "")
+        filled = "" if shape.closed else ' style="fill:none"'
+        return f'<path class="{shape.role}" d="{d}"{filled}/>'
+    start, end = f"{_n(shape.x)} {_n(shape.y)}", f"{_n(shape.x2)} {_n(shape.y2)}"
     if isinstance(shape, Curve):
-        c = _n((shape.x + shape.x2) / 2)
-        d = f"M{_n(shape.x)} {_n(shape.y)}C{c} {_n(shape.y)} {c} {_n(shape.y2)} {_n(shape.x2)} {_n(shape.y2)}"
-        return f'<path class="{shape.role}" d="{d}"' + (f">{tip}</path>" if tip else "/>")
-    d = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in shape.points) + ("z" if shape.closed else "")
-    filled = "" if shape.closed else ' style="fill:none"'
-    return f'<path class="{shape.role}" d="{d}"{filled}' + (f">{tip}</path>" if tip else "/>")
+        middle = _n((shape.x + shape.x2) / 2)
+        return f'<path class="{shape.role}" d="M{start}C{middle} {_n(shape.y)} {middle} {_n(shape.y2)} {end}"/>'
+    return f'<path class="{shape.role}" d="M{start}L{end}"/>'
 
 
 def _text(text: Text) -> str:
