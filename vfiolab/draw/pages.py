@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from vfiolab.draw.iovamap.axis import Shelf
 from vfiolab.draw.iovamap.facts import page_words
 from vfiolab.draw.iovamap.ruler import Ruler, Segment, fit, wish
@@ -11,10 +9,8 @@ from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.page import MARGIN, WIDE, Page, fitting
 from vfiolab.draw.stage.shapes import Box, Line, Picture, Text
 from vfiolab.model.address import hexa, human_size
+from vfiolab.model.iommu.domain import Domain
 from vfiolab.model.iommu.pagetable import PageRun, hardware_pages
-
-if TYPE_CHECKING:
-    from vfiolab.model.iommu.domain import Domain
 
 HEIGHT = 44.0
 NUMBERS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫"

@@ -471,7 +471,7 @@ class Lab(App):
             table = str(space.mappings)
         legend = "✗ refused" + ("; in brackets: what came of it on the kernel before" if self.before else "")
         steps, mapped = panel("Steps", steps_text(session, self.before), legend), panel("Mappings", table, top=True, wrap=False)
-        events = [events_panel("Events of the last step", session.events[:MOST_EVENTS])] if session.events else []
+        events = [events_panel(session.events[:MOST_EVENTS])] if session.events else []
         return columns([*checks_panel(session), steps, mapped, *events], 420)
 
     def __repr__(self) -> str:

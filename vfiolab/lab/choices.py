@@ -87,7 +87,7 @@ class ChoiceLab(App):
         self.run = run = self.kind(*(buttons.value for buttons in self.controls.values()))
         self.status.value = said(run.verdict, alert=run.refused is not None)
         self.picture.value = columns(map(inline_svg, run.pictures), 440)
-        self.panels.value = columns([panel("The same in Python", run.code), events_panel("Events of the last step", run.events)], 380)
+        self.panels.value = columns([panel("The same in Python", run.code), events_panel(run.events)], 380)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={buttons.value!r}' for name, buttons in self.controls.items())})"

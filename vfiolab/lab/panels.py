@@ -47,9 +47,9 @@ def panel(title: str, text: str, legend: str = "", *, top: bool = False, wrap: b
     )
 
 
-def events_panel(title: str, events: Iterable[Event | str]) -> str:
-    """Return the box of what the IOMMU core was asked, with numbers written for reading, and how to read a line."""
-    return panel(title, "\n".join(map(str, events)), EVENT)
+def events_panel(events: Iterable[Event | str]) -> str:
+    """Return the box of what the last step asked of the IOMMU core, with numbers written for reading, and how to read a line."""
+    return panel("Events of the last step", "\n".join(map(str, events)), EVENT)
 
 
 def checks_panel(session: Session) -> list[str]:
@@ -61,13 +61,8 @@ def checks_panel(session: Session) -> list[str]:
 
 def panels(session: Session) -> str:
     """Show the steps three times: as Python, as system calls, and as what the IOMMU core was asked by the last one."""
-    parts = [
-        *checks_panel(session),
-        panel("The same in Python", session.code),
-        panel("System calls", transcript(session.host.log.calls[-MOST_CALLS:], events=False)),
-        events_panel("Events of the last step", session.events),
-    ]
-    return columns(parts, 280)
+    calls = panel("System calls", transcript(session.host.log.calls[-MOST_CALLS:], events=False))
+    return columns([*checks_panel(session), panel("The same in Python", session.code), calls, events_panel(session.events)], 280)
 
 
 def steps_text(session: Session, before: Session | None) -> str:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from vfiolab.draw.iovamap.layout import Mark
 from vfiolab.draw.iovamap.ruler import Ruler
 from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.shapes import Line, Shape, Text
 from vfiolab.model.address import hexa, human_size
-
-if TYPE_CHECKING:
-    from vfiolab.draw.iovamap.layout import Mark
 
 SIZE = 11.0
 ROW = 14.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vfiolab._text import count
 from vfiolab.draw.calls import call_words, names_of
@@ -13,9 +12,7 @@ from vfiolab.draw.iovamap.refusals import attempts_of
 from vfiolab.draw.iovamap.scene import holes, lay_out
 from vfiolab.draw.iovamap.words import blame, differing, groups_word, kinds, listed
 from vfiolab.model.address import Span
-
-if TYPE_CHECKING:
-    from vfiolab.model.events import Call, EventLog
+from vfiolab.model.events import Call, EventLog
 
 
 def change(

@@ -26,8 +26,7 @@ def compose(layout: Layout, width: float) -> Scene:
     """Return the finished scene."""
     facts, marks = layout.facts, layout.marks
     page = Page(width)
-    merged = sum(m.count for m in marks if m.lane == 0 and m.count > 1)
-    said = findings(facts, merged, layout.window if any(layout.torn) else None)
+    said = findings(facts, layout.merged, layout.window if any(layout.torn) else None)
     page.heading(headline(facts), " ".join(said))
     _strip(page, layout)
     page.shapes += gap_labels(layout.ruler, page.y + 11)

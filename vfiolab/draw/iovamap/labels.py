@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
 from vfiolab._text import count
 from vfiolab.draw.iovamap.facts import SpaceFacts
 from vfiolab.draw.iovamap.kinds import KINDS, QUIET
+from vfiolab.draw.iovamap.layout import Lane, Mark
 from vfiolab.draw.iovamap.words import differing, groups_word, traits
 from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.shapes import Box, Run, Shape, Text
 from vfiolab.model.address import hexa, human_size
-
-if TYPE_CHECKING:
-    from vfiolab.draw.iovamap.layout import Lane, Mark
 
 SIZE = 11.0
 TITLE = 12.0  # of the lines above a lane

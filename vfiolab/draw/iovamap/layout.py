@@ -73,6 +73,11 @@ class Layout:
     window: tuple[int, int]
     torn: tuple[bool, bool]
 
+    @property
+    def merged(self) -> int:
+        """How many of the user's mappings are drawn together with others."""
+        return sum(m.count for m in self.marks if m.lane == 0 and m.count > 1)
+
 
 NOTHING = Layout(SpaceFacts("none"), Ruler((0, U64), (0.0, 1.0), frozenset()), (), (), (0, U64), (False, False))
 

@@ -16,8 +16,7 @@ MOST_LINES = 60
 def map_lines(layout: Layout) -> list[str]:
     """Return the iova map as a table of segments: address, size, and what each lane holds there."""
     facts, lanes, marks, window = layout.facts, layout.lanes, layout.marks, layout.window
-    merged = sum(m.count for m in marks if m.lane == 0 and m.count > 1)
-    lines = [*fold(headline(facts)), *fold(" ".join(findings(facts, merged)))]
+    lines = [*fold(headline(facts)), *fold(" ".join(findings(facts, layout.merged)))]
     for lane in lanes[1:]:
         if lane.domain is not None:
             words = [groups_word(lane.domain.groups), *traits(lane.domain).values()]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
 
 from vfiolab._text import plain
-
-if TYPE_CHECKING:
-    from vfiolab.draw.stage.shapes import Picture
+from vfiolab.draw.stage.shapes import Picture
 
 WIDTH = 80
 
