@@ -96,8 +96,8 @@ class _Chain:
         )
         air = (12, 12, 4, 12, 12)
         bold = (False, True, True, True, False)
-        needs = [widest(words, 11, bold=heavy) + more for words, heavy, more in zip(texts, bold, air, strict=True)]
-        return [max(words, text_width(head, 11, bold=True) - LESS_AIR + 4) for head, words in zip(HEADS, needs, strict=True)]
+        needs = [widest(words, bold=heavy) + more for words, heavy, more in zip(texts, bold, air, strict=True)]
+        return [max(words, text_width(head, bold=True) - LESS_AIR + 4) for head, words in zip(HEADS, needs, strict=True)]
 
     @property
     def shown(self) -> tuple[DomainFacts, ...]:
@@ -171,7 +171,7 @@ class _Chain:
         name, served, width = domain.name, groups_word(domain.groups), self.columns[3].width
         named = f"{name} ✗ {domain.refused}" if domain.refused else name
         head = [f"{named}: {served}" if domain.refused else f"{name}  {served}"]
-        if text_width(head[0], 11, bold=True) > width - 12:
+        if text_width(head[0], bold=True) > width - 12:
             head = [named, served]
         lines = [(words, "vermilion-text" if domain.refused else "ink", True) for words in head]
         rest = [(w, "ink" if key in self.loud else "muted", key in self.loud) for key, w in self.rest(domain)]
@@ -229,7 +229,7 @@ class _Chain:
 
     def inside(self) -> list[tuple[str, bool]]:
         """Return the lines of the container's card: its backend in bold, and what is mapped."""
-        return [(line, not n) for n, words in enumerate(self.told()) for line in wrap(words, self.columns[2].width - 3, 11, bold=not n)]
+        return [(line, not n) for n, words in enumerate(self.told()) for line in wrap(words, self.columns[2].width - 3, bold=not n)]
 
     def told(self) -> list[str]:
         facts = self.facts
@@ -246,7 +246,7 @@ class _Chain:
             self.page.add(Text.plain(*at, words, anchor="middle", bold=bold, halo=True))
 
     def unit_card(self, name: str, kind: str, width: float) -> list[tuple[str, str, bool]]:
-        return folded([(name, "ink", text_width(name, 11, bold=True) <= width - 12), (kind, "muted", False)], width)
+        return folded([(name, "ink", text_width(name, bold=True) <= width - 12), (kind, "muted", False)], width)
 
     def units(self, units: dict[str, list[float]]) -> float:
         """Draw the units beside their domains; return how far down they reach."""

@@ -119,7 +119,7 @@ class _Journey:
                 page.add(Text(MARGIN if first == "device" else round(x, 1), page.y + 10, runs))
                 continue
             page.add(*_arrow((x, page.y + 18), (x2, page.y + 18)))
-            half = sum(text_width(run.text, 11, bold=run.bold) for run in runs) / 2
+            half = sum(text_width(run.text, bold=run.bold) for run in runs) / 2
             page.add(Text(round(max((x + x2) / 2, MARGIN + half), 1), page.y + 10, runs, anchor="middle"))
         page.y += 30
 
@@ -169,7 +169,7 @@ class _Journey:
     def reason(self, number: int, step: Event) -> None:
         page = self.page
         head = f"{NUMBERS[number]} {step.place}: "
-        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", page.right - MARGIN - 16, 11)):
+        for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", page.right - MARGIN - 16)):
             role = "vermilion-text" if step.kind in BAD else "ink"
             page.add(Text.plain(MARGIN + (16 if n else 0), page.y + 11, line, role))
             page.y += 15

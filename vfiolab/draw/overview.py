@@ -48,7 +48,7 @@ def who_is_who(*, width: int | None = None) -> Picture:
     _across(page, xs[0] + each, xs[1], low + tall / 2, "DMA: an iova")
     _across(page, xs[1] + each, xs[2], low + tall / 2, "a physical address")
     _arrow(page, (down, top + tall), (down, low))
-    told = wrap("a domain's page table", xs[2] - down - 16, 11)
+    told = wrap("a domain's page table", xs[2] - down - 16)
     for n, words in enumerate(told):
         page.add(Text.plain(down + 8, round(top + tall + 36 + 13 * (n - (len(told) - 1) / 2), 1), words, "muted", halo=True))
     page.y = low + tall + 6
@@ -61,7 +61,7 @@ def _memory(page: Page, x: float, width: float, ys: tuple[float, float, float]) 
     page.add(Text.plain(x, top - 8, "memory", bold=True), Box(x, top, width, bottom - top, "lane", round=4))
     y = top + 8
     for role, told in (("mirror", "other programs"), ("mirror", "your program"), ("mapping", "your program: mapped")):
-        lines = wrap(told, width - 28, 11)
+        lines = wrap(told, width - 28)
         tall = 8 + 14 * len(lines)
         y = (low + bottom - tall) / 2 if role == "mapping" else y
         page.add(Box(x + 8, round(y, 1), width - 16, tall, role))
@@ -72,7 +72,7 @@ def _memory(page: Page, x: float, width: float, ys: tuple[float, float, float]) 
 def _across(page: Page, x: float, x2: float, y: float, told: str) -> None:
     """Draw an arrow with what passes along it written on it."""
     _arrow(page, (x, y), (x2, y))
-    lines = wrap(told, x2 - x - 6, 11)
+    lines = wrap(told, x2 - x - 6)
     for n, words in enumerate(reversed(lines)):
         page.add(Text.plain(round((x + x2) / 2, 1), y - 7 - 13 * n, words, "muted", anchor="middle"))
 

@@ -75,7 +75,7 @@ def _boxes(page: Page, ruler: Ruler, runs: tuple[PageRun, ...]) -> None:
         for n in range(1, lines):
             at = round(x + (x2 - x) * n / lines, 1)
             page.add(Line(at, page.y, at, page.y + 9, "rule"), Line(at, page.y + HEIGHT - 9, at, page.y + HEIGHT, "rule"))
-        words = next((w for w in (_numbered(number, run), _named(run), number) if text_width(w, 11, bold=True) <= x2 - x - 4), "")
+        words = next((w for w in (_numbered(number, run), _named(run), number) if text_width(w, bold=True) <= x2 - x - 4), "")
         page.add(Text.plain(round((x + x2) / 2, 1), page.y + HEIGHT / 2 + 4, words, anchor="middle", bold=True))
     page.add(Text.plain(MARGIN, page.y + HEIGHT / 2 + 4, "pages", bold=True))
     page.y += HEIGHT
@@ -86,7 +86,7 @@ def _addresses(page: Page, ruler: Ruler, points: list[tuple[int, int]], name: st
     placed: list[tuple[float, float, int, str]] = []
     for at, address in points:
         x, words = ruler.x(at), hexa(address)
-        half = text_width(words, 11, mono=True) / 2
+        half = text_width(words, mono=True) / 2
         centre = round(min(max(x, ruler.xs[0] + half), ruler.xs[-1] - half), 1)
         row = next((n for n, shelf in enumerate(shelves) if shelf.free(centre - half, centre + half)), None)
         if row is not None:

@@ -71,9 +71,9 @@ class _Grid:
     def __init__(self, page: Page, domains: Sequence[int], calls: Sequence[str], steps: Sequence[str]) -> None:
         self.page = page
         room = page.right - MARGIN
-        self.left = MARGIN + max(150.0, room * 0.36, min(widest(calls, 11) + 18, room / 2))
+        self.left = MARGIN + max(150.0, room * 0.36, min(widest(calls) + 18, room / 2))
         self.lane = (page.right - self.left) / max(len(domains), 1)
-        self.shared = len(domains) > 1 and widest(steps, 11, bold=True) > self.lane - 18
+        self.shared = len(domains) > 1 and widest(steps, bold=True) > self.lane - 18
         if self.shared:
             self.lane = page.right - self.left
         self.columns = {d: round(self.left + (0 if self.shared else i * self.lane), 1) for i, d in enumerate(domains)}
@@ -87,12 +87,12 @@ class _Grid:
         told = [self.told(step) for step in here]
         below = bool(here) and here[0].event.domain is None  # what is not a domain's stands under the call
         room = self.left - MARGIN - 18
-        *lead, end = wrap(asked, room, 11)
+        *lead, end = wrap(asked, room)
         shown = Run(answer(call), "vermilion-text" if wrong else "muted", bold=wrong)
-        beside = text_width(f"{end}  ", 11) + text_width(shown.text, 11, bold=True) <= room
+        beside = text_width(f"{end}  ") + text_width(shown.text, bold=True) <= room
         tail: list[tuple[Run, ...]] = [(Run(f"{end}  "), shown)] if beside else [(Run(end),), (shown,)]
         runs = [*((Run(line),) for line in lead), *tail]
-        why = wrap(call.error.why, page.right - self.left - 20, 11) if call.error is not None and not here else []
+        why = wrap(call.error.why, page.right - self.left - 20) if call.error is not None and not here else []
         first = len(runs) if below else 0
         lines = max(len(runs), len(why), first + sum(map(len, told)))
         height = LINE * lines + 6
@@ -107,8 +107,8 @@ class _Grid:
     def told(self, step: Step) -> list[str]:
         """Return the lines of a step, as wide as its column."""
         if step.event.domain is None:
-            return wrap(step.words, self.left - MARGIN - 24, 11)
-        return wrap(_told(step) if self.shared else step.words, self.lane - 18, 11, bold=bool(step.event.errno))
+            return wrap(step.words, self.left - MARGIN - 24)
+        return wrap(_told(step) if self.shared else step.words, self.lane - 18, bold=bool(step.event.errno))
 
     def step(self, step: Step, words: list[str], y: float) -> None:
         d, bad = step.event.domain, bool(step.event.errno)
@@ -160,15 +160,15 @@ def compare(first: EventLog, second: EventLog, *, names: Sequence[str] = ("first
     page.heading(title, said)
     reasons = [_why(a, b, loud=loud, other=other) for (a, b), loud, other in zip(calls, different, inner, strict=True)]
     half = (page.right - MARGIN) * 0.27
-    under = widest([why for pair in reasons for why in pair], 11) > half - 8  # the answers stand under a call, not beside it
+    under = widest([why for pair in reasons for why in pair]) > half - 8  # the answers stand under a call, not beside it
     half = (page.right - MARGIN - 22) / 2 if under else half
     x1, x2 = page.right - 2 * half, page.right - half
     heads = [(MARGIN + 22, half - 8, "call"), (x1, half - 8, names[0]), (x2, half - 8, names[1])]
     for row in (heads[:1], heads[1:]) if under else (heads,):
         page.heads(row, "ink")
     for (a, b), loud, below, pair in zip(calls, different, inner, reasons, strict=True):
-        asked = wrap(call_words(a, known), (page.right if under else x1) - MARGIN - 30, 11, bold=loud)
-        whys = [wrap(why, half - 8, 11) for why in pair]
+        asked = wrap(call_words(a, known), (page.right if under else x1) - MARGIN - 30, bold=loud)
+        whys = [wrap(why, half - 8) for why in pair]
         down = 13 * len(asked) if under else 0
         height = 20 + max(13 * (len(asked) - 1), down + 13 * max(map(len, whys))) + (4 if loud else 0)
         page.add(Box(MARGIN, page.y, page.right - MARGIN, height - 2, "alarm" if loud else "band"))

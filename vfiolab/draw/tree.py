@@ -229,18 +229,18 @@ class Cards:
         room = self.column - (badge + 6 if badge else 0)
         first, *rest = [line for line in lines if line[0]]
         rest = rest if badge or not driver else [(driver, "muted", False), *rest]
-        if rest and rest[0][1] == "muted" and self.after(first[0]) + text_width(rest[0][0], 11) <= room - 6:
+        if rest and rest[0][1] == "muted" and self.after(first[0]) + text_width(rest[0][0]) <= room - 6:
             node.aside = rest.pop(0)[0]
         node.lines = [*folded([first], room), *folded(rest, self.column)]
         node.tall = 10.0 + 14 * len(node.lines)
 
     def after(self, heading: str) -> float:
         """Return how far behind a card's left edge there is room beside its heading."""
-        return 18 + text_width(heading, 11, bold=True)
+        return 18 + text_width(heading, bold=True)
 
     def badge(self, driver: str) -> float:
         """Return the width of a driver's badge; 0 without one."""
-        wide = text_width(driver, 11) + 10 if driver else 0.0
+        wide = text_width(driver) + 10 if driver else 0.0
         return wide if wide < self.column * 0.4 else 0.0
 
     def draw(self, node: Node, driver: str, tip: str = "") -> list[Shape]:
@@ -302,4 +302,4 @@ def as_text(
 
 def fit_lines(lines: Iterable[tuple[str, str, bool]], room: float) -> Lines:
     """Fold lines that stand beside a hull."""
-    return [(part, look, bold) for words, look, bold in lines if words for part in wrap(words, room, 11, bold=bold)]
+    return [(part, look, bold) for words, look, bold in lines if words for part in wrap(words, room, bold=bold)]

@@ -102,8 +102,8 @@ class _Change:
         """Write a fact: its head, and the words below it."""
         page = self.page
         look = {"✗": "vermilion-text", "✓": "green"}.get(head[:1], "ink")
-        lines = [(line, look, True) for line in wrap(head, page.right - MARGIN, 11, bold=True)]
-        lines += [(line, "muted", False) for line in wrap(words, page.right - MARGIN - 12, 11)]
+        lines = [(line, look, True) for line in wrap(head, page.right - MARGIN, bold=True)]
+        lines += [(line, "muted", False) for line in wrap(words, page.right - MARGIN - 12)]
         for line, look, bold in lines:
             page.y += 14
             page.add(Text.plain(MARGIN if bold else MARGIN + 12, page.y - 2, line, look, bold=bold))

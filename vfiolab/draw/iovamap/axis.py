@@ -11,7 +11,6 @@ from vfiolab.draw.stage.measure import text_width
 from vfiolab.draw.stage.shapes import Line, Shape, Text
 from vfiolab.model.address import hexa, human_size
 
-SIZE = 11.0
 ROW = 14.0
 ROWS = 3
 AIR = 7.0
@@ -40,7 +39,7 @@ def gap_labels(ruler: Ruler, y: float) -> list[Shape]:
     gaps = [(ruler.x(a), ruler.x(b), b - a) for a, b, gap in ruler.segments if gap]
     for x, x2, size in sorted(gaps, key=lambda g: (g[0] - g[1], g[0])):
         words = f"≈ {human_size(size)}"
-        half = text_width(words, SIZE) / 2
+        half = text_width(words) / 2
         centre = min(max((x + x2) / 2, ruler.xs[0] + half), ruler.xs[-1] - half)
         if x2 - x >= 10 and shelf.free(centre - half, centre + half):
             shelf.taken.append((centre - half, centre + half))
@@ -67,7 +66,7 @@ def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: t
     near = _near_the_end(weight, ruler, window[1])
     for iova in sorted(weight, key=lambda i: (i != near, -weight[i], i)):
         x, words = ruler.x(iova), hexa(iova)
-        half = text_width(words, SIZE, mono=True) / 2
+        half = text_width(words, mono=True) / 2
         place = _place(shelves, x, half, ruler.xs[0], right - AIR if iova == near else right)
         if place is None:
             out.append(Line(x, bottom, x, bottom + 4, "rule"))
@@ -85,7 +84,7 @@ def address_labels(ruler: Ruler, marks: Sequence[Mark], bottom: float, window: t
 
 def _near_the_end(weight: dict[int, int], ruler: Ruler, end: int) -> int | None:
     """Return the weightiest address whose line stands where the label of the axis' end would: it goes first, and the end below it."""
-    reach = ruler.x(end) - text_width(hexa(end), SIZE, mono=True) - AIR
+    reach = ruler.x(end) - text_width(hexa(end), mono=True) - AIR
     found = [iova for iova in weight if iova != end and reach <= ruler.x(iova) <= ruler.x(end) - AIR]
     return max(found, key=lambda iova: (weight[iova], -iova), default=None)
 

@@ -57,7 +57,7 @@ def _strip(page: Page, layout: Layout) -> None:
         return
     whole = max(facts.top, window[1])
     words = f"true scale, {human_size(whole)}"
-    x = MARGIN + text_width(words, 11) + 8
+    x = MARGIN + text_width(words) + 8
     room = page.right - x
     y = page.y + 3
     page.add(Text.plain(MARGIN, y + 7, words, "muted"), Box(x, y, room, 7, "lane"))
@@ -106,15 +106,15 @@ def _tracks(page: Page, facts: SpaceFacts, ruler: Ruler, marks: list[Mark]) -> l
 def _beside(words: str, box: Box, ruler: Ruler) -> tuple[list[Shape], int]:
     """Put words beside a box, on the side with more room; else into it; else on lines below. Return them, and how many lines are below."""
     left, right, y = box.x - ruler.xs[0] - 6, ruler.xs[-1] - box.x - box.width - 6, box.y + 12
-    need = text_width(words, 11)
+    need = text_width(words)
     if need <= right:
         return [Text.plain(round(box.x + box.width + 6, 1), y, words, "vermilion-text", halo=True)], 0
     if need <= left:
         return [Text.plain(round(box.x - 6, 1), y, words, "vermilion-text", anchor="end", halo=True)], 0
     if need <= box.width - 12:
         return [Text.plain(round(box.x + box.width / 2, 1), y, words, "vermilion-text", anchor="middle")], 0
-    lines = wrap(words, ruler.xs[-1] - ruler.xs[0], 11)
-    x = round(min(max(box.x, ruler.xs[0]), ruler.xs[-1] - max(text_width(line, 11) for line in lines)), 1)
+    lines = wrap(words, ruler.xs[-1] - ruler.xs[0])
+    x = round(min(max(box.x, ruler.xs[0]), ruler.xs[-1] - max(text_width(line) for line in lines)), 1)
     return [Text.plain(x, y + 3 + BELOW * n, line, "vermilion-text", halo=True) for n, line in enumerate(lines, 1)], len(lines)
 
 
@@ -142,7 +142,7 @@ def _titles(page: Page, tops: list[tuple[float, float]]) -> list[tuple[float, fl
 def _told(page: Page) -> list[tuple[float, float, float, float]]:
     """Return where the words about refusals stand: left and right edge, top and bottom of each line."""
     texts = [shape for shape in page.shapes if isinstance(shape, Text) and shape.halo and shape.runs[0].role == "vermilion-text"]
-    wide = [text_width(t.runs[0].text, 11) for t in texts]
+    wide = [text_width(t.runs[0].text) for t in texts]
     back = {"start": 0.0, "end": 1.0}
     return [(t.x - back[t.anchor] * w, t.x + (1 - back[t.anchor]) * w, t.y - 10, t.y + 3) for t, w in zip(texts, wide, strict=True)]
 

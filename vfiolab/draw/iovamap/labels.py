@@ -15,7 +15,6 @@ from vfiolab.draw.stage.measure import text_width, wrap
 from vfiolab.draw.stage.shapes import Box, Run, Shape, Text
 from vfiolab.model.address import hexa, human_size
 
-SIZE = 11.0
 TITLE = 12.0  # of the lines above a lane
 MOST_NAMES = 12  # letters for mappings; the others are left for what is rarer
 
@@ -90,22 +89,22 @@ def mark_label(m: Mark, lane: Lane, top: float, height: float, keys: Keys) -> li
             return []
         if lane.domain is not None:
             words = f"= {m.label}" if m.label else ""
-            words = words if text_width(words, SIZE) <= room - 6 else "=" if m.width >= 12 else ""  # the name stands above it
+            words = words if text_width(words) <= room - 6 else "=" if m.width >= 12 else ""  # the name stands above it
             return [Text.plain(centre, middle + 3.5, words, "muted", anchor="middle")] if words else []
         return _mapping_label(m, centre, middle, room, keys)
     kind, size = KINDS[m.kind], human_size(m.end - m.start)
-    words = next((w for w in kind.inside if text_width(w, SIZE) <= room), "")
+    words = next((w for w in kind.inside if text_width(w) <= room), "")
     if not words:
         letter = keys.take(f"{kind.inside[0]} at {hexa(m.start)}, {size}") if m.width >= 10 and m.kind not in QUIET else ""
         return _on_paper(centre, middle, [letter], "ink") if letter else []
     role, second = ("muted", "") if m.kind in QUIET else ("ink", f"→ {m.label}" if m.kind == "doorbell" else size)
-    both = second and text_width(second, SIZE) <= room and text_width(words, SIZE) <= 0.72 * m.width
+    both = second and text_width(second) <= room and text_width(words) <= 0.72 * m.width
     return _on_paper(centre, middle, [words, second] if both else [words], role)
 
 
 def _on_paper(centre: float, middle: float, lines: list[str], role: str) -> list[Shape]:
     """Put one or two lines on a piece of paper, so that a pattern behind them does not touch the letters."""
-    width, height = max(text_width(words, SIZE) for words in lines) + 5, 13 * len(lines) + 1
+    width, height = max(text_width(words) for words in lines) + 5, 13 * len(lines) + 1
     y = middle - height / 2
     paper = Box(round(centre - width / 2, 1), round(y, 1), round(width, 1), height, "paper", round=2)
     return [paper, *(Text.plain(centre, round(y + 10.5 + 12.5 * n, 1), words, role, anchor="middle") for n, words in enumerate(lines))]
@@ -113,9 +112,9 @@ def _on_paper(centre: float, middle: float, lines: list[str], role: str) -> list
 
 def _mapping_label(m: Mark, centre: float, middle: float, room: float, keys: Keys) -> list[Shape]:
     size = human_size(m.end - m.start)
-    fits = text_width(size, SIZE) <= room
-    name = wrap(m.label, room, SIZE) if room > 0 else []
-    whole = len(name) <= 2 and " ".join(name) == " ".join(m.label.split()) and all(text_width(line, SIZE) <= room for line in name)
+    fits = text_width(size) <= room
+    name = wrap(m.label, room) if room > 0 else []
+    whole = len(name) <= 2 and " ".join(name) == " ".join(m.label.split()) and all(text_width(line) <= room for line in name)
     if m.label and not whole:
         letter = keys.take(f"{m.label} at {hexa(m.start)}, {size}", most=MOST_NAMES) if m.width >= 9 else ""
         return [Text.plain(centre, middle + 4, letter, anchor="middle", bold=True)] if letter else []

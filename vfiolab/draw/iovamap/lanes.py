@@ -77,7 +77,7 @@ def _dense_label(marks: list[Mark], lane: Lane, top: float, height: float) -> li
             x, x2 = stretch[0].x, stretch[-1].x + stretch[-1].width
             number, covered = sum(s.count for s in stretch), sum(s.covered for s in stretch)
             share = covered * 100 // (stretch[-1].end - stretch[0].start)
-            words = next((w for w in (f"{number:,} mappings, {share} % mapped", f"{number:,}") if text_width(w, 11) <= x2 - x - 8), "")
+            words = next((w for w in (f"{number:,} mappings, {share} % mapped", f"{number:,}") if text_width(w) <= x2 - x - 8), "")
             if words:
                 out.append(Text.plain(round((x + x2) / 2, 1), top + height / 2 + 4, words, anchor="middle", halo=True))
         stretch = [m] if m is not None and m.count > 1 else []

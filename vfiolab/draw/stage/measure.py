@@ -30,7 +30,7 @@ _WIDEST = [_Widths(zip(LETTERS, map(max, *(row for (_, b), row in ADVANCES.items
 _THINNEST = min(_WIDEST[0].values())
 
 
-def text_width(text: str, size: float, *, bold: bool = False, mono: bool = False, font: str = "") -> float:
+def text_width(text: str, size: float = 11, *, bold: bool = False, mono: bool = False, font: str = "") -> float:
     """Return the width in pixels of one line at `size` pixels: in the widest font that it may be drawn with, or in `font`.
 
     >>> text_width("0xfee0_0000", 10, mono=True), text_width("guest RAM", 11), text_width("guest RAM", 11, font="Liberation Sans")
@@ -47,7 +47,7 @@ def _most(room: float, size: float) -> int:
     return max(0, int(room / (size * _THINNEST / 1000))) + 2
 
 
-def shorten(text: str, room: float, size: float, *, bold: bool = False, least: int = 4) -> str:
+def shorten(text: str, room: float, size: float = 11, *, bold: bool = False, least: int = 4) -> str:
     """Return the text, or its beginning and `…`, or nothing if not even `least` letters fit.
 
     >>> shorten("guest RAM below 4G", 64, 11), shorten("guest RAM", 12, 11)
@@ -66,7 +66,7 @@ def shorten(text: str, room: float, size: float, *, bold: bool = False, least: i
     return short(least + fits - 1) if fits else ""
 
 
-def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int = MOST_LINES) -> list[str]:
+def wrap(text: str, room: float, size: float = 11, *, bold: bool = False, lines: int = MOST_LINES) -> list[str]:
     """Return the text in lines no wider than `room`; what does not fit in `lines` ends in `…`: far more than the kit's own words need.
 
     A word that is too long for a line goes on in the next one after a dash; one that has none is broken only if nothing else is left.
@@ -90,14 +90,14 @@ def wrap(text: str, room: float, size: float, *, bold: bool = False, lines: int 
     return [part for part in done if part]
 
 
-def widest(texts: Iterable[str], size: float, *, bold: bool = False) -> float:
-    """Return the width in pixels that a column needs so that no word of the texts is broken in it.
+def widest(texts: Iterable[str], *, bold: bool = False) -> float:
+    """Return the width in pixels that a column of letters of 11 pixels needs so that no word of the texts is broken in it.
 
-    >>> widest(["two domains", "0xfee0_0000-0xfeef_ffff"], 11) == text_width("0xfee0_0000-", 11)
+    >>> widest(["two domains", "0xfee0_0000-0xfeef_ffff"]) == text_width("0xfee0_0000-", 11)
     True
     """
     parts = {part for text in texts for part in text.replace("-", "- ").split(" ")}
-    return max((text_width(part, size, bold=bold) for part in parts), default=0.0)
+    return max((text_width(part, bold=bold) for part in parts), default=0.0)
 
 
 def _parts(word: str, room: float, size: float, *, bold: bool) -> Iterator[str]:

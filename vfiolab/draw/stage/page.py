@@ -67,7 +67,7 @@ class Page:
 
     def note(self, words: str) -> None:
         """Write a quiet line at the foot."""
-        for line in wrap(words, self.right - MARGIN, 11):
+        for line in wrap(words, self.right - MARGIN):
             self.add(Text.plain(MARGIN, self.y + 10, line, "muted"))
             self.y += 15
 
@@ -92,8 +92,8 @@ class Page:
 
         Return where the mark stands (x, y), and where the next entry may begin.
         """
-        lines = wrap(words, self.right - MARGIN - indent, 11)
-        wide = indent + max(text_width(line, 11) for line in lines)
+        lines = wrap(words, self.right - MARGIN - indent)
+        wide = indent + max(text_width(line) for line in lines)
         if x > MARGIN and x + wide > self.right:
             x, self.y = MARGIN, self.y + step
         y = self.y
@@ -124,7 +124,7 @@ def _layer(shape: Shape) -> int:
 
 def folded(lines: Iterable[tuple[str, str, bool]], width: float) -> list[tuple[str, str, bool]]:
     """Return the lines of a card of this width, folded where it does not fit."""
-    return [(part, look, bold) for words, look, bold in lines for part in wrap(words, width - 12, 11, bold=bold)]
+    return [(part, look, bold) for words, look, bold in lines for part in wrap(words, width - 12, bold=bold)]
 
 
 def card(
@@ -135,6 +135,6 @@ def card(
     out: list[Shape] = [Box(round(x, 1), round(y, 1), round(width, 1), round(tall, 1), role, tip, round=4)]
     first = y + (tall - 14 * len(lines)) / 2 + 10.5
     for n, (words, look, bold) in enumerate(lines):
-        short = shorten(words, width - 12, 11, bold=bold, least=2)
+        short = shorten(words, width - 12, bold=bold, least=2)
         out.append(Text.plain(round(x + 6, 1), round(first + 14 * n, 1), short, look, bold=bold))
     return out, tall
