@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 from vfiolab.course.twins import TWIN_CALLS, carry_out_twins
-from vfiolab.draw import Picture
 from vfiolab.lab.choices import ChoiceLab
 from vfiolab.model.errors import VfioError
-from vfiolab.model.events import Event
 from vfiolab.proposals import PROPOSALS, SCENARIOS, debate
 
 TITLES = {f"{name}: {kind.title}": name for name, kind in PROPOSALS.items()}
 
 
 class CellRun:
-    """One cell of the table, run. `refused`: what ended it early."""
+    """One cell of the table, run. `verdict`: what the user wanted, and what came of it; `refused`: what ended it early."""
 
     def __init__(self, title: str, scenario: str) -> None:
-        name = TITLES[title]
-        self.cell = debate(proposals=[name], scenarios=[scenario])[name, scenario]
+        name, wanted = TITLES[title], SCENARIOS[scenario]
+        self.cell = cell = debate(proposals=[name], scenarios=[scenario])[name, scenario]
         self.code = f'vl.debate(proposals=["{name}"], scenarios=["{scenario}"])["{name}", "{scenario}"]'
-        self.refused = next((call.error for call in self.cell.space.log.calls if isinstance(call.error, VfioError)), None)
-
-    @property
-    def verdict(self) -> str:
-        """Say what the user wanted, and what came of it."""
-        wanted = SCENARIOS[self.cell.scenario]
-        return f"{wanted.words[0].upper()}{wanted.words[1:]}. Wanted: {wanted.wants}. {self.cell.sentence}: {self.cell.why}."
-
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """The request's journey, else the iova map."""
-        return (self.cell.picture(),)
-
-    @property
-    def events(self) -> list[Event]:
-        """What the last call asked of the IOMMU core."""
-        return self.cell.space.log.calls[-1].events
+        self.refused = next((call.error for call in cell.space.log.calls if isinstance(call.error, VfioError)), None)
+        self.verdict = f"{wanted.words[0].upper()}{wanted.words[1:]}. Wanted: {wanted.wants}. {cell.sentence}: {cell.why}."
+        self.pictures, self.events = (cell.picture(),), cell.space.log.calls[-1].events
 
 
 class DebateLab(ChoiceLab):
@@ -46,29 +30,17 @@ class DebateLab(ChoiceLab):
 
 
 class TwinRun:
-    """One call on both. `refused`: the first refusal of the two, if any."""
+    """One call on both. `verdict`: what both answered; `refused`: the first refusal of the two, if any."""
 
     def __init__(self, words: str) -> None:
         self.spaces, self.answers = carry_out_twins("6.12", words)
         self.refused = next((one.error for one in self.answers if one.error is not None), None)
+        self.verdict = ". ".join(f"{name}: {said}" for name, said in zip(("type1", "iommufd's layer"), self.answers, strict=True))
+        self.pictures = tuple(space.picture() for space in self.spaces)
+        pairs = zip(("type1", "layer"), self.spaces, strict=True)
+        self.events = [f"{name}: {event}" for name, space in pairs for event in space.log.calls[-1].events]
         steps = "; ".join(f"space.{verb}({', '.join(map(_word, args))})" for verb, *args in TWIN_CALLS[words])
         self.code = f'for space in vl.course.twins("6.12"): {steps}'
-
-    @property
-    def verdict(self) -> str:
-        """Say what both answered."""
-        return ". ".join(f"{name}: {said}" for name, said in zip(("type1", "iommufd's layer"), self.answers, strict=True))
-
-    @property
-    def pictures(self) -> tuple[Picture, ...]:
-        """Both address spaces."""
-        return tuple(space.picture() for space in self.spaces)
-
-    @property
-    def events(self) -> list[str]:
-        """What each asked of the IOMMU core in its last call."""
-        names = ("type1", "layer")
-        return [f"{name}: {event}" for name, space in zip(names, self.spaces, strict=True) for event in space.log.calls[-1].events]
 
 
 def _word(value: object) -> str:
