@@ -92,10 +92,7 @@ def _write(stream: TextIO, lines: tuple[str, ...], *, wrap: bool) -> None:
 
 def _safe(line: str) -> str:
     """Return a line of which only our own colours reach the terminal."""
-    if "\x1b" not in line:
-        return plain(line, keep="\n")
-    pieces = _OURS.split(line)
-    return "".join(piece if _OURS.fullmatch(piece) else plain(piece, keep="\n") for piece in pieces)
+    return "".join(piece if _OURS.fullmatch(piece) else plain(piece, keep="\n") for piece in _OURS.split(line))
 
 
 def _fold(line: str, room: int | None) -> list[str]:

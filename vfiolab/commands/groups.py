@@ -52,27 +52,23 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         ),
     )
     parser.add_argument(
-        "path",
-        nargs="?",
-        metavar="PATH",
+        "path", nargs="?", metavar="PATH",
         help="lspci -vvvnn text, a machine file, a machine of the kit by name, a sysfs tree (folder or tar), '-' for standard input;"
         " without it, this machine",
-    )
+    )  # fmt: skip
     changes = add_options(parser)
     parser.add_argument("--why", metavar="DEVICE", help="say what put this device into its group; 'all' for a table of all devices")
     parser.add_argument("--check", action="store_true", help="compare with the groups recorded in the input; exit 1 if they differ")
     parser.add_argument(
-        "--against",
-        metavar="FILE",
+        "--against", metavar="FILE",
         help="with --check: take the recorded groups from this file (dmesg, a listing by group, another machine file)",
-    )
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help='print {"groups": [[address, ...], ...], "warnings": [...]}')
     changes.add_argument(
-        "--diff",
-        action="store_true",
+        "--diff", action="store_true",
         help="print before (the input as it is, its own kernel, no boot parameters) and after; say what split and merged, and who can reach"
         " whom past the IOMMU",
-    )
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -82,19 +78,16 @@ def add_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--kernel", metavar="V", help="Linux version whose rules apply, such as 6.1 (default: the input's own, else the newest known)"
     )
     parser.add_argument(
-        "--pcie-acs-override",
-        default="",
-        metavar="WORDS",
+        "--pcie-acs-override", default="", metavar="WORDS",
         help="as with this parameter of a patched kernel: downstream, multifunction, id:VVVV:DDDD",
-    )
+    )  # fmt: skip
     parser.add_argument("--disable-acs-redir", default="", metavar="DEVICES", help="as with pci=disable_acs_redir=")
     parser.add_argument("--config-acs", default="", metavar="BITS@DEVICES", help="as with pci=config_acs=")
     parser.add_argument(
-        "--proposal-2025",
-        action="store_true",
+        "--proposal-2025", action="store_true",
         help="a rule proposed in 2025 and in no kernel read so far: a switch with a port that does not isolate is one group with all"
         " below it",
-    )
+    )  # fmt: skip
     changes = parser.add_argument_group(
         "what if", "the machine with these changes, compared with the machine as it is; each may be given several times"
     )
@@ -196,8 +189,9 @@ def compare(grouping: Grouping, recorded: Recorded, source: str) -> dict[str, An
 
 
 def _unusable(arguments: argparse.Namespace, message: str, warnings: tuple[str, ...] = ()) -> int:
+    notes = merge_warnings(list(warnings))
     if arguments.json:
-        say(json.dumps({"groups": [], "warnings": [message, *merge_warnings(list(warnings))]}, indent=1))
-        return UNUSABLE
-    complain(f"vfiolab groups: {message}", *(f"  note: {warning}" for warning in merge_warnings(list(warnings))))
+        say(json.dumps({"groups": [], "warnings": [message, *notes]}, indent=1))
+    else:
+        complain(f"vfiolab groups: {message}", *(f"  note: {note}" for note in notes))
     return UNUSABLE

@@ -46,10 +46,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "trace", metavar="FILE", help="a .trace, a folder of folders that each hold one beside its machine.json, or a capture"
     )
     parser.add_argument(
-        "--machine",
-        metavar="machine.json",
+        "--machine", metavar="machine.json",
         help="a machine file, or the name of a machine of the kit (default: machine.json beside the trace; a session's own)",
-    )
+    )  # fmt: skip
     parser.add_argument("--results", action="store_true", help="print the model's own answers instead; recorded ones are not looked at")
     parser.add_argument("--kernel", metavar="VERSION", help="for a capture: the kernel that is booted (default: the machine's own)")
     parser.add_argument(

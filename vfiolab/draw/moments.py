@@ -115,12 +115,9 @@ class _Moments:
             return replace(domain, msi_base=e.iova)
         if e.kind == "msi_map":
             return replace(domain, doorbells=known.doorbells)
-        if e.kind == "map":
+        if e.kind in {"map", "unmap"}:
             self._mapped()
-            return replace(domain, mapped=known.mapped)
-        if e.kind == "unmap":
-            self._mapped()
-        return domain
+        return replace(domain, mapped=known.mapped) if e.kind == "map" else domain
 
     def _mapped(self) -> None:
         """Let the user's mappings be those of the end; a domain that has not followed yet holds what it held."""

@@ -124,9 +124,7 @@ def _fields(call: Call) -> str:
 _WRITERS: dict[str, Callable[[Call], str]] = {
     "open_container": lambda _: 'open("/dev/vfio/vfio", O_RDWR)',
     "open_group": lambda call: f'open("/dev/vfio/{call.output.get("group", call.target)}", O_RDWR)',
-    "close_container": lambda call: f"close({_fd(call)})",
-    "close_group": lambda call: f"close({_fd(call)})",
-    "close_device": lambda call: f"close({_fd(call)})",
+    **dict.fromkeys(("close_container", "close_group", "close_device"), lambda call: f"close({_fd(call)})"),
     "get_api_version": _named("VFIO_GET_API_VERSION"),
     "check_extension": _named("VFIO_CHECK_EXTENSION", lambda call: EXTENSIONS.get(int(str(call.args["ext"])), str(call.args["ext"]))),
     "set_iommu": _named("VFIO_SET_IOMMU", lambda call: TYPES.get(int(str(call.args["type"])), str(call.args["type"]))),

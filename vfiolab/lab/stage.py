@@ -107,13 +107,10 @@ class Stage:
             button.button_style = "info" if group.id in self.inside else ""
         self.drivers.children = ()
         backend = space.container.backend if space is not None else None
-        mapped = backend.mapped_bytes if backend is not None else 0
         units = count(len({group.unit.name for group, _ in self.buttons.values() if group.unit}), "IOMMU")
-        told = (
-            f"{human_size(mapped)} of memory mapped for the devices inside"
-            if mapped
-            else "memory: nothing is mapped, so no device reaches it"
-        )
+        told = "memory: nothing is mapped, so no device reaches it"
+        if backend is not None and backend.mapped_bytes:
+            told = f"{human_size(backend.mapped_bytes)} of memory mapped for the devices inside"
         style = "margin:2px;padding:2px 6px;line-height:1.5;border:2px solid var(--jp-border-color1,#888)"
         self.memory.value = f'<p style="{style}">↓ through {units} ↓ {told}</p>'
 
