@@ -3,8 +3,8 @@
 What is common to the words is here: writing to a terminal, a pipe or a file. On a terminal lines fit its width and what matters has
 colour (not if NO_COLOR is set); everywhere else text is plain and whole. What the encoding has no character for is written in ASCII.
 
-What may not come in: work. A word reads its arguments, calls the kit, and prints. What it raises of ValueError, the command says: the input
-cannot be used.
+What may not come in: work. A word reads its arguments, calls the kit, and prints. It raises ValueError for input that cannot be used; the
+dispatcher says so and exits with 2.
 """
 
 from __future__ import annotations
