@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vfiolab.commands import UNUSABLE, complain, examples, paint, progress, say
+from vfiolab.commands import complain, examples, paint, progress, say
 from vfiolab.commands.groups import add_options, asked
 
 INTERRUPTED = 130
@@ -40,7 +40,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry the command out: 0 with every file answered for, also by an error; 2 if nothing can be read or written."""
+    """Carry the command out: 0 with every file answered for, also by an error. ValueError if nothing can be read or written."""
     from vfiolab.kit.fleet import audit
 
     def tell(done: int, total: int) -> None:
@@ -50,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = audit(arguments.folder, asked(arguments), arguments.out, dask=arguments.dask, tell=tell)
     except (ValueError, OSError) as error:
         progress("")
-        complain(f"vfiolab audit: {error}")
-        return UNUSABLE
+        raise ValueError(str(error)) from error
     except KeyboardInterrupt:
         progress("")
         kept = f"{arguments.out}.part keeps what is finished: the same command goes on with it"

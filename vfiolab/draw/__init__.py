@@ -13,9 +13,9 @@ What may not come in: rules of the kernel, and state. A picture is what the mode
 from vfiolab.draw.chain import chain, chain_at
 from vfiolab.draw.inforeply import info_reply
 from vfiolab.draw.iovamap.change import change
-from vfiolab.draw.iovamap.facts import DomainFacts, SpaceFacts, observe
+from vfiolab.draw.iovamap.facts import DomainFacts, Newcomer, SpaceFacts, observe
 from vfiolab.draw.iovamap.layout import Lane, Layout, Mark, Row, Scene
-from vfiolab.draw.iovamap.refusals import Attempt, Newcomer
+from vfiolab.draw.iovamap.refusals import Attempt
 from vfiolab.draw.iovamap.scene import iova_map, lay_out
 from vfiolab.draw.moments import Moment, moments, sentences
 from vfiolab.draw.overview import who_is_who

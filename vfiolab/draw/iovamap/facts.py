@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter, itemgetter
 from typing import Any, Protocol
 
-from vfiolab.draw.iovamap.refusals import Attempt, Newcomer, attempts_of, calls_on
+from vfiolab.draw.iovamap.refusals import Attempt, attempts_of, calls_on
 from vfiolab.model.address import U64, Span, hexa, human_size, joined
 from vfiolab.model.backends.compat import Backend
 from vfiolab.model.backends.compat_checks import Area
@@ -70,6 +70,15 @@ class DomainFacts:
     def name(self) -> str:
         """The word for this domain everywhere: `D1`."""
         return f"D{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A group that was refused: the domain that was tried for it, why, and the mapped spans that were in the way."""
+
+    domain: DomainFacts
+    why: str
+    conflicts: tuple[Span, ...]
 
 
 @dataclass(frozen=True)
@@ -176,7 +185,7 @@ def _refused(calls: Sequence[Call]) -> tuple[IommuGroup, Newcomer] | None:
         return None
     group, domain = error.tried
     facts = replace(_domain(domain, [group]), refused=error.name)
-    return group, Newcomer(facts, error.name, error.why, tuple(sorted(obstacle.span for obstacle in error.obstacles)))
+    return group, Newcomer(facts, error.why, tuple(sorted(obstacle.span for obstacle in error.obstacles)))
 
 
 def refused_group(container: Viewed, log: EventLog) -> tuple[IommuGroup, DomainFacts] | None:

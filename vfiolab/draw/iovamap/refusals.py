@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from vfiolab.model.address import U64, Span
+from vfiolab.model.address import U64
 from vfiolab.model.errors import Obstacle
 from vfiolab.model.events import Call, EventLog
-
-if TYPE_CHECKING:
-    from vfiolab.draw.iovamap.facts import DomainFacts
 
 CHANGES = ("map", "unmap", "set_iommu", "set_container", "unset_container", "close_group")
 MEMBERS = ("unset_container", "close_group")  # these name the group's descriptor, not the container's
@@ -31,16 +27,6 @@ class Attempt:
     def blockers(self) -> frozenset[int]:
         """Numbers of the domains that stood in the way."""
         return frozenset(obstacle.domain for obstacle in self.met if obstacle.domain is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class Newcomer:
-    """A group that was refused: the domain that was tried for it, the errno's name, why, and the mapped spans that were in the way."""
-
-    domain: DomainFacts
-    errno: str
-    why: str
-    conflicts: tuple[Span, ...] = ()
 
 
 def calls_on(fd: int | None, log: EventLog | None) -> tuple[list[Call], list[Call]]:

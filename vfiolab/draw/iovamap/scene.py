@@ -114,7 +114,7 @@ def _fixed_marks(facts: SpaceFacts, low: int, high: int) -> list[Mark]:
     if facts.newcomer is not None:
         lane, met = len(facts.lane_domains), facts.newcomer
         owner = f"mapped, in the way of {groups_word(met.domain.groups)}"
-        marks += [Mark("conflict", s.start, s.end, lane, label=met.errno, owner=owner, blockers=(0, lane)) for s in met.conflicts]
+        marks += [Mark("conflict", s.start, s.end, lane, label=met.domain.refused, owner=owner, blockers=(0, lane)) for s in met.conflicts]
     for fault in facts.faults:
         page = fault & -PAGE_SIZE
         marks.append(Mark("fault", page, page + PAGE_SIZE, 0, label=hexa(fault), owner="device"))

@@ -100,7 +100,7 @@ def findings(facts: SpaceFacts, merged: int = 0, window: tuple[int, int] | None 
         said.append(f"{count(refused, 'map')} {'was' if refused == 1 else 'were'} refused{since}.")
     if facts.newcomer is not None and not facts.said:
         met = facts.newcomer
-        said.append(f"{groups_word(met.domain.groups).capitalize()} was refused with {met.errno}: {met.why}.")
+        said.append(f"{groups_word(met.domain.groups).capitalize()} was refused with {met.domain.refused}: {met.why}.")
     if facts.faults:
         said.append(f"{count(len(facts.faults), 'DMA fault')}.")
     if window is not None:
