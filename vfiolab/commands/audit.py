@@ -8,7 +8,6 @@ from pathlib import Path
 from vfiolab.commands import complain, examples, paint, progress, say
 from vfiolab.commands.groups import add_options, asked
 
-INTERRUPTED = 130
 MOST_REASONS = 3
 
 
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         progress("")
         kept = f"{arguments.out}.part keeps what is finished: the same command goes on with it"
         complain(f"stopped; {kept if arguments.out else 'nothing is kept without -o FILE'}")
-        return INTERRUPTED
+        raise
     if found.kept:
         say(f"{found.kept} files were finished before, and have not changed")
     counts = ("machines", "functions", "groups", "alone", "shared", "refused", "errors")
