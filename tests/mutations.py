@@ -90,8 +90,8 @@ def _only_newest(_: Any, self: Type1, dma: Any) -> None:
 
 def _budget_is_lost(remove: Any, self: Type1, dma: Any) -> None:
     remove(self, dma)
-    if self.dma_avail is not None:
-        self.dma_avail -= 1
+    if self.entry_limit is not None:
+        self.entry_limit -= 1
 
 
 def _new_page_each_time(old: Any, self: Landed, domain: Domain | None, group: Any, doorbell: int) -> Any:

@@ -26,7 +26,9 @@ class Moment:
 def sentences(calls: Iterable[Call]) -> list[str]:
     """Say what the calls asked of the IOMMU core, a sentence for each request; runs of maps are one.
 
-    >>> sentences([Call("set_container", events=[Event("alloc", 2), Event("attach", 1, group=10, errno=-22)])])
+    >>> call = Call("set_container")
+    >>> call.events = [Event("alloc", 2), Event("attach", 1, group=10, errno=-22)]
+    >>> sentences([call])
     ['Domain D2 was made.', 'Group 10 was tried in D1, and the driver answered EINVAL (Invalid argument).']
     """
     return [words for call in calls for step in steps(call) if (words := _told(step))]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from math import inf
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from vfiolab.model.errors import KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.signals import HOLD
@@ -74,29 +72,54 @@ def mapped(domain: int, runs: Iterable[tuple[int, int, int, int]]) -> list[Event
 NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-@dataclass(slots=True)
+class Record(Protocol):
+    """The struct that a call brought."""
+
+    def logged(self) -> dict[str, Any]:
+        """Return the arguments that a log shows."""
+
+
 class Call:
     """One system call of the user's process (or something outside it that changes its world, such as a bind).
 
     `process` is the name of the process that made it, "" for the first one, None for what came from outside of every process.
     `args` are those that differ from the verb's defaults, and what the verb is about in any case.
 
-    It runs as a `with` block in its log. One made inside another is not listed, but its events are the outer one's too. Arguments that are
+    It runs as a `with` block in its log. One made inside another is not listed: what happens in it is the outer one's. Arguments that are
     no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either. Ctrl-C waits until the call
     has ended.
     """
 
-    verb: str
-    target: str = ""
-    args: dict[str, Any] = field(default_factory=dict)
-    value: int = 0
+    value = 0
     error: VfioError | None = None
-    output: Mapping[str, object] = field(default_factory=lambda: NOTHING)
-    events: list[Event] = field(default_factory=list)
-    died: str = ""
-    process: str | None = None
-    log: EventLog | None = field(default=None, repr=False, compare=False)
-    _held: bool = field(default=False, repr=False, compare=False)
+    output: Mapping[str, object] = NOTHING
+    died = ""
+    _held = False
+    _outer: Call
+
+    def __init__(
+        self,
+        verb: str,
+        target: str = "",
+        args: dict[str, Any] | Record | None = None,
+        process: str | None = None,
+        log: EventLog | None = None,
+    ) -> None:
+        self.verb, self.target = verb, target
+        self._args = args or {}
+        self.process, self.log = process, log
+        self.events: list[Event] = []
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """The arguments, by name; those of a struct are read from it when somebody looks."""
+        if not isinstance(self._args, dict):
+            self._args = self._args.logged()
+        return self._args
+
+    @args.setter
+    def args(self, new: dict[str, Any]) -> None:
+        self._args = new
 
     @property
     def result(self) -> str:
@@ -107,30 +130,30 @@ class Call:
         words = [self.verb, self.target, *(f"{key}={_word(key, value)}" for key, value in self.args.items() if value is not None)]
         return f"{self.process}: " * bool(self.process) + " ".join(word for word in words if word) + f" -> {self.result}"
 
+    def __repr__(self) -> str:
+        return f"Call({self})"
+
     def __enter__(self) -> Self:
         self._held = HOLD.enter()
         log = self.log
         assert log is not None, "a call runs in a log"
-        if not log.running:
-            log.calls.append(self)
-            if len(log.calls) > log.most:
-                log.trim()
-        log.running.append(self)
+        self._outer = outer = log.current
+        if outer is log.outside:
+            log.list_call(self)
+        else:
+            self.events = outer.events
+        log.current = self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         log = self.log
-        assert log is not None
-        running = log.running
-        running.pop()
+        log.current = self._outer  # type: ignore[union-attr] # __enter__ has looked
         if error is not None:
-            self._refused(error, log)
-        if running:
-            running[-1].events.extend(self.events)
+            self._refused(error)
         if self._held:
             HOLD.leave()
 
-    def _refused(self, error: BaseException, log: EventLog) -> None:
+    def _refused(self, error: BaseException) -> None:
         if isinstance(error, VfioError):
             self.error, self.value = error, -1
         elif isinstance(error, KernelCrashError):
@@ -139,8 +162,8 @@ class Call:
             self.died = "blocks"
         elif isinstance(error, NotModelledError):
             self.died = "not modelled"
-        elif isinstance(error, (TypeError, ValueError)) and not log.running:
-            del log.calls[-1]
+        elif isinstance(error, (TypeError, ValueError)) and self.log is not None and not self.log.running:
+            del self.log.calls[-1]
 
 
 LANDMARKS = frozenset(
@@ -157,11 +180,21 @@ class EventLog:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self._outside = Call("boot")
+        self.list_call: Callable[[Call], None] = self.calls.append
+        self._kept: int | None = None
+        self.current = self.outside = Call("boot")
         self.forgotten = 0
-        self.most: float = inf
-        self.running: list[Call] = []
         self._forget()
+
+    @property
+    def running(self) -> list[Call]:
+        """The call that is running, and those made inside it; empty between calls."""
+        inside: list[Call] = []
+        call = self.current
+        while call is not self.outside:
+            inside.insert(0, call)
+            call = call._outer
+        return inside
 
     def _forget(self) -> None:
         self._seen = 0  # how many calls were looked at
@@ -184,16 +217,21 @@ class EventLog:
         """
         if calls is not None and calls < 1:
             raise ValueError(f"a log keeps one call at least, not {calls}")
-        self.most = inf if calls is None else 2 * calls
-        if len(self.calls) > self.most:
-            self.trim()
+        self._kept = calls
+        self.list_call = self.calls.append if calls is None else self._list_bounded
+        self._trim()
 
-    def trim(self) -> None:
+    def _list_bounded(self, call: Call) -> None:
+        self.calls.append(call)
+        self._trim()
+
+    def _trim(self) -> None:
         """Forget the oldest calls of a bounded log that is full."""
-        gone = len(self.calls) - int(self.most) // 2
-        del self.calls[:gone]
-        self._forget()
-        self.forgotten += gone
+        if self._kept is not None and len(self.calls) > 2 * self._kept:
+            gone = len(self.calls) - self._kept
+            del self.calls[:gone]
+            self._forget()
+            self.forgotten += gone
 
     def clear(self) -> None:
         """Forget every call that has ended; `forgotten` counts them."""
@@ -221,7 +259,7 @@ class EventLog:
 
     def _look(self) -> None:
         """Look at the calls that ended since the last time."""
-        ended = len(self.calls) - bool(self.running)
+        ended = len(self.calls) - (self.current is not self.outside)
         if ended < self._seen:
             self._forget()  # somebody emptied the list
         for at in range(self._seen, ended):
@@ -237,15 +275,15 @@ class EventLog:
 
     def add(self, event: Event) -> None:
         """Record one event under the call that is running."""
-        (self.running[-1] if self.running else self._outside).events.append(event)
+        self.current.events.append(event)
 
     def extend(self, events: Iterable[Event]) -> None:
         """Record many events under the call that is running."""
-        (self.running[-1] if self.running else self._outside).events.extend(events)
+        self.current.events.extend(events)
 
     def call(self, verb: str, target: str = "", **args: object) -> Call:
         """Record a call for the length of a `with` block; a refusal that leaves the block is kept with it and goes on to the caller."""
-        return Call(verb, target, args, 0, None, NOTHING, [], "", None, self)
+        return Call(verb, target, args, None, self)
 
     @property
     def events(self) -> list[Event]:

@@ -42,7 +42,7 @@ class _Hold:
         """Begin to keep it back; whether `leave` has to be called: not in another thread, nor where SIGINT is not Python's to handle."""
         if get_ident() != _MAIN:
             return False
-        if not self._depth and _get(_SIGINT).__class__ is not _Keeper and not self._stand_before():
+        if not self._depth and type(_get(_SIGINT)) is not _Keeper and not self._stand_before():
             return False
         self._depth += 1
         return True

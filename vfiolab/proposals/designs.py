@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.errors import ERRNO, VfioError
-from vfiolab.model.events import PROT_MMIO, PROT_NOEXEC, PROT_WRITE, Event, EventLog
+from vfiolab.model.events import EventLog
 from vfiolab.model.iommu.domain import Domain, Doorbell
 from vfiolab.model.iommu.doorbells import Doorbells, Landed, Reached
 from vfiolab.model.iommu.group import IommuGroup
@@ -125,9 +125,7 @@ class Proposal(Doorbells):
             self.refuse("ERANGE", f"{hexa(iova)} is past the last iova of D{domain.number}, {hexa(domain.aperture.last)}")
         if domain.overlaps(iova, self.page_size) or any(other.iova == iova for other in domain.doorbells):
             self.refuse("EEXIST", f"the doorbell's page cannot be mapped at {hexa(iova)} of D{domain.number}: something is mapped there")
-        domain.doorbells += (bell,)
-        prot = PROT_WRITE | PROT_NOEXEC | PROT_MMIO
-        self.log.add(Event("msi_map", domain.number, None, iova, self.page_size, prot, bell.physical))
+        self.map_page(domain, iova, bell.physical)
 
     def refuse(self, errno: str, why: str) -> NoReturn:
         """Refuse the call that is running, with an errno's name; this does not return."""

@@ -170,7 +170,7 @@ def _limit(r: Asked) -> int | None:
 
 def _bad_page(r: Asked) -> str | None:
     area, limit = r.area, _limit(r)
-    bad = area.process.memory.first_bad(area.vaddr, area.size, write=area.pages.write, page_size=area.process.page_size, bars="never")
+    bad = area.process.memory.first_bad(area.vaddr, area.size, 2 * area.pages.write, "never", area.process.page_size)
     if bad is None or not r.need or (limit is not None and bad > limit):
         return None
     return f"the page at vaddr {hexa(area.vaddr + bad * area.process.page_size)} of {area.span} cannot be pinned"

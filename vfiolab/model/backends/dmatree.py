@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vfiolab.model.backends.protocol import Caller
 
 _MASK = U64 - 1
-NO_GAP: tuple[int, int, Dma | None] = (0, 0, None)  # no mapping has size 0
+NO_GAP: tuple[int, int, int, Dma | None, Dma | None] = (-1, -1, 0, None, None)
 
 
 class Dma:
@@ -45,7 +45,8 @@ class Dma:
     )
 
     def __init__(self, iova: int, size: int, vaddr: int, prot: int, process: Caller, name: str = "") -> None:
-        self.iova, self.size, self.vaddr, self.prot, self.process, self.name = iova, size, vaddr, prot, process, name
+        self.iova, self.size, self.vaddr = iova, size, vaddr
+        self.prot, self.process, self.name = prot, process, name
         self.vaddr_invalid = False
         self.pinned = False
         self.charged = 0
@@ -75,22 +76,21 @@ class Dma:
 class DmaTree:
     """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.17 do.
 
-    `size` is the bytes mapped, `starts` the mappings by their first iova (the last one, where old kernels let several in). `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
+    `count` is how many there are, `starts` the mappings by their first iova (the last one, where old kernels let several in). `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
     """
 
-    __slots__ = ("_count", "_gap", "_root", "_wraps", "reaches_top", "size", "starts")
+    __slots__ = ("_gap", "_root", "_wraps", "count", "reaches_top", "starts")
 
     def __init__(self, *, wraps: bool) -> None:
         self._root: Dma | None = None
         self._gap = NO_GAP
         self._wraps = wraps
-        self._count = 0
+        self.count = 0
         self.starts: dict[int, Dma] = {}
-        self.size = 0
         self.reaches_top = False
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __iter__(self) -> Iterator[Dma]:
         """Yield every mapping in iova order (in the tree's order, where overlaps were let in)."""
@@ -106,16 +106,26 @@ class DmaTree:
 
     def find(self, iova: int, size: int) -> Dma | None:
         """Return a mapping that overlaps the range, the first that a search from the root meets; None if none is found."""
-        node, parent = self._root, None
         end = (iova + size) & _MASK if self._wraps else iova + size
+        if end and not self.reaches_top:  # no mapping is hidden: where the neighbours leave room, so does every other
+            before = after = None
+            node = self._root
+            while node is not None:
+                if iova < node.iova:
+                    after, node = node, node._left
+                else:
+                    before, node = node, node._right
+            if (before is None or before._end <= iova) and (after is None or end <= after.iova):
+                self._gap = iova, size, end, before, after
+                return None
+        node = self._root
         while node is not None:
             if end <= node.iova:
-                node = (parent := node)._left
+                node = node._left
             elif iova >= node._end:
-                node = (parent := node)._right
+                node = node._right
             else:
                 return node
-        self._gap = iova, size, parent
         return None
 
     def first_from(self, iova: int) -> Dma | None:
@@ -153,18 +163,20 @@ class DmaTree:
         return parent
 
     def insert(self, new: Dma) -> None:
-        """Link a mapping by its start; an equal start goes left. Where the last search found nothing of its range, its place is known."""
-        start, size, parent = self._gap
-        left = parent is not None and start < parent.iova
-        if start != new.iova or size != new.size or self.reaches_top or (self._wraps and start + size == U64):
+        """Link a mapping by its start; an equal start goes left. Where the last search found its range free, its place is known."""
+        start, size, end, before, after = self._gap
+        left = after is not None and after._left is None  # of two neighbours one is below the other, so one place is free
+        parent = after if left else before
+        if start is not new.iova or size is not new.size:
+            end = (new.iova + new.size) & _MASK if self._wraps else new.iova + new.size
             parent, node = None, self._root
             while node is not None:
                 parent = node
                 left = new.iova <= node.iova
                 node = node._left if left else node._right
         self._gap = NO_GAP
-        new._parent, new._left, new._right, new._red = parent, None, None, True
-        new._end = (new.iova + new.size) & _MASK if self._wraps else new.iova + new.size
+        new._left = new._right = None
+        new._parent, new._red, new._end = parent, True, end
         if parent is None:
             self._root = new
         elif left:
@@ -172,9 +184,8 @@ class DmaTree:
         else:
             parent._right = new
         self.starts[new.iova] = new
-        self._count += 1
-        self.size += new.size
-        if not new._end:
+        self.count += 1
+        if not end:
             self.reaches_top = True
         self._fix_insert(new)
 
@@ -221,10 +232,9 @@ class DmaTree:
             child, red, parent = node._left or node._right, node._red, node._parent
             self._replace(node, child)
         node._parent = node._left = node._right = None
-        self._count -= 1
+        self.count -= 1
         if self.starts.get(node.iova) is node:
             del self.starts[node.iova]
-        self.size -= node.size
         if not red:
             self._fix_remove(child, parent)
 
@@ -296,7 +306,6 @@ class DmaTree:
         depth(self._root)
         starts = [dma.iova for dma in self]
         assert starts == sorted(starts), "the tree is out of order"
-        assert len(starts) == self._count, f"{self._count} mappings counted, {len(starts)} found"
+        assert len(starts) == self.count, f"{self.count} mappings counted, {len(starts)} found"
         assert set(starts) >= set(self.starts), "a start is known of which there is no mapping"
-        assert self.reaches_top or len(self.starts) == self._count
-        assert sum(dma.size for dma in self) == self.size, "the bytes mapped are miscounted"
+        assert self.reaches_top or len(self.starts) == self.count

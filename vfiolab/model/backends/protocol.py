@@ -31,10 +31,10 @@ class UserMemory(Protocol):
 
     plain: bool
 
-    def pinned(self, vaddr: int, size: int, *, write: bool, bars: str) -> list[tuple[int, int]] | None:
+    def pinned(self, vaddr: int, size: int, prot: int, bars: str) -> list[tuple[int, int]] | None:
         """Return (physical address, bytes) of the contiguous pieces of a range, None if a page of it cannot be pinned."""
 
-    def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int, bars: str) -> int | None:
+    def first_bad(self, vaddr: int, size: int, prot: int, bars: str, page_size: int) -> int | None:
         """Return the index of the first page that cannot be pinned, None if all can."""
 
     def physical_runs(self, vaddr: int, size: int) -> list[tuple[int, int]]:

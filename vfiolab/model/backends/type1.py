@@ -60,32 +60,29 @@ class Type1:
         self.v2 = kind != TYPE1
         self.nesting = kind == NESTING
         self.entry_limit = int(params.get(ENTRY_LIMIT, "65535")) if self.kernel.has("dma_entry_limit") else None
-        self.dma_avail = self.entry_limit
         self.dmas = DmaTree(wraps=not self.kernel.has("inclusive_ends"))
         self.domains: list[Domain] = []
         self.emulated: list[IommuGroup] = []
         self.valid_iova: iova_list.IovaList = ()
         self.dirty_tracking = False
         self.invalid_vaddrs = 0
-        own_page = self.kernel.has("read_pin_breaks_cow") and not self.kernel.has("zero_page_pinned")
-        self._pins_zeros = not own_page and not self.kernel.has("long_term_cow")
         self._lost = 0
-        self._bars = "on" if self.kernel.has("bar_needs_memory_space") else "always"
-        self.map_flags, self.unmap_flags = tests.known_map_flags(self.kernel), tests.known_unmap_flags(self.kernel)
-        self.in_one = iova_list.in_one
-        self._by_anyone = self.kernel.has("unmap_by_anyone")
-        self.unmap_top = U64 if self.kernel.has("unmap_may_end_at_top") else U64 - 1
+        self.rules = tests.rules(self.kernel, watched=core.doorbells.watches)
         self._set_page_sizes()
-        self._map, self._new, self._pins, self._translation = tests.map_tables(self.kernel, watched=core.doorbells.watches)
-        self._unmap, self._dirty, self._dirty_get = tests.other_tables(self.kernel)
-        self._entry, self._driver, self._attach, self._fits = tests.attach_tables(self.kernel)
+
+    in_one = staticmethod(iova_list.in_one)
 
     # what the checks and the views ask
 
     @property
     def mapped_bytes(self) -> int:
         """Bytes in the user's mappings."""
-        return self.dmas.size
+        return sum(dma.size for dma in self.dmas)
+
+    @property
+    def dma_avail(self) -> int | None:
+        """Mappings still allowed."""
+        return None if self.entry_limit is None else self.entry_limit - len(self.dmas)
 
     @property
     def groups(self) -> list[IommuGroup]:
@@ -120,8 +117,7 @@ class Type1:
     def bad_page(self, request: MapDma) -> int | None:
         """Return the index of the first page of a map request that cannot be pinned."""
         memory: UserMemory = request.caller.memory
-        write = bool(request.flags & 2)
-        return memory.first_bad(request.vaddr, request.size, write=write, page_size=self.page_size, bars=self._bars)
+        return memory.first_bad(request.vaddr, request.size, request.flags, self.rules.bars, self.page_size)
 
     def whole(self, r: UnmapDma) -> Dma | None:
         """Return the mapping that an unmap's range is, None if it is more or less than one (or one may hide behind a wrapped end)."""
@@ -133,11 +129,12 @@ class Type1:
 
     def charged_pages(self, request: MapDma, pages: int | None = None) -> int:
         """Return how many of a request's pages (of the first `pages`) count as locked memory: BARs do not, nor does the page of zeros."""
-        pages = -(-request.size // self.page_size) if pages is None else pages
+        if pages is None:
+            pages = -(-request.size // self.page_size)
         memory: UserMemory = request.caller.memory
         if memory.plain:
             return pages
-        zeros = not request.flags & 2 and self._pins_zeros
+        zeros = not request.flags & 2 and self.rules.zeros_pinned
         return pages - memory.uncharged(request.vaddr, pages * self.page_size, zeros=zeros, page_size=self.page_size)
 
     def untranslatable_page(self, request: MapDma) -> int:
@@ -153,14 +150,14 @@ class Type1:
         EINVAL (mapping outside the aperture or over a reserved region), EPERM (interrupts not isolated), or the IOMMU driver's errno.
         Source: vfio_iommu_type1_attach_group. A refusal leaves the container as it was.
         """
-        self._entry.run(tests.EntryRequest(self, group))
+        self.rules.entry.run(tests.EntryRequest(self, group))
         if group.emulated:
             self.emulated.append(group)
             return
         domain = self._new_domain(group)
         try:
             iovas = iova_list.exclude(iova_list.shrink(self.valid_iova, domain.aperture), binding(group.reserved))
-            self._attach.run(tests.AttachRequest(self, group, domain, iovas))
+            self.rules.attach.run(tests.AttachRequest(self, group, domain, iovas))
             self._page_sizes_with(domain)
             shared = self._join_existing(domain, group)
             if not shared:
@@ -180,11 +177,11 @@ class Type1:
         domain = self.core.alloc(group)
         asked = tests.DriverRequest(self, group, domain, unit.nesting_errno(self.kernel) or "" if self.nesting else "", nesting=True)
         try:
-            self._driver.run(asked)
+            self.rules.driver.run(asked)
             domain.nesting = self.nesting
             errno = self.core.attach(domain, group)
             asked.errno, asked.nesting = NAMES[-errno] if errno else "", False
-            self._driver.run(asked)
+            self.rules.driver.run(asked)
         except VfioError as refused:
             self.core.free(domain)
             if not asked.nesting:
@@ -249,7 +246,7 @@ class Type1:
         for physical, size in known:
             errno = domain.map_errno(at, size)
             if errno:
-                self._fits.run(tests.DriverRequest(self, None, domain, NAMES[-errno], dma=dma))
+                self.rules.replay.run(tests.DriverRequest(self, None, domain, NAMES[-errno], dma=dma))
             runs.append(DomainRun(at, size, physical, prot))
             at += size
         return runs
@@ -313,18 +310,16 @@ class Type1:
         EFAULT, EINVAL, EOVERFLOW (6.18+), EEXIST, ENOSPC, ENOMEM, ENOENT (VADDR flag): see `type1_checks`. Source: vfio_dma_do_map.
         """
         r.caller, r.backend, r.granule = caller, self, self.granule
-        self._map.run(r)
         if r.flags & MAP_VADDR:
             self._update_vaddr(r)
             return
-        self._new.run(r)
+        self.rules.map.run(r)
         dma = Dma(r.iova, r.size, r.vaddr, r.flags, caller, r.name)
         self.dmas.insert(dma)
         if self.domains:
-            r.runs = caller.memory.pinned(r.vaddr, r.size, write=r.flags & 2 != 0, bars=self._bars)
+            r.runs = caller.memory.pinned(r.vaddr, r.size, r.flags, self.rules.bars)
             try:
-                self._pins.run(r)
-                self._translation.run(r)
+                self.rules.memory.run(r)
             except BaseException as refused:
                 self.dmas.remove(dma)
                 if isinstance(refused, Refusal):
@@ -332,8 +327,7 @@ class Type1:
                 raise
             self._charge(dma, r)
             self._map_in_domains(dma, r.runs)
-        if self.dma_avail is not None:
-            self.dma_avail -= 1
+            r.runs = None  # the log keeps the request
 
     def _either(self, r: MapDma) -> tuple[str, ...]:
         """Return the answers among which the contiguity of the memory decides, on VT-d before 5.11; none where a rule does.
@@ -359,17 +353,16 @@ class Type1:
     def _pin(self, dma: Dma) -> None:
         r = MapDma(flags=dma.prot, vaddr=dma.vaddr, iova=dma.iova, size=dma.size)
         r.caller, r.backend = dma.process, self
-        r.runs = dma.process.memory.pinned(dma.vaddr, dma.size, write=bool(dma.prot & 2), bars=self._bars)
-        self._pins.run(r)
+        r.runs = dma.process.memory.pinned(dma.vaddr, dma.size, dma.prot, self.rules.bars)
+        self.rules.pins.run(r)
         self._charge(dma, r)
 
     def _charge(self, dma: Dma, request: MapDma) -> None:
         process = dma.process
         dma.pinned = True
-        plain = process.memory.plain
-        dma.charged = pages = -(-dma.size // self.page_size) if plain else self.charged_pages(request)
-        process.locked_pages += pages
-        if dma.prot & 2 and not plain:
+        dma.charged = self.charged_pages(request)
+        process.locked_pages += dma.charged
+        if dma.prot & 2 and not process.memory.plain:
             process.memory.written(Span.sized(dma.vaddr, dma.size))
 
     @staticmethod
@@ -378,6 +371,7 @@ class Type1:
         dma.charged = 0
 
     def _update_vaddr(self, r: MapDma) -> None:
+        self.rules.arguments.run(r)
         r.found = self.dmas.find(r.iova, r.size)
         table(tests.VADDR_CHECKS, self.kernel, before=tests.MAP_CHECKS).run(r)
         dma: Dma = r.found
@@ -399,7 +393,7 @@ class Type1:
         EFAULT, EINVAL, EOVERFLOW (6.18+), EBUSY: see `type1_checks`. Source: vfio_dma_do_unmap.
         """
         r.backend, r.granule, r.whole = self, self.granule, None
-        self._unmap.run(r)
+        self.rules.unmap.run(r)
         if r.flags & UNMAP_VADDR:
             return self._invalidate(list(self._takes(r, caller))), None
         removed, user = 0, 0
@@ -414,7 +408,7 @@ class Type1:
     def _takes(self, r: UnmapDma, caller: Caller) -> Iterable[Dma]:
         """Return what UNMAP takes of the mappings in its range: up to 5.19 it ends at the first that another process made (recorded)."""
         found = self._in_range(r) if r.whole is None else (r.whole,)
-        return found if self._by_anyone else takewhile(lambda dma: dma.process is caller, found)
+        return found if self.rules.unmap_by_anyone else takewhile(lambda dma: dma.process is caller, found)
 
     def _in_range(self, r: UnmapDma) -> Iterator[Dma]:
         """Yield the mappings that UNMAP takes, in the kernel's order; the consumer may remove each."""
@@ -445,10 +439,9 @@ class Type1:
         Up to 6.17 a mapping that ends at 2^64 is neither unmapped nor unpinned (recorded on 6.1).
         """
         self.dmas.remove(dma)
-        self.invalid_vaddrs -= dma.vaddr_invalid
-        if self.dma_avail is not None:
-            self.dma_avail += 1
-        if dma.iova + dma.size == U64 and not self.kernel.has("inclusive_ends"):
+        if dma.vaddr_invalid:
+            self.invalid_vaddrs -= 1
+        if self.dmas.reaches_top and dma.end == U64:
             self._lost += 1
             return
         if dma.pinned:
@@ -476,7 +469,7 @@ class Type1:
     def dirty(self, r: DirtyPages) -> int | None:
         """DIRTY_PAGES: start (1) or stop (2) tracking, or get (4) the bitmap of a range; returns the bitmap for GET. ENOTTY before 5.8."""
         r.backend, r.granule = self, self.granule
-        self._dirty.run(r)
+        self.rules.dirty.run(r)
         if r.flags in (DIRTY_START, DIRTY_STOP):
             start = r.flags == DIRTY_START
             if start != self.dirty_tracking:
@@ -484,7 +477,7 @@ class Type1:
                     dma.bitmap = 0
             self.dirty_tracking = start
             return None
-        self._dirty_get.run(r)
+        self.rules.dirty_get.run(r)
         inside = [dma for dma in self.dmas if dma.iova < r.iova + r.size and r.iova < dma.iova + dma.size]
         return dirty.get(inside, r.iova, self.granule, all_dirty=bool(self.domains))
 
@@ -515,10 +508,6 @@ class Type1:
     def _check(self) -> None:
         self.dmas._check()
         assert self.invalid_vaddrs == sum(dma.vaddr_invalid for dma in self.dmas)
-        limit = self.entry_limit
-        assert limit is None or self.dma_avail == limit - len(self.dmas), (
-            f"{self.dma_avail} mappings left of {limit} with {len(self.dmas)} in use"
-        )
         odd = self._lost > 0 or any(dma.iova + dma.size == U64 for dma in self.dmas)
         pinned = [dma for dma in self.dmas if dma.pinned]
         wanted = joined([dma.iova for dma in pinned], [dma.size for dma in pinned])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vfiolab.model.address import U64, Span, hexa, human_size
@@ -95,11 +96,6 @@ def misaligned(granule: int, **numbers: int) -> str | None:
     return None
 
 
-def known_map_flags(kernel: Kernel) -> int:
-    """Return the MAP flags that a kernel knows."""
-    return RW | MAP_VADDR if kernel.has("vaddr_update") else RW
-
-
 def _unknown_flags(r: MapDma | UnmapDma, known: int) -> str:
     return f"flags {r.flags:#_x} holds {r.flags & ~known:#_x}, which kernel {r.backend.kernel} does not know"
 
@@ -154,8 +150,8 @@ MAP_CHECKS = (
     Check("the struct can be read", "EFAULT", IOCTL, BAD_POINTER, "pass a pointer to a struct vfio_iommu_type1_dma_map", test="r.ptr != 'good'"),
     Check("argsz holds the whole struct (32 bytes)", "EINVAL", IOCTL, "argsz {r.argsz} is below 32, the size of the struct", "set argsz = 32",
           test="r.argsz < 32"),
-    Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.map_flags), "READ is 1, WRITE is 2, VADDR (5.12 and later) is 4",
-          test="r.flags & ~r.backend.map_flags"),
+    Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.rules.map_flags), "READ is 1, WRITE is 2, VADDR (5.12 and later) is 4",
+          test="r.flags & ~r.backend.rules.map_flags"),
     Check("the size is not 0", "EINVAL", DO_MAP, "size 0 maps nothing", "give a size of at least one page", "wrap_eoverflow", "not r.size"),
     Check("neither iova nor vaddr wraps past 2^64", "EOVERFLOW", DO_MAP, _map_wrap, _MAP_WRAP_FIX, "wrap_eoverflow", _MAP_WRAP),
     Check("READ or WRITE is asked for", "EINVAL", DO_MAP, "flags {r.flags:#_x} asks for neither READ (1) nor WRITE (2)",
@@ -171,7 +167,7 @@ NEW_MAPPING_CHECKS = (
     Check("no existing mapping overlaps", "EEXIST", f"vfio_find_dma in {DO_MAP}", _overlap, "unmap it first, or choose another iova",
           test="r.backend.dmas.find(r.iova, r.size) is not None", met=lambda r: [Obstacle("mapping", r.backend.dmas.find(r.iova, r.size).span)]),
     Check("the container has a mapping to spare", "ENOSPC", DO_MAP, _budget, "use fewer, larger mappings, or raise vfio_iommu_type1.dma_entry_limit before SET_IOMMU",
-          "dma_entry_limit", "not r.backend.dma_avail"),
+          "dma_entry_limit", "r.backend.dmas.count >= r.backend.entry_limit"),
     Check("the range lies inside one usable iova range", "EINVAL", f"vfio_iommu_iova_dma_valid, {T1}", _outside,
           "map within the usable ranges: GET_INFO capability 1 lists them", "valid_iova", "not r.backend.in_one(r.backend.valid_iova, r.iova, r.size)", in_the_way),
 )  # fmt: skip
@@ -227,17 +223,8 @@ TRANSLATION_CHECKS = (
           _hardware("EFAULT", "{range} reaches past {top}, the last iova that {unit} can translate ({domain})"), "choose a lower iova", "not (valid_iova and intel_aperture_by_width)", met=in_the_way),
     Check("no doorbell page is in the way", "EEXIST", "arm_lpae_map, drivers/iommu/io-pgtable-arm.c",
           _hardware("EEXIST", "{range} covers the MSI doorbell page that the kernel has mapped in {domain}"), "keep out of the software MSI window, 0x800_0000-0x80f_ffff (and of what follows it, if there are more doorbells than it holds)",
-          test="any([domain.doorbells for domain in r.backend.domains])"),
+          test="r.backend.core.doorbells.placed"),
 )  # fmt: skip
-
-
-def known_unmap_flags(kernel: Kernel) -> int:
-    """Return the UNMAP flags that a kernel knows."""
-    return (
-        (UNMAP_DIRTY if kernel.has("dirty_tracking") else 0)
-        | (UNMAP_ALL if kernel.has("unmap_all") else 0)
-        | (UNMAP_VADDR if kernel.has("vaddr_update") else 0)
-    )
 
 
 def _bitmap_size(size: int, pgsize: int, have: int) -> str | None:
@@ -306,14 +293,14 @@ INVALIDATE_CHECKS = (
 )  # fmt: skip
 
 
-_UNMAP_WRAP = "not r.flags & 2 and r.iova + r.size > r.backend.unmap_top"
+_UNMAP_WRAP = "not r.flags & 2 and r.iova + r.size > r.backend.rules.unmap_top"
 
 UNMAP_CHECKS = (
     Check("the struct can be read", "EFAULT", IOCTL, BAD_POINTER, "pass a pointer to a struct vfio_iommu_type1_dma_unmap", test="r.ptr != 'good'"),
     Check("argsz holds the whole struct (24 bytes)", "EINVAL", IOCTL, "argsz {r.argsz} is below 24, the size of the struct", "set argsz = 24",
           test="r.argsz < 24"),
-    Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.unmap_flags), "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)",
-          test="r.flags & ~r.backend.unmap_flags"),
+    Check("only known flags are set", "EINVAL", IOCTL, lambda r: _unknown_flags(r, r.backend.rules.unmap_flags), "GET_DIRTY_BITMAP is 1 (5.8), ALL is 2 and VADDR 4 (5.12)",
+          test="r.flags & ~r.backend.rules.unmap_flags"),
     Check("a dirty bitmap comes alone", "EINVAL", IOCTL, "flags {r.flags:#_x} joins GET_DIRTY_BITMAP (1) with ALL or VADDR", "unmap in two calls", "dirty_tracking",
           "r.flags & 1 and r.flags & 6"),
     Check("the dirty bitmap fits the range", "EINVAL", IOCTL, _unmap_bitmap, "give 8 bytes for each 64 pages", "dirty_tracking", "r.flags & 1"),
@@ -438,24 +425,39 @@ def _stages(kernel: Kernel, parts: Stages) -> tuple[Table, Table, Table, Table]:
     return first, second, third, fourth
 
 
-def map_tables(kernel: Kernel, *, watched: bool = False) -> tuple[Table, Table, Table, Table]:
-    """Return what MAP_DMA tests on a kernel: the arguments, a new mapping's place, its memory, and whether every unit can translate it.
+class Rules:
+    """What type1 does on a kernel: its tables of checks, one for each point of a call, and what they and the backend look up.
 
-    `watched`: the policy of doorbells is asked too.
+    `map`, `memory`: the arguments of MAP_DMA and a new mapping's place, its memory and whether every unit can translate it; `arguments`: the
+    first alone; `pins`: the memory alone, at a replay. `entry`, `driver`, `attach`, `replay`: a group, its unit's driver, the new domain's place, the mappings.
+    `watched`: the policy of doorbells is asked of a user's maps.
     """
-    return _stages(kernel, (MAP_CHECKS, NEW_MAPPING_CHECKS + POLICY_CHECKS * watched, PIN_CHECKS, TRANSLATION_CHECKS))
+
+    def __init__(self, kernel: Kernel, *, watched: bool) -> None:
+        has = kernel.has
+        place = NEW_MAPPING_CHECKS + POLICY_CHECKS * watched
+        self.arguments, _, self.pins, _ = _stages(kernel, (MAP_CHECKS, place, PIN_CHECKS, TRANSLATION_CHECKS))
+        self.map = table(MAP_CHECKS + place, kernel, after=PIN_CHECKS + TRANSLATION_CHECKS)
+        self.memory = table(PIN_CHECKS + TRANSLATION_CHECKS, kernel, before=MAP_CHECKS + place)
+        self.unmap = table(UNMAP_CHECKS, kernel)
+        self.dirty, self.dirty_get = (
+            table(DIRTY_CHECKS, kernel, after=DIRTY_GET_CHECKS),
+            table(DIRTY_GET_CHECKS, kernel, before=DIRTY_CHECKS),
+        )
+        self.entry, self.driver, self.attach, self.replay = _stages(kernel, (ENTRY_CHECKS, DRIVER_CHECKS, ATTACH_CHECKS, REPLAY_CHECKS))
+        self.map_flags = RW | (MAP_VADDR if has("vaddr_update") else 0)
+        self.unmap_flags = (
+            (UNMAP_DIRTY if has("dirty_tracking") else 0)
+            | (UNMAP_ALL if has("unmap_all") else 0)
+            | (UNMAP_VADDR if has("vaddr_update") else 0)
+        )
+        self.unmap_top = U64 if has("unmap_may_end_at_top") else U64 - 1
+        self.unmap_by_anyone = has("unmap_by_anyone")
+        self.zeros_pinned = not (has("read_pin_breaks_cow") and not has("zero_page_pinned")) and not has("long_term_cow")
+        self.bars = "on" if has("bar_needs_memory_space") else "always"
 
 
-def other_tables(kernel: Kernel) -> tuple[Table, Table, Table]:
-    """Return what UNMAP_DMA, DIRTY_PAGES and its GET test on a kernel."""
-    return (
-        table(UNMAP_CHECKS, kernel),
-        table(DIRTY_CHECKS, kernel, after=DIRTY_GET_CHECKS),
-        table(DIRTY_GET_CHECKS, kernel, before=DIRTY_CHECKS),
-    )
-
-
-def attach_tables(kernel: Kernel) -> tuple[Table, Table, Table, Table]:
-    """Return what a group's attach tests on a kernel: its entry, the unit's driver, the new domain's place, and the mappings replayed."""
-    parts = ENTRY_CHECKS, DRIVER_CHECKS, ATTACH_CHECKS, REPLAY_CHECKS
-    return _stages(kernel, parts)
+@lru_cache(maxsize=64)
+def rules(kernel: Kernel, *, watched: bool = False) -> Rules:
+    """Return the rules of a kernel, made once."""
+    return Rules(kernel, watched=watched)

@@ -35,8 +35,11 @@ class Reached(NamedTuple):
 class Doorbells:
     """A policy that does nothing: the device writes to the doorbell's physical address, as with 4.4.
 
-    `known`: the physical addresses of the doorbells that the host knows of when its units start.
+    `known`: the physical addresses of the doorbells that the host knows of when its units start. `placed`: whether a doorbell's page was
+    ever mapped in a domain.
     """
+
+    placed = False
 
     def __init__(self, kernel: Kernel, page_size: int, log: EventLog, known: Sequence[int] = ()) -> None:
         self.kernel, self.page_size, self.log, self.known = kernel, page_size, log, tuple(known)
@@ -59,6 +62,13 @@ class Doorbells:
 
     def user_maps(self, domain: Domain, span: Span) -> str | None:
         """Say why a user may not map a span of iovas in a domain, None if there is no reason."""
+
+    def map_page(self, domain: Domain, iova: int, page: int) -> None:
+        """Map a doorbell's page, of the CPU's size, at an iova of a domain where nothing is."""
+        self.placed = True
+        domain.doorbells += (Doorbell(iova, page, self.page_size),)
+        prot = PROT_WRITE | PROT_NOEXEC | PROT_MMIO
+        self.log.add(Event("msi_map", domain.number, None, iova, self.page_size, prot, page))
 
     def requested(self, domain: Domain | None, group: IommuGroup | None, doorbell: int) -> Reached:  # noqa: ARG002 - policies look at it
         """Return where a device of a group will reach a doorbell, an interrupt of which is asked for."""
@@ -111,9 +121,7 @@ class Landed(Doorbells):
             if domain.overlaps(iova, self.page_size):
                 why = "the doorbell's page could not be mapped, because a user's mapping covers its place in the window: the message became all ones"
                 return Reached(ALL_ONES, why, "reading")
-            domain.doorbells += (Doorbell(iova, page, self.page_size),)
-            prot = PROT_WRITE | PROT_NOEXEC | PROT_MMIO
-            self.log.add(Event("msi_map", domain.number, None, iova, self.page_size, prot, page))
+            self.map_page(domain, iova, page)
         offset = doorbell % self.page_size
         rests = "reading" if domain.kind == "virtio-iommu" or self.kernel.version < FIRST_ARM_RECORDING else ""
         return Reached(

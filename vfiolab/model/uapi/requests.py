@@ -68,7 +68,8 @@ def pointer(value: object) -> str:
 class Struct:
     """A struct of the user's interface. Its fields are those of type U8, U16, U32, S32 and U64, in C's order and aligned as C aligns them.
 
-    `NAME` is the struct's name in vfio.h; `MINIMUM` how many bytes the kernel reads at least. A record has `ptr` beside the fields:
+    `NAME` is the struct's name in vfio.h; `MINIMUM` how many bytes the kernel reads at least; `SHOWN` is what a log shows of it, `ODD` what beside
+    where it was given otherwise than usual. A record has `ptr` beside the fields:
     how the user's pointer to it was; what has no place in its constructor is filled in by the backend, for its checks. TypeError and ValueError name a field whose value is no number, or does not fit.
 
     >>> MapDma(iova=0x1000, size=4096).pack().hex(" ", 8)
@@ -82,6 +83,9 @@ class Struct:
     FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     OFFSETS: ClassVar[dict[str, int]] = {}
     FORMAT: ClassVar[struct.Struct] = struct.Struct("<")
+    SHOWN: ClassVar[tuple[str, ...]] = ()
+    ODD: ClassVar[tuple[str, ...]] = ("argsz", "ptr")
+    argsz: U32
     ptr: str
     __hash__ = None  # type: ignore[assignment] # a record changes, so it is no key
 
@@ -150,6 +154,14 @@ class Struct:
         """Return what differs from the record's defaults: how a log shows the call."""
         return {name: getattr(self, name) for name, value in self._defaults().items() if getattr(self, name) != value}
 
+    def is_odd(self) -> bool:
+        """Say whether the struct was given otherwise than usual."""
+        return bool(self.argsz != self._defaults()["argsz"] or self.ptr != "good")
+
+    def logged(self) -> dict[str, Any]:
+        """Return the arguments that a log of calls shows."""
+        return {name: getattr(self, name) for name in self.SHOWN + self.ODD * self.is_odd()}
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._known() == other._known()
 
@@ -161,7 +173,7 @@ class MapDma(Struct, name="vfio_iommu_type1_dma_map"):
     """VFIO_IOMMU_MAP_DMA by the process `caller`, whose memory is mapped and whose account is charged. `name` is a label for pictures.
 
     `backend` and `granule` (the smallest page in bytes) are what it meets there, `runs` the memory that was pinned for it, `parts` that of an iommufd, `found` the
-    mapping whose vaddr it updates.
+    mapping whose vaddr it updates; `fresh` says that the memory was allocated for it.
     """
 
     argsz: U32 = 32
@@ -177,6 +189,12 @@ class MapDma(Struct, name="vfio_iommu_type1_dma_map"):
     runs: list[tuple[int, int]] | None = dataclasses.field(init=False)
     parts: Any = dataclasses.field(init=False)
     found: Any = dataclasses.field(init=False)
+    fresh = False
+    SHOWN = ("iova", "size", "vaddr", "flags")
+
+    def logged(self) -> dict[str, Any]:
+        """Return the arguments that a log of calls shows."""
+        return super().logged() | {"name": self.name or None} | ({"fresh": True} if self.fresh else {})
 
 
 class UnmapDma(Struct, name="vfio_iommu_type1_dma_unmap", minimum=24):
@@ -194,10 +212,21 @@ class UnmapDma(Struct, name="vfio_iommu_type1_dma_unmap", minimum=24):
     granule: int = dataclasses.field(init=False)
     whole: Any = dataclasses.field(init=False)
 
+    SHOWN = ("iova", "size", "flags")
+    ODD = ("argsz", "bm_pgsize", "bm_size", "ptr")
+
     @property
     def end(self) -> int:
         """First address after the range, modulo 2^64."""
         return (self.iova + self.size) % ALL_64
+
+    def is_odd(self) -> bool:
+        """Say whether argsz, the pointer or a bitmap is given."""
+        return super().is_odd() or bool(self.bm_pgsize or self.bm_size)
+
+    def logged(self) -> dict[str, Any]:
+        """Return the arguments that a log of calls shows."""
+        return super().logged() | {"flags": self.flags or None}
 
 
 class DirtyPages(Struct, name="vfio_iommu_type1_dirty_bitmap", minimum=8):
@@ -213,6 +242,8 @@ class DirtyPages(Struct, name="vfio_iommu_type1_dirty_bitmap", minimum=8):
     ptr: str = "good"
     backend: Any = None
     granule: int = 1
+    SHOWN = ("flags",)
+    ODD = ("argsz", "iova", "size", "ptr", "bm_pgsize", "bm_size")
 
 
 class IommuInfo(Struct, name="vfio_iommu_type1_info", minimum=16):
@@ -255,6 +286,7 @@ class RegionInfo(Struct, name="vfio_region_info"):
     `cap_ids`: the capabilities, 3 that the MSI-X table may be mapped.
     """
 
+    SHOWN = ("index",)
     argsz: U32 = 32
     flags: U32 = 0
     index: U32 = 0
@@ -268,6 +300,7 @@ class RegionInfo(Struct, name="vfio_region_info"):
 class IrqInfo(Struct, name="vfio_irq_info"):
     """VFIO_DEVICE_GET_IRQ_INFO of type `index`: flags (1 eventfd, 2 maskable, 4 automasked, 8 not resizable) and the number of vectors."""
 
+    SHOWN = ("index",)
     argsz: U32 = 16
     flags: U32 = 0
     index: U32 = 0

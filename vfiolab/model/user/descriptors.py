@@ -15,6 +15,7 @@ from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.backends.type1 import TYPE1v2
 from vfiolab.model.checks import table
+from vfiolab.model.signals import whole
 from vfiolab.model.uapi.info import Info
 from vfiolab.model.uapi.requests import (
     CAP_SYS_RAWIO,
@@ -111,29 +112,27 @@ class Container(Descriptor):
         memory first, less than 64 TiB, and frees it if the map is refused. `name` is a label for pictures. Errors as
         `type1_checks.MAP_CHECKS` lists them.
         """
+        if vaddr is not None:
+            self._map(MapDma(argsz, flags, vaddr, iova, size, ptr, str(name)))
+            return
         self._need_open()
-        fresh = None
-        if vaddr is None:
-            fresh = self._memory_for(field("size", size))
-            vaddr = fresh.start
-        self._map(MapDma(argsz, flags, vaddr, iova, size, ptr, str(name)), fresh)
+        fresh = self._memory_for(field("size", size))
+        request = MapDma(argsz, flags, fresh.start, iova, size, ptr, str(name))
+        request.fresh = True
+        self._map_fresh(request, fresh)
 
-    def _map(self, request: MapDma, fresh: Span | None = None) -> None:
-        with self.process.call(
-            "map", f"fd{self.fd}", iova=request.iova, size=request.size, vaddr=request.vaddr, flags=request.flags, name=request.name or None
-        ) as call:
-            if request.argsz != 32 or request.ptr != "good":
-                call.args |= {"argsz": request.argsz, "ptr": request.ptr}
-            if fresh is None:
-                self.file.server.map(self.process, request)
-                return
-            call.args["fresh"] = True
-            self.process.place(fresh, "rw")
-            try:
-                self.file.server.map(self.process, request)
-            except BaseException:
-                self.process.place(fresh, "hole")
-                raise
+    def _map(self, request: MapDma) -> None:
+        with self._brings("map", request):
+            self.file.server.map(self.process, request)
+
+    @whole
+    def _map_fresh(self, request: MapDma, memory: Span) -> None:
+        self.process.place(memory, "rw")
+        try:
+            self._map(request)
+        except BaseException:
+            self.process.place(memory, "hole")
+            raise
 
     def _memory_for(self, size: int) -> Span:
         if size >= MOST_FRESH:
@@ -145,7 +144,7 @@ class Container(Descriptor):
 
     def unmap_dma(self, iova: int = 0, size: int = 0, flags: int = 0) -> int:
         """IOMMU_UNMAP_DMA without a bitmap: return the bytes unmapped. flags: 2 all (iova = size = 0), 4 invalidate the vaddr."""
-        return self.unmap_dirty(iova, size, flags)[0]
+        return self._unmap(UnmapDma(24, flags, iova, size))[0]
 
     def unmap_dirty(
         self,
@@ -162,14 +161,11 @@ class Container(Descriptor):
 
         Without flag 1 the bitmap is None.
         """
-        self._need_open()
         argsz = (48 if bm_pgsize else 24) if argsz is None else argsz
         return self._unmap(UnmapDma(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))
 
     def _unmap(self, request: UnmapDma) -> tuple[int, int | None]:
-        with self.process.call("unmap", f"fd{self.fd}", iova=request.iova, size=request.size, flags=request.flags or None) as call:
-            if request.argsz != 24 or request.ptr != "good" or request.bm_pgsize or request.bm_size:
-                call.args |= {"argsz": request.argsz, "bm_pgsize": request.bm_pgsize, "bm_size": request.bm_size, "ptr": request.ptr}
+        with self._brings("unmap", request) as call:
             unmapped, bitmap = self.file.server.unmap(self.process, request)
             call.output = {"unmapped": unmapped} if bitmap is None else {"unmapped": unmapped, "dirty_bits": bitmap.bit_count()}
             return unmapped, bitmap
@@ -186,17 +182,13 @@ class Container(Descriptor):
         ptr: str = "good",
     ) -> int | None:
         """IOMMU_DIRTY_PAGES: 1 start, 2 stop, 4 get; GET returns the bitmap as a number whose bit 0 is the page at `iova`."""
-        self._need_open()
         flags = field("flags", flags, 32)
         if argsz is None:
             argsz = 48 if flags & DIRTY_GET else 8
         return self._dirty(DirtyPages(argsz, flags, iova, size, bm_pgsize, bm_size, 0, ptr))
 
     def _dirty(self, request: DirtyPages) -> int | None:
-        with self.process.call("dirty", f"fd{self.fd}", flags=request.flags) as call:
-            if request.argsz != 8 or request.ptr != "good":
-                call.args |= {"argsz": request.argsz, "iova": request.iova, "size": request.size, "ptr": request.ptr}
-                call.args |= {"bm_pgsize": request.bm_pgsize, "bm_size": request.bm_size}
+        with self._brings("dirty", request) as call:
             bitmap = self.server.dirty(request)
             if bitmap is not None:
                 call.output = {"dirty_bits": bitmap.bit_count()}
@@ -208,10 +200,10 @@ class Container(Descriptor):
         return 0 if writable else IommuInfo.MINIMUM
 
     def _unmap_bytes(self, data: bytearray) -> None:
-        request = UnmapDma.unpack(data)
-        request.size, bitmap = self._unmap(request)
+        request, answer = UnmapDma.unpack(data), UnmapDma.unpack(data)
+        answer.size, bitmap = self._unmap(request)
         self._bitmap_out(request, bitmap)
-        put(data, request.pack()[: UnmapDma.MINIMUM])
+        put(data, answer.pack()[: UnmapDma.MINIMUM])
 
     def _dirty_bytes(self, data: bytearray) -> None:
         request = DirtyPages.unpack(data)
@@ -289,13 +281,10 @@ class Group(Descriptor):
 
     def get_status(self, argsz: int = 8, *, ptr: str = "good") -> int:
         """GROUP_GET_STATUS: flags, 1 viable, 2 in a container. EFAULT, EINVAL (argsz below 8), ENODEV (dead, 6.1 and later)."""
-        self._need_open()
         return self._status(GroupStatus(argsz, ptr=ptr))
 
     def _status(self, request: GroupStatus) -> int:
-        with self.process.call("group_status", f"fd{self.fd}") as call:
-            if request.argsz != 8 or request.ptr != "good":
-                call.args |= {"argsz": request.argsz, "ptr": request.ptr}
+        with self._brings("group_status", request) as call:
             request.vfio = self.vfio
             table(STATUS_CHECKS, self.process.system.kernel).run(request)
             inside = self.vfio.container is not None

@@ -111,12 +111,10 @@ class Device(Descriptor):
 
     def get_info(self, argsz: int = 20, *, ptr: str = "good") -> DeviceInfo:
         """DEVICE_GET_INFO: flags (1 it can be reset, 2 it is a PCI device), how many regions and interrupt types it has."""
-        self._need_open()
         return self._ask("device_info", DeviceInfo(argsz, ptr=ptr))
 
     def get_region_info(self, index: int, *, argsz: int = 32, ptr: str = "good") -> RegionInfo:
         """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and VGA on what is no VGA device."""
-        self._need_open()
         return self._ask("region_info", RegionInfo(argsz, index=index, ptr=ptr))
 
     def get_irq_info(self, index: int, *, argsz: int = 16, ptr: str = "good") -> IrqInfo:
@@ -124,17 +122,12 @@ class Device(Descriptor):
 
         EINVAL for a type that the device does not have.
         """
-        self._need_open()
         return self._ask("irq_info", IrqInfo(argsz, index=index, ptr=ptr))
 
     def _ask(self, verb: str, asked: Asking) -> Asking:
         """Answer one of the three questions: the struct, filled in."""
         kernel = self.process.system.kernel
-        with self._call(verb) as call:
-            if not isinstance(asked, DeviceInfo):
-                call.args["index"] = asked.index
-            if asked.argsz != type(asked)().argsz or asked.ptr != "good":
-                call.args |= {"argsz": asked.argsz, "ptr": asked.ptr}
+        with self._brings(verb, asked) as call:
             table(STRUCT_CHECKS, kernel).run(asked)
             info: Any
             if isinstance(asked, DeviceInfo):

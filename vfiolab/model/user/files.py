@@ -11,8 +11,9 @@ from vfiolab.model.backends.group import VfioGroup
 from vfiolab.model.backends.iommufd import Bound, Context
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.checks import table
+from vfiolab.model.events import Call
 from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS, Ioctl
-from vfiolab.model.uapi.requests import field
+from vfiolab.model.uapi.requests import Struct, field
 from vfiolab.model.user.checks import IOCTL_CHECKS, Command
 from vfiolab.model.user.drivers import DeviceState, Drivers
 from vfiolab.model.user.process import File
@@ -142,6 +143,15 @@ class Descriptor:
         self.file = OpenFile() if file is None else file
         self.fd = process.install(self)
 
+    @property
+    def fd(self) -> int:
+        """The number."""
+        return self._fd
+
+    @fd.setter
+    def fd(self, number: int) -> None:
+        self._fd, self._word = number, f"fd{number}"
+
     def inherited(self, process: UserProcess) -> Descriptor:
         """Return a child's descriptor of the same number and the same open file."""
         twin = copy(self)
@@ -160,6 +170,13 @@ class Descriptor:
             process.need_awake()
         if process.descriptors.get(self.fd) is not self:
             process.refuse_descriptor(self.fd)
+
+    def _brings(self, verb: str, request: Struct) -> Call:
+        """Record a call that brings a struct, for the length of a `with` block: the log keeps the struct itself."""
+        process = self.process
+        if process.descriptors.get(self._fd) is not self or process.write is not None or process.stuck:
+            self._need_open()
+        return Call(verb, self._word, request, process.name, process.log)
 
     KIND: ClassVar[str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vfiolab.model.address import U64, Span, SpanMap
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 FIRST_FD = 3
 
 
-class Region(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Region:
     """A stretch of the process's memory: `prot` holds r and w, `physical` is where its first byte lies.
 
     `fresh`: private memory that nobody has written yet, read as the kernel's one page of zeros. `bar`: the file of the device whose BAR
@@ -83,7 +85,7 @@ class Memory:
             if old.start < span.start:
                 self.regions.add(Span(old.start, span.start), region)
             if span.end < old.end:
-                self.regions.add(Span(span.end, old.end), region._replace(physical=region.physical + span.end - old.start))
+                self.regions.add(Span(span.end, old.end), replace(region, physical=region.physical + span.end - old.start))
         room = -(-span.size // 0x20_0000) * 0x20_0000 + 0x20_0000
         if prot != "hole" and span.start == self._next_vaddr:
             self._next_vaddr += room
@@ -127,19 +129,21 @@ class Memory:
         self.place(span, "rw")
         return span.start
 
-    def pinned(self, vaddr: int, size: int, *, write: bool, bars: str = "always") -> list[tuple[int, int]] | None:
+    def pinned(self, vaddr: int, size: int, prot: int, bars: str) -> list[tuple[int, int]] | None:
         """Return (physical address, bytes) of the contiguous pieces of a range, None if a page of it cannot be pinned; `bars` as in first_bad."""
         hit = self.regions.at(vaddr) if vaddr < U64 else None
-        if hit is not None and hit[1].bar is None and vaddr + size <= hit[0].end and ("w" if write else "r") in hit[1].prot:
-            return [(hit[1].physical + vaddr - hit[0].start, size)]
-        return None if self.first_bad(vaddr, size, write=write, page_size=1, bars=bars) is not None else self.physical_runs(vaddr, size)
+        if hit is not None:
+            span, region = hit
+            if region.bar is None and vaddr + size <= span.end and ("w" if prot & 2 else "r") in region.prot:
+                return [(region.physical + vaddr - span.start, size)]
+        return None if self.first_bad(vaddr, size, prot, bars) is not None else self.physical_runs(vaddr, size)
 
-    def first_bad(self, vaddr: int, size: int, *, write: bool, page_size: int, bars: str = "always") -> int | None:
+    def first_bad(self, vaddr: int, size: int, prot: int, bars: str, page_size: int = 1) -> int | None:
         """Return the index of the first page that cannot be pinned, None if all can.
 
-        `bars`: whether a BAR can be pinned: "always", "on" (while its memory space is) or "never".
+        `prot`: 2 the device will write; `bars`: whether a BAR can be pinned: "always", "on" (while its memory space is) or "never".
         """
-        need = "w" if write else "r"
+        need = "w" if prot & 2 else "r"
         address, end = vaddr, vaddr + size
         while address < end:
             hit = self.regions.at(address) if address < U64 else None

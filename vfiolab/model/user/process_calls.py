@@ -10,7 +10,7 @@ from vfiolab.model.backends.compat import Compat
 from vfiolab.model.backends.protocol import Server
 from vfiolab.model.checks import table
 from vfiolab.model.errors import WouldBlockError
-from vfiolab.model.events import NOTHING, Call
+from vfiolab.model.events import Call
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field, word
 from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, NODE_CHECKS, OPEN_GROUP_CHECKS, GivenUp, Node, OpenGroup, Used
@@ -56,7 +56,7 @@ class UserProcess(Process):
 
     def call(self, verb: str, target: str = "", **args: object) -> Call:
         """Record a call of this process for the length of a `with` block."""
-        return Call(verb, target, args, 0, None, NOTHING, [], "", self.name, self.log)
+        return Call(verb, target, args, self.name, self.log)
 
     def holds(self, fd: int) -> bool:
         """Say whether a descriptor is open; 0 to 2 are ordinary files."""
