@@ -35,11 +35,8 @@ class Reached(NamedTuple):
 class Doorbells:
     """A policy that does nothing: the device writes to the doorbell's physical address, as with 4.4.
 
-    `known`: the physical addresses of the doorbells that the host knows of when its units start. `placed`: whether a doorbell's page was
-    ever mapped in a domain.
+    `known`: the physical addresses of the doorbells that the host knows of when its units start.
     """
-
-    placed = False
 
     def __init__(self, kernel: Kernel, page_size: int, log: EventLog, known: Sequence[int] = ()) -> None:
         self.kernel, self.page_size, self.log, self.known = kernel, page_size, log, tuple(known)
@@ -65,7 +62,6 @@ class Doorbells:
 
     def map_page(self, domain: Domain, iova: int, page: int) -> None:
         """Map a doorbell's page, of the CPU's size, at an iova of a domain where nothing is."""
-        self.placed = True
         domain.doorbells += (Doorbell(iova, page, self.page_size),)
         prot = PROT_WRITE | PROT_NOEXEC | PROT_MMIO
         self.log.add(Event("msi_map", domain.number, None, iova, self.page_size, prot, page))
