@@ -354,7 +354,7 @@ def test_the_command_needs_a_machine_and_keeps_its_options_apart(tmp_path, capsy
     status, _, err = replay(capsys, path)
     assert (2, True) == (status, "name a machine to run it on" in err)
     path.write_text("## one\nopen_container A\n")
-    status, _, err = replay(capsys, path, "--machine", "intel-vtd-39bit", "--kernel", "6.1")
+    status, _, err = replay(capsys, path, "--machine", "intel-vtd-39bit", "--device", "01:00.0")
     assert (2, True) == (status, "is no capture" in err)
 
 

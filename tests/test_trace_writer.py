@@ -22,7 +22,7 @@ from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host
 from vfiolab.model.user.descriptors import Device
-from vfiolab.readers.trace import SKIPPED, read_trace
+from vfiolab.readers.trace import SKIPPED, boot_of, read_trace
 from vfiolab.readers.write import write_trace
 
 
@@ -246,3 +246,61 @@ def test_ten_thousand_random_operations_written_read_and_carried_out_give_the_sa
     young = KERNELS[KERNELS.index("5.19") :]  # older ones die of a bind sooner
     for seed, name in enumerate(sorted(machines())):
         assert wander(1000 + seed, name, young[seed % len(young)], 10_000)
+
+
+# how the host was booted
+
+
+@pytest.mark.parametrize(("release", "flips"), [("4.4", ()), ("6.1.0-26-amd64", ()), ("6.12", ("valid_iova", "dma_ownership"))])
+@pytest.mark.parametrize("words", ["", "pcie_acs_override=downstream", "pci=disable_acs_redir=00:01.0 pcie_acs_override=multifunction"])
+def test_a_trace_says_how_its_host_was_booted(release, flips, words):
+    host = vl.load("two-smmu-server", vl.Kernel(release).flipped(*flips) if flips else release, options=words)
+    found = boot_of(host.trace())
+    assert (host.kernel, "") == (found.kernel, found.doorbells)
+    assert host.options == (found.options or host.options)
+    assert bool(words) == (found.options is not None)
+
+
+def test_a_host_booted_with_parameters_is_replayed_with_them(tmp_path, capsys):
+    host = vl.load("amd-matisse-desktop", "5.10", options="pcie_acs_override=downstream,multifunction")
+    assert len(vl.load("amd-matisse-desktop", "5.10").groups) < len(host.groups)
+    space = host.address_space()
+    device = next(group.devices[0] for group in reversed(host.groups) if len(group.devices) == 1)
+    host.bind(device)
+    space.attach(device)
+    space.map(0, "1M")
+    path = tmp_path / "one.trace"
+    path.write_text(host.trace())
+    replay = ["replay", str(path), "--machine", "amd-matisse-desktop"]
+    assert 0 == main(replay)
+    assert " 0 divergences" in capsys.readouterr().out
+    path.write_text("".join(line for line in host.trace().splitlines(keepends=True) if not line.startswith("# boot")))
+    assert 1 == main(replay)
+
+
+def test_another_kernel_may_be_asked_than_the_one_that_a_trace_names(tmp_path, capsys):
+    host = vl.load("intel-vtd-39bit", "4.4")
+    space = host.address_space()
+    space.attach("01:00.0")
+    space.map(0xFEE0_0000, "4K")
+    (tmp_path / "one.trace").write_text(host.trace())
+    replay = ["replay", str(tmp_path / "one.trace"), "--machine", "intel-vtd-39bit"]
+    assert 0 == main(replay)
+    assert 1 == main([*replay, "--kernel", "6.12"])
+    assert "EINVAL" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["# kernel none", "# boot quiet", "# kernel 6.12\n# switches nothing"])
+def test_a_head_that_no_kernel_understands_is_named_with_its_line(line, tmp_path, capsys):
+    (tmp_path / "one.trace").write_text(f"{line}\n## one\nopen_container A\n")
+    assert 2 == main(["replay", str(tmp_path / "one.trace"), "--machine", "intel-vtd-39bit"])
+    assert f"line {line.count(chr(10)) + 1}" in capsys.readouterr().err
+
+
+def test_a_design_of_doorbells_that_no_linux_has_is_named_and_not_replayed(tmp_path, capsys):
+    host = vl.debate(proposals="P3", scenarios="arm-its")["P3", "arm-its"].space.host
+    text = write_trace(host)
+    assert ("P3", host.kernel) == (boot_of(text).doorbells, boot_of(text).kernel)
+    (tmp_path / "one.trace").write_text(text)
+    assert 2 == main(["replay", str(tmp_path / "one.trace"), "--machine", "two-smmu-server"])
+    assert "design P3" in capsys.readouterr().err

@@ -20,11 +20,12 @@ from vfiolab.model.user.files import Descriptor
 from vfiolab.model.user.iommufd import VERBS, Cdev, Iommufd
 from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.readers.errors import InputError
-from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED, Operation
+from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED, Boot, Operation
 
 __all__ = ["CRASH", "NOT_ANSWERED", "UNANSWERED", "Client", "Done", "number", "run"]
 
 NOT_ANSWERED = frozenset({"host_msi", "pread", "trace", "env", "groups", "sleep", "peek", "poke"})
+AS_THE_MACHINE_SAYS = Boot()
 CRASH, UNANSWERED = "crash", "?"
 CONTAINER_NODE = "/dev/vfio/vfio"
 UNKNOWN_IOCTL = 0x3BFF
@@ -449,9 +450,14 @@ class Client:
         return self._handle(o).ioctl(self._number(o.args.get("cmd", "0")), self._number(o.args.get("arg", "0")))
 
 
-def run(questions: Iterable[Iterable[Operation]], machine: Machine) -> list[list[Done]]:
-    """Carry out the operations of each scenario, on a fresh host each; there is no answer here to look at (`readers.trace.questions`)."""
-    return [Client(machine.host()).run(operations) for operations in questions]
+def run(questions: Iterable[Iterable[Operation]], machine: Machine, boot: Boot = AS_THE_MACHINE_SAYS) -> list[list[Done]]:
+    """Carry out the operations of each scenario, on a fresh host each; there is no answer here to look at (`readers.trace.questions`).
+
+    `boot`: how the machine is booted, as `readers.trace.boot_of` reads it. ValueError for a design of doorbells, which no Linux has.
+    """
+    if boot.doorbells:
+        raise ValueError(f"the doorbells were those of the design {boot.doorbells}, which no Linux has: its hosts are the debate's own")
+    return [Client(machine.host(boot.kernel, boot.options)).run(operations) for operations in questions]
 
 
 def _signed(number: int) -> int:

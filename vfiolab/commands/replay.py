@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from vfiolab._paths import data_dir
 from vfiolab.commands import complain, examples, progress, say
+from vfiolab.model.kernel import Kernel
 from vfiolab.readers.capture import capture_kind, read_capture, text_of
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_bytes, read_text
 from vfiolab.readers.opening import find, open_machine
 from vfiolab.readers.simpletrace import is_simple_trace
-from vfiolab.readers.trace import Scenario, questions, read_trace_file
+from vfiolab.readers.trace import Boot, Scenario, boot_of, questions, read_trace
 
 if TYPE_CHECKING:
     from vfiolab.client import Done
-    from vfiolab.model.kernel import Kernel
     from vfiolab.model.machine import Machine
 
 DIVERGED = 1
@@ -50,7 +50,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="a machine file, or the name of a machine of the kit (default: machine.json beside the trace; a session's own)",
     )  # fmt: skip
     parser.add_argument("--results", action="store_true", help="print the model's own answers instead; recorded ones are not looked at")
-    parser.add_argument("--kernel", metavar="VERSION", help="for a capture: the kernel that is booted (default: the machine's own)")
+    parser.add_argument(
+        "--kernel", metavar="VERSION", help="the kernel that is booted (default: what the trace says, else the machine's own)"
+    )
     parser.add_argument(
         "--device", metavar="BDF", action="append", default=[],
         help="for a capture: the device of the machine that stands for the capture's first, second, ... device",
@@ -60,16 +62,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(options: argparse.Namespace) -> int:
     """Carry the command out; 1 if there are divergences. ValueError if the input cannot be used."""
-    from vfiolab.kit.saved import is_session
-
     path = find(Path(options.trace), complain)
     if path.is_dir():
-        return _folder(path, options.machine)
-    if text := _capture_text(path, only=bool(options.kernel or options.device)):
+        return _folder(path, options)
+    if text := _capture_text(path, only=bool(options.device)):
         return _capture(path, text, options)
-    if options.machine is None and is_session(read_text(path)):
-        return _kept(path, results=options.results)
-    return _one(path, options.machine, results=options.results)
+    return _one(path, options)
 
 
 def _machine(trace: Path, given: str | None, advice: str) -> str | Path:
@@ -94,7 +92,7 @@ def _capture_text(path: Path, *, only: bool) -> str:
     if capture_kind(text) not in ("", "trace"):
         return text
     if only:
-        raise InputError("is no capture", where=str(path), advice="--kernel and --device are for captures: a trace names both itself")
+        raise InputError("is no capture", where=str(path), advice="--device is for captures: a trace names its devices itself")
     return ""
 
 
@@ -134,31 +132,32 @@ def _capture(path: Path, text: str, options: argparse.Namespace) -> int:
     return DIVERGED
 
 
-def _one(trace: Path, given: str | None, *, results: bool, before: str = "") -> int:
-    scenarios = read_trace_file(trace)  # what is wrong with it is said before a machine is missed
-    advice = "name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)"
-    named = _machine(trace, given, advice)
-    machine = open_machine(named, complain)
+def _one(trace: Path, options: argparse.Namespace, before: str = "") -> int:
+    """Carry a trace out, and print the model's answers or what of them diverges; 1 if something does."""
+    from vfiolab.kit.saved import booted, is_session
+
+    text = read_text(trace)
+    scenarios, boot = read_trace(text, source=str(trace)), boot_of(text, source=str(trace))
+    if options.kernel:
+        boot = boot._replace(kernel=Kernel(options.kernel))
+    if options.machine is None and is_session(text):
+        named, machine = f"the machine in {trace}", booted(trace).machine
+    else:
+        advice = "name the machine it was recorded on: --machine FILE, or a machine of the kit (vfiolab machines)"
+        named = str(_machine(trace, options.machine, advice))
+        machine = open_machine(named, complain)
+    machine = machine.with_assumed_units() if boot.assumed else machine
     try:
-        done = _carried_out(scenarios, machine, before)
+        kernel = machine.host(boot.kernel, boot.options).kernel
+        done = _carried_out(scenarios, machine, boot, before)
     except ValueError as error:
         what = f"{error.what}; {error.advice}" if isinstance(error, InputError) else f"no kernel boots on {named}: {error}"
         raise InputError(what, where=str(trace), line=getattr(error, "line", None)) from error
-    return _shown(trace, scenarios, done, machine, results=results)
-
-
-def _kept(path: Path, *, results: bool) -> int:
-    """Replay a session's file on the machine and the kernel that it holds."""
-    from vfiolab.client import Client
-    from vfiolab.kit.saved import booted
-
-    host, scenarios = booted(path), read_trace_file(path)
-    done = [Client(host).run(operations) for operations in questions(scenarios)]
-    return _shown(path, scenarios, done, host.machine, host.kernel, results=results)
+    return _shown(trace, scenarios, done, machine, kernel, results=options.results)
 
 
 def _shown(
-    trace: Path, scenarios: list[Scenario], done: list[list[Done]], machine: Machine, kernel: Kernel | None = None, *, results: bool
+    trace: Path, scenarios: list[Scenario], done: list[list[Done]], machine: Machine, kernel: Kernel, *, results: bool
 ) -> int:  # fmt: skip
     """Print the model's answers, or what of them diverges; 1 if something does."""
     from vfiolab.replay import compare, format_results
@@ -179,13 +178,13 @@ def _shown(
     return DIVERGED if report.divergences else 0
 
 
-def _carried_out(scenarios: list[Scenario], machine: Machine, before: str) -> list[list[Done]]:
+def _carried_out(scenarios: list[Scenario], machine: Machine, boot: Boot, before: str) -> list[list[Done]]:
     """Carry out a trace, scenario by scenario, and say after a second how far it is."""
     from vfiolab.client import run as carry_out
 
     begun, shown, done = time.monotonic(), False, []
     for n, scenario in enumerate(scenarios, 1):
-        done += carry_out(questions([scenario]), machine)
+        done += carry_out(questions([scenario]), machine, boot)
         if time.monotonic() - begun > 1:
             shown = True
             progress(f"{before}{n} of {len(scenarios)} scenarios")
@@ -200,7 +199,7 @@ def known_reasons(environment: str) -> dict[tuple[str, int], str]:
     return {(one["scenario"], one["index"]): one["reason"] for one in known if fnmatchcase(environment, one["environment"])}
 
 
-def _folder(folder: Path, given: str | None) -> int:
+def _folder(folder: Path, options: argparse.Namespace) -> int:
     traces = sorted(trace for trace in folder.rglob("*.trace") if trace.with_name("machine.json").is_file())
     if not traces:
         raise InputError(
@@ -209,5 +208,5 @@ def _folder(folder: Path, given: str | None) -> int:
     worst = 0
     for n, trace in enumerate(traces, 1):
         say(f"{trace.parent.name}:")
-        worst = max(worst, _one(trace, given, results=False, before=f"{n} of {len(traces)} recordings, "))
+        worst = max(worst, _one(trace, options, f"{n} of {len(traces)} recordings, "))
     return worst

@@ -8,10 +8,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Protocol
 
-from vfiolab._text import plain
 from vfiolab.kit.host import Host
 from vfiolab.kit.steps import Asked, Step, boot_words, call, made_by
-from vfiolab.readers.write import write_machine
+from vfiolab.readers.write import boot_lines, write_machine
 
 __all__ = ["CALLS", "END", "FORM", "MACHINE", "STEP", "Kept", "save", "session_text", "to_python"]
 
@@ -36,8 +35,7 @@ def session_text(session: Kept, steps: int | None = None) -> str:
     Every reader of traces takes it, too. What is undone is not kept.
     """
     _need_name(session.host)
-    booted = session.host.options.words
-    head = [FORM, f"# kernel {plain(session.host.kernel.release)}", *([f"# boot {booted}"] if booted else [])]
+    head = [FORM, *boot_lines(session.host)]
     body: list[str] = []
     bare = True
     for step in session.steps[:steps]:

@@ -75,7 +75,8 @@ class Host(ModelHost):
         >>> host = load("intel-vtd-39bit")
         >>> host.bind("01:00.0")
         >>> print(host.trace("one bind"))
-        # machine intel-vtd-39bit, kernel 6.12
+        # machine intel-vtd-39bit
+        # kernel 6.12
         ## one bind
         bind dev=0000:01:00.0 drv=vfio-pci -> 0 {"driver":"vfio-pci"}
         # the events of the end belong below the last line

@@ -10,11 +10,10 @@ from vfiolab.kit.export import CALLS, END, FORM, MACHINE, STEP
 from vfiolab.kit.host import Host, boot
 from vfiolab.kit.session import Session
 from vfiolab.kit.steps import Asked
-from vfiolab.model.kernel import Kernel
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_text
 from vfiolab.readers.machinefile import read_machine
-from vfiolab.readers.trace import SKIPPED, Answer, Operation, read_trace
+from vfiolab.readers.trace import SKIPPED, Answer, Operation, boot_of, read_trace
 
 __all__ = ["SessionFile", "booted", "is_session", "open_session"]
 
@@ -74,11 +73,7 @@ class SessionFile:
             raise InputError("a second scenario", where=where, line=scenarios[1].line, advice="a session has one: take the other out")
         scenario = scenarios[0]
         self.name = scenario.name
-        self.head: dict[str, tuple[int, str]] = {}
-        for number, line in enumerate(lines[: scenario.line - 1], 1):
-            sign, key, value = [*line.split(" ", 2), "", ""][:3]
-            if sign == "#":
-                self.head[key] = number, value.rstrip()
+        self.booted = boot_of(text, source=where)
         self.machine_at = next((number for number, line in enumerate(lines, 1) if line.startswith(MACHINE)), 0)
         self.machine = [line.removeprefix(MACHINE) for line in lines if line.startswith(MACHINE)]
         pairs = {one.line: (one, answer) for one, answer in zip(scenario.operations, scenario.answers, strict=True)}
@@ -108,11 +103,10 @@ class SessionFile:
         except InputError as error:
             line = None if error.line is None else error.line + self.machine_at - 1
             raise InputError(error.what, where=self.where, line=line, advice=error.advice) from error
-        (number, release), (_, words) = self.head.get("kernel", (1, "")), self.head.get("boot", (0, ""))
         try:
-            return boot(machine, Kernel(release), words or None)
+            return boot(machine, self.booted.kernel, self.booted.options)
         except ValueError as error:
-            raise InputError(str(error), where=self.where, line=number) from error
+            raise InputError(str(error), where=self.where, line=1) from error
 
     def _session(self) -> Session:
         return Session(self.boot(), name=self.name)

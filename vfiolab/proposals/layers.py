@@ -135,6 +135,11 @@ class Watched(Doorbells):
         """Whether the proposal has something to say of a user's maps."""
         return self.proposal.watches
 
+    @property
+    def design(self) -> str:
+        """The proposal's name."""
+        return type(self.proposal).__name__
+
     def _hook(
         self, name: str, layer: str, expected: str, fits: Callable[[Any], bool], domain: Domain | None, *args: object, idle: object = None
     ) -> Any:

@@ -10,14 +10,28 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from vfiolab._text import plain
+from vfiolab.model.kernel import Kernel
+from vfiolab.model.pci.grouping import GroupingOptions
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_text
 
-__all__ = ["BLOCKS", "OUTSIDE", "SKIPPED", "Answer", "Operation", "Scenario", "questions", "read_trace", "read_trace_file"]
+__all__ = [
+    "BLOCKS",
+    "OUTSIDE",
+    "SKIPPED",
+    "Answer",
+    "Boot",
+    "Operation",
+    "Scenario",
+    "boot_of",
+    "questions",
+    "read_trace",
+    "read_trace_file",
+]
 
 #: RESULT of a call that did not return while somebody watched, and of one that never reached the kernel.
 BLOCKS, SKIPPED = "BLOCKS", "skipped"
@@ -71,6 +85,37 @@ class Scenario:
     line: int
     operations: list[Operation] = field(default_factory=list)
     answers: list[Answer | None] = field(default_factory=list)
+
+
+class Boot(NamedTuple):
+    """How a host was booted, as far as a trace says it: kernel, boot parameters that shape groups, a design of doorbells by name.
+
+    `assumed`: the IOMMUs were none of the machine file's own, but assumed (`Machine.with_assumed_units`).
+    """
+
+    kernel: Kernel | None = None
+    options: GroupingOptions | None = None
+    doorbells: str = ""
+    assumed: bool = False
+
+
+def boot_of(text: str, *, source: str = "trace") -> Boot:
+    r"""Read how the host was booted from the comments above the first scenario. InputError names the line that no kernel understands.
+
+    >>> boot_of("# kernel 6.12\n# boot pcie_acs_override=downstream\n## one\n").options.pcie_acs_override
+    'downstream'
+    """
+    said = {"kernel": "", "switches": "", "boot": "", "doorbells": "", "units": ""}
+    for number, line in enumerate(text.partition("\n## ")[0].split("\n"), 1):
+        sign, word, rest = [*line.rstrip().split(" ", 2), "", ""][:3]
+        if sign == "#" and word in said:
+            said[word] = rest
+            try:
+                options = GroupingOptions.parse(said["boot"]) if said["boot"] else None
+                kernel = Kernel(said["kernel"]).flipped(*said["switches"].split()) if said["kernel"] else None
+            except ValueError as error:
+                raise InputError(str(error), where=source, line=number) from error
+    return Boot(kernel, options, said["doorbells"], said["units"] == "assumed") if any(said.values()) else Boot()
 
 
 def read_trace_file(path: Path) -> list[Scenario]:

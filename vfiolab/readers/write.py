@@ -19,7 +19,7 @@ from vfiolab.model.pci.topology import bdf_key
 from vfiolab.readers.pcijson import device_record
 from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED
 
-__all__ = ["TraceWriter", "handles", "write_machine", "write_trace"]
+__all__ = ["TraceWriter", "boot_lines", "handles", "write_machine", "write_trace"]
 
 _RESULTS = {"blocks": BLOCKS, "not modelled": "?"}
 _PLAIN = string.punctuation.replace("%", "")
@@ -97,8 +97,9 @@ def _group(group: RecordedGroup) -> dict[str, Any]:
 def write_trace(host: Host, name: str = "session") -> str:
     """Return what was done on a host since it booted as the text of a trace: one scenario, to be run on a fresh host of its kind.
 
-    What a trace has no word for changes no state of VFIO, and stands as a comment: resets of a bus (hot_reset, hot_reset_info), and the
-    unbinding of a device that is not there. ValueError if calls were cleared from the log.
+    Comments at its head say how the host was booted (`boot_of` reads them). What a trace has no word for changes no state of VFIO, and
+    stands as a comment: resets of a bus (hot_reset, hot_reset_info), and the unbinding of a device that is not there. ValueError if calls
+    were cleared from the log, and for a what-if that no boot parameter does.
 
     >>> from vfiolab.model.builder import MachineBuilder
     >>> m = MachineBuilder("demo")
@@ -109,7 +110,8 @@ def write_trace(host: Host, name: str = "session") -> str:
         ...
     vfiolab.VfioError: EINVAL: the container holds no group yet
     >>> print(write_trace(host, "one"))
-    # machine demo, kernel 6.12
+    # machine demo
+    # kernel 6.12
     ## one
     open_container A -> 0
     set_iommu A type=3 -> EINVAL
@@ -118,8 +120,20 @@ def write_trace(host: Host, name: str = "session") -> str:
     <BLANKLINE>
     """
     _need_all(host)
-    head = [f"# machine {plain(host.machine.name)}, kernel {host.kernel}", f"## {plain(name)}"]
+    head = [f"# machine {plain(host.machine.name)}", *boot_lines(host), f"## {plain(name)}"]
     return "\n".join([*head, *TraceWriter().lines(host.log.calls), "# the events of the end belong below the last line", "status", ""])
+
+
+def boot_lines(host: Host) -> list[str]:
+    """Return how a host was booted as the comments that `boot_of` reads. ValueError for a what-if that no boot parameter does."""
+    said = {
+        "kernel": host.kernel.release,
+        "switches": " ".join(sorted(host.kernel.flips)),
+        "boot": host.options.words,
+        "doorbells": host.core.doorbells.design,
+        "units": "assumed" if host.machine.units_assumed else "",
+    }
+    return [f"# {word} {plain(text)}" for word, text in said.items() if text]
 
 
 def handles(host: Host) -> dict[str, dict[int, str]]:

@@ -46,6 +46,11 @@ class Doorbells:
         """Whether this policy has something to say of a user's maps."""
         return type(self).user_maps is not Doorbells.user_maps
 
+    @property
+    def design(self) -> str:
+        """The name by which a file calls the policy, "" for what Linux does."""
+        return type(self).__name__
+
     def unit_starts(self, unit: IommuUnit) -> tuple[ReservedRegion, ...]:
         """Return the regions that are reserved for every device behind a unit."""
         return unit.reserved(self.kernel)
@@ -83,6 +88,8 @@ class Landed(Doorbells):
 
     Before, no unit reports a window, so no domain has a cookie, and nothing is done.
     """
+
+    design = ""
 
     def domain_made(self, domain: Domain, group: IommuGroup, beside: Sequence[Domain]) -> None:  # noqa: ARG002 - each has its own
         """Give the domain a cookie if the group reports a window: doorbell pages will be mapped from its start upward."""
