@@ -176,7 +176,7 @@ class DmaTree:
                 node = node._left if left else node._right
         self._gap = NO_GAP
         new._left = new._right = None
-        new._parent, new._red, new._end = parent, True, end
+        new._parent, new._red, new._end = parent, parent is not None, end
         if parent is None:
             self._root = new
         elif left:
@@ -187,7 +187,8 @@ class DmaTree:
         self.count += 1
         if not end:
             self.reaches_top = True
-        self._fix_insert(new)
+        if parent is not None and parent._red:
+            self._fix_insert(new)
 
     def _fix_insert(self, node: Dma) -> None:
         while (parent := node._parent) is not None and parent._red:
