@@ -21,7 +21,7 @@ import vfiolab as vl
 from vfiolab._paths import notebooks_dir
 from vfiolab._text import markup
 from vfiolab.course.words import html
-from vfiolab.model.backends.type1_checks import rules
+from vfiolab.model.backends.type1_checks import Rules
 from vfiolab.model.checks import Check
 from vfiolab.model.switches import SWITCHES, show
 from vfiolab.model.uapi.ioctls import IOCTLS
@@ -62,7 +62,7 @@ p { margin: .6mm 0 0; }
 
 def rows_of(kernel: str, call: str) -> list[Check]:
     """Return the checks of MAP, UNMAP or attach on a kernel, in its order."""
-    return list(getattr(rules(vl.Kernel(kernel)), call).whole)
+    return list(getattr(Rules(vl.Kernel(kernel)), call).whole)
 
 
 def checks(call: str) -> list[list[str]]:

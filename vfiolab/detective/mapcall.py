@@ -16,7 +16,7 @@ from vfiolab.kit import AddressSpace, Host, load
 from vfiolab.kit.space import device_name
 from vfiolab.model.address import Span, hexa, human_size
 from vfiolab.model.backends.type1 import Type1
-from vfiolab.model.backends.type1_checks import rules
+from vfiolab.model.backends.type1_checks import Rules
 from vfiolab.model.errors import NAMES, STRERROR, Refusal, VfioError
 from vfiolab.model.iommu.group import IommuGroup
 from vfiolab.model.user.descriptors import MOST_FRESH
@@ -242,7 +242,7 @@ def _others(error: DmaMapError, host: Host, cases: list[Case]) -> list[tuple[str
             backend = _attached(host, case.device).container.backend
             if isinstance(backend, Type1):
                 name, arm = NAMES.get(error.errno), any(domain.unit.is_arm for domain in backend.domains)
-                rows = [check for check in rules(backend.kernel).map.whole if check.errno == name]
+                rows = [check for check in Rules(backend.kernel).map.whole if check.errno == name]
                 return [(row.text, row.fix, row.source) for row in rows if arm or not row.source.startswith("arm_")]
     return []
 

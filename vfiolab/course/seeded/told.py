@@ -9,7 +9,7 @@ from vfiolab._text import count
 from vfiolab.course.predict import Option
 from vfiolab.draw import sentences
 from vfiolab.model.backends.native import ENTER_CHECKS
-from vfiolab.model.backends.type1_checks import rules
+from vfiolab.model.backends.type1_checks import Rules
 from vfiolab.model.checks import Check, of_kernel
 from vfiolab.model.errors import VfioError
 from vfiolab.model.iommu.core import CLAIM_CHECKS
@@ -30,14 +30,14 @@ WHERE = {"fault": "IOMMU", "p2p": "bus"}  # the station at which an outcome is d
 def _checks(verb: str, kernel: Kernel) -> tuple[Check, ...]:
     """Return what a call tests on a kernel, in order; that of an attach is what SET_CONTAINER or SET_IOMMU tests."""
     if verb == "map":
-        return rules(kernel).map.whole
+        return Rules(kernel).map.whole
     if verb == "unmap":
-        return rules(kernel).unmap.whole
+        return Rules(kernel).unmap.whole
     if verb == "bind":
         return of_kernel((*VFIO_PROBE_CHECKS, *NATIVE_PROBE_CHECKS), kernel)
     if verb == "get_device_fd":
         return of_kernel(OPEN_DEVICE_CHECKS, kernel)
-    return (*of_kernel((*SET_CONTAINER_CHECKS, *ENTER_CHECKS, *CLAIM_CHECKS), kernel), *rules(kernel).attach.whole)
+    return (*of_kernel((*SET_CONTAINER_CHECKS, *ENTER_CHECKS, *CLAIM_CHECKS), kernel), *Rules(kernel).attach.whole)
 
 
 def by_checks(names: Names) -> Reasons:

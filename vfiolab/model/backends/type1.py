@@ -67,7 +67,7 @@ class Type1:
         self.dirty_tracking = False
         self.invalid_vaddrs = 0
         self._lost = 0
-        self.rules = tests.rules(self.kernel, watched=core.doorbells.watches)
+        self.rules = tests.Rules(self.kernel, watched=core.doorbells.watches)
         self._set_page_sizes()
 
     in_one = staticmethod(iova_list.in_one)

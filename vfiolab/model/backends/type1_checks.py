@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vfiolab.model.address import U64, Span, hexa, human_size
@@ -433,7 +432,7 @@ class Rules:
     `watched`: the policy of doorbells is asked of a user's maps.
     """
 
-    def __init__(self, kernel: Kernel, *, watched: bool) -> None:
+    def __init__(self, kernel: Kernel, *, watched: bool = False) -> None:
         has = kernel.has
         place = NEW_MAPPING_CHECKS + POLICY_CHECKS * watched
         self.arguments, _, self.pins, _ = _stages(kernel, (MAP_CHECKS, place, PIN_CHECKS, TRANSLATION_CHECKS))
@@ -455,9 +454,3 @@ class Rules:
         self.unmap_by_anyone = has("unmap_by_anyone")
         self.zeros_pinned = not (has("read_pin_breaks_cow") and not has("zero_page_pinned")) and not has("long_term_cow")
         self.bars = "on" if has("bar_needs_memory_space") else "always"
-
-
-@lru_cache(maxsize=64)
-def rules(kernel: Kernel, *, watched: bool = False) -> Rules:
-    """Return the rules of a kernel, made once."""
-    return Rules(kernel, watched=watched)
