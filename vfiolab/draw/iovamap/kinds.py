@@ -1,4 +1,4 @@
-"""The kinds of marks on an iova map, and what each is called: one table for pictures, text twin, legend and sentences."""
+"""The kinds of marks on an iova map, and what each is called, in pictures, text twin, legend and sentences (`palette` has its look)."""
 
 from __future__ import annotations
 

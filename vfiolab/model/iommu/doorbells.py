@@ -2,8 +2,8 @@
 
 The core holds one policy. Its hooks are called at five moments: a unit starts (by the host), a domain is made, a group is about to join a
 domain, a user maps (by type1), an interrupt is asked for (by `irq.msi`). A policy gets units, groups, domains and the log, never the core
-or a container; it may refuse (VfioError) where it is asked. `Landed` is what Linux does. iommufd's layer calls no hook: what it does with
-doorbells was neither recorded nor read.
+or a container; it may refuse (VfioError) where it is asked. `Landed` is what Linux does. iommufd asks the hook of a made domain and no other:
+what else it does with doorbells was neither recorded nor read.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Landed(Doorbells):
             self.log.add(Event("msi_cookie", domain.number, iova=window.start))
 
     def window(self, group: IommuGroup) -> Span | None:
-        """Return the software MSI window that type1 uses for a group, None without one (a hardware window overrides it, 4.15+)."""
+        """Return the software MSI window that type1 uses for a group, None without one (a hardware window overrides it from 4.14 on)."""
         windows = [region.span for region in group.reserved if region.kind == "sw-msi"]
         hardware = any(region.kind == "msi" for region in group.reserved)
         if not windows or (hardware and self.kernel.has("hw_msi_overrides_sw_msi")):

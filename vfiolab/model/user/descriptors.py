@@ -2,7 +2,7 @@
 
 A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
 type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `device`, the process that opens them in
-`process_calls`, the open files behind all of them in `files`.
+`process_calls`, the open files behind all of them in `files`, with the door for an ioctl by its number (`Descriptor.ioctl`).
 """
 
 from __future__ import annotations
