@@ -23,7 +23,8 @@ from vfiolab.readers.listing import PciInput
 from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.pcifile import read_pci_text
 from vfiolab.readers.pciids import pci_ids
-from vfiolab.readers.sysfs import is_tar, read_sysfs
+from vfiolab.readers.sysfs import read_sysfs
+from vfiolab.readers.tree import is_tar
 
 __all__ = ["Found", "Row", "Summary", "audited", "inputs", "opened"]
 

@@ -9,8 +9,6 @@ from vfiolab.model.address import U64, Span
 from vfiolab.readers.qemu import Unread
 from vfiolab.readers.trace import Operation
 
-__all__ = ["ANY", "Builder", "Calls"]
-
 #: The name of a device that the capture does not name.
 ANY = "?"
 PAGE = 4096

@@ -18,8 +18,6 @@ from vfiolab.readers.simpletrace import is_simple_trace, simple_lines
 from vfiolab.readers.strace import is_strace_line, strace_calls
 from vfiolab.readers.trace import read_trace
 
-__all__ = ["capture_kind", "read_capture", "text_of"]
-
 _LOOKED_AT = 400
 _FTRACE = re.compile(r"# tracer: |.{0,80}\[\d{1,6}\]\s.{0,40}?\d{1,12}\.\d{1,9}:\s{1,40}(?:\d{1,20} )?(?:\w{1,40}:)?\w{1,40}: ")
 _QEMU = re.compile(r"(?:^|[\s:])(?:vfio|iommufd|smmuv?3?|vtd|kvm|pci)_\w{2,80}(?:[ (]|$)|IOMMU_IOAS_(?:UN)?MAP failed")

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from vfiolab.model.pci.topology import EXPRESS_TYPES, Acs
 
-__all__ = ["Config", "decode"]
-
 _KIND = {number: kind for kind, number in EXPRESS_TYPES.items() if kind != "vf"}
 _MSI, _EXPRESS, _MSIX = 0x05, 0x10, 0x11
 _EXT_ACS, _EXT_SRIOV = 0x0D, 0x10

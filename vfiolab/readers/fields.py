@@ -13,8 +13,6 @@ from vfiolab.model.address import U64, Span
 from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
 
-__all__ = ["Field", "parse_json"]
-
 Path = tuple[str | int, ...]
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 _PRINTED = re.compile(r"[\n\r\t -\[\]-~]*")  # no escape, nothing outside of ASCII: no text in it needs a second look

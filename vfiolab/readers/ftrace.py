@@ -15,8 +15,6 @@ from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import given, lines_of
 from vfiolab.readers.qemu import Unread
 
-__all__ = ["Ftrace", "IommuEvent", "read_ftrace"]
-
 _LINE = re.compile(
     r"^\s{0,32}(?P<task>\S.{0,40}?)(?:-|\s{1,8}(?:\d{1,10}/)?)(?P<pid>\d{1,10})\s{1,8}(?:\(\s{0,8}[\d-]{1,10}\)\s{1,8})?"
     r"\[\d{1,6}\]\s{1,8}(?:\S{1,12}\s{1,8})?(?P<time>\d{1,12}\.\d{1,9}):\s{1,40}"

@@ -13,8 +13,6 @@ from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import lines_of, number_of
 from vfiolab.readers.listing import Recorded
 
-__all__ = ["GroupText", "looks_like_groups", "read_groups"]
-
 _BDF = r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])"
 #: The word before the address is the driver that has the device, `pci` if none has.
 _ADDING = re.compile(_BDF + r": Adding to iommu group (\d+)")
@@ -45,10 +43,7 @@ _FACTS = (
     (re.compile(r"arm-smmu .{0,80}?(?:probing hardware|SMMUv[12] with)"), "an Arm SMMU is in use"),
     (re.compile(r"Intel PCH root port ACS workaround enabled"), "Linux programmed Intel PCH root ports to isolate"),
     (re.compile(r"Failed to enable Intel PCH ACS quirk"), "Linux could NOT program Intel PCH root ports to isolate"),
-    (
-        re.compile(r"Intel SPT PCH root port ACS workaround enabled"),
-        "Linux turned on ACS of Intel root ports at offset 8",
-    ),
+    (re.compile(r"Intel SPT PCH root port ACS workaround enabled"), "Linux turned on ACS of Intel root ports at offset 8"),
     (re.compile(r"Warning: PCIe ACS overrides enabled"), "pcie_acs_override is in force"),
 )
 
@@ -90,9 +85,7 @@ def read_groups(text: str, *, source: str = "group listing") -> GroupText:
         reader.take(number, _QUOTED.sub("", line))
     if not reader.groups:
         raise InputError(
-            "no IOMMU group in it",
-            where=source,
-            advice="give dmesg, 'find /sys/kernel/iommu_groups', or a listing with 'IOMMU Group N'",
+            "no IOMMU group in it", where=source, advice="give dmesg, 'find /sys/kernel/iommu_groups', or a listing with 'IOMMU Group N'"
         )
     groups: dict[int, list[str]] = {}
     for bdf, group in reader.groups.items():

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from vfiolab.readers.errors import InputError
 
-__all__ = ["LONGEST", "MOST_BYTES", "given", "lines_of", "number_of", "read_bytes", "read_stdin", "read_text"]
-
 #: No listing, trace or log of a real machine is larger; more is refused.
 MOST_BYTES = 64 << 20
 #: Characters of a line that are looked at. No line that says something is longer.

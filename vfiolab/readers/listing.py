@@ -15,8 +15,6 @@ from vfiolab.readers.config import Config
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["Draft", "PciInput", "Recorded", "is_wide", "recorded_in", "settle", "with_acs_on"]
-
 Recorded = tuple[tuple[str, ...], ...]
 
 

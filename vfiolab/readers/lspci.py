@@ -19,8 +19,6 @@ from vfiolab.readers.listing import Draft, PciInput, recorded_in, settle, with_a
 from vfiolab.readers.lspcilines import ACS_BITS, LABEL, LABELS, STARTS, Entry, loose_line, open_title, read_title
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["looks_like_lspci", "read_lspci"]
-
 _DEVICE = re.compile(r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7])(?:\s+(\S.*))?$")
 _QUOTE = ">|" + "".join(one for one in map(chr, range(0x3001)) if one.isspace())
 _DUMP = re.compile(r"([0-9a-fA-F]{2,3}):((?: [0-9a-fA-F]{2}){1,16})\s*$")

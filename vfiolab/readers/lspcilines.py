@@ -13,8 +13,6 @@ from vfiolab.readers.lines import number_of
 from vfiolab.readers.listing import Draft
 from vfiolab.readers.pciids import pci_ids
 
-__all__ = ["ACS_BITS", "LABEL", "LABELS", "STARTS", "Entry", "loose_line", "open_title", "read_title"]
-
 _TITLE = re.compile(r"(?P<klass>[^:]*?)(?: \[(?P<code>[0-9a-fA-F]{4})\])?: (?P<name>.*)")
 _NUMERIC = re.compile(r"([0-9a-fA-F]{4}): ([0-9a-fA-F]{4}):([0-9a-fA-F]{4})")
 _IDS = re.compile(r"\[([0-9a-fA-F]{4}):([0-9a-fA-F]{4})\]")
@@ -52,13 +50,7 @@ _PORTS = (  # the first that fits the beginning of what follows "Express (v2) ";
     ("Root Complex Integrated", "rc-endpoint"),
     ("Root Complex Event", "rc-event-collector"),
 )
-_CLASSES = {
-    "PCI bridge": 0x0604,
-    "Host bridge": 0x0600,
-    "IOMMU": 0x0806,
-    "RAID bus controller": 0x0104,
-    "ISA bridge": 0x0601,
-}
+_CLASSES = {"PCI bridge": 0x0604, "Host bridge": 0x0600, "IOMMU": 0x0806, "RAID bus controller": 0x0104, "ISA bridge": 0x0601}
 
 
 class Entry:

@@ -20,8 +20,6 @@ from vfiolab.readers.fields import Field, parse_json
 from vfiolab.readers.lines import read_text
 from vfiolab.readers.pcijson import pci_of
 
-__all__ = ["read_machine", "read_machine_file"]
-
 T = TypeVar("T")
 HARDWARE_PAGES = 0x40201000
 PAGE_SIZES = (0x1000, 0x4000, 0x10000)

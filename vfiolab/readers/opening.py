@@ -12,9 +12,8 @@ from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_text
 from vfiolab.readers.machinefile import read_machine
 from vfiolab.readers.pcifile import read_pci_text
-from vfiolab.readers.sysfs import is_tar, read_sysfs
-
-__all__ = ["find", "machine_names", "machine_of", "open_machine"]
+from vfiolab.readers.sysfs import read_sysfs
+from vfiolab.readers.tree import is_tar
 
 
 def machine_names() -> list[str]:

@@ -11,9 +11,8 @@ from vfiolab.readers.lines import lines_of, read_text
 from vfiolab.readers.listing import PciInput, Recorded
 from vfiolab.readers.lspci import looks_like_lspci, read_lspci
 from vfiolab.readers.pcijson import read_pci_json
-from vfiolab.readers.sysfs import is_tar, read_sysfs
-
-__all__ = ["read_pci", "read_pci_text", "read_recorded", "read_text"]
+from vfiolab.readers.sysfs import read_sysfs
+from vfiolab.readers.tree import is_tar
 
 _RECORD = re.compile(r"^Slot:\s+[0-9a-fA-F:]{5,16}\.[0-7]\s*$", re.MULTILINE)
 

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from vfiolab._paths import data_dir
 
-__all__ = ["PciIds", "pci_ids"]
-
 _LONGEST_VENDOR = 24  # words: the longest name of a vendor has 17
 _LINE = re.compile(r"(?:C (?P<base>[0-9a-fA-F]{2})|(?P<vendor>[0-9a-fA-F]{4})|\t(?P<one>[0-9a-fA-F]{2,4}))  (?P<name>.+)")
 

@@ -9,8 +9,6 @@ from vfiolab.readers.errors import InputError
 from vfiolab.readers.fields import Field, parse_json
 from vfiolab.readers.listing import Draft, PciInput, settle, with_acs_on
 
-__all__ = ["device_record", "pci_of", "read_pci_json"]
-
 _NO_ACS = "its ACS registers were not recorded (groups_from: recorded), and without them the groups do not follow from the topology"
 #: Fields of a device that are counts, and what they are called here.
 _COUNTS = {name: name for name in ("intx", "msi", "msix", "sriov_totalvfs", "sriov_numvfs")} | {

@@ -18,8 +18,6 @@ from vfiolab.model.errors import NAMES, STRERROR
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import given, lines_of
 
-__all__ = ["DmaMapError", "MsiBinding", "QemuTrace", "RamRange", "TraceEvent", "Unread", "parse_dma_map_error", "read_qemu_trace"]
-
 _LOG = re.compile(r"(?:^|\s)(\d{1,10})@(\d{1,12}\.\d{1,9}):(\w{1,80}) ?(.*)$")
 _SIMPLE = re.compile(r"^\s{0,8}(\w{1,80}) (\d{1,18}\.\d{1,9}) pid=(\d{1,10})((?: \S.*)?)$")
 #: The log backend without `pid@time:` (5.2 and later write it with -msg timestamp=on only); before the event's name the line's start,

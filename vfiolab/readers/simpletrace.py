@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from vfiolab._text import plain
 from vfiolab.readers.errors import InputError
 
-__all__ = ["is_simple_trace", "simple_lines"]
-
 _ONES, _MAGIC, _DROPPED, _VERSION = (1 << 64) - 1, 0xF2B177CB0AA429B4, (1 << 64) - 2, 4
 #: The arguments of events that hold a call: `$` before a text, `-` before a signed number (hw/vfio/trace-events, backends/trace-events).
 _ARGUMENTS = {

@@ -18,8 +18,6 @@ from vfiolab.readers.pcijson import device_record
 from vfiolab.readers.sysfs import SYS, behind_units, open_tree, read_sysfs, root_of
 from vfiolab.readers.tree import Tree
 
-__all__ = ["snapshot"]
-
 _UNIT_KINDS = {"dmar": "intel-vtd", "ivhd": "amd-vi", "smmu3": "arm-smmu-v3", "virtio": "virtio-iommu"}
 _REGION = re.compile(r"(0x[0-9a-fA-F]{1,16}) (0x[0-9a-fA-F]{1,16}) (\S{1,20})")
 _PLAIN_DRIVER = re.compile(r"[A-Za-z0-9_-]{1,40}")

@@ -15,8 +15,6 @@ from vfiolab.readers.calls import ANY, Builder, Calls
 from vfiolab.readers.lines import lines_of
 from vfiolab.readers.trace import Operation
 
-__all__ = ["is_strace_line", "strace_calls"]
-
 _PREFIX = re.compile(
     r"^\s{0,16}(?:\[pid\s{1,8}(\d{1,10})\]\s{1,8}|(\d{1,10})\s{1,8})?(?:[+(]?\s{0,8}[\d:.]{4,20}\)?\s{1,8})?(?:\(\+\s{0,8}[\d.]{1,20}\)\s)?"
 )

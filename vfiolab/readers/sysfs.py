@@ -22,8 +22,6 @@ from vfiolab.readers.listing import Draft, PciInput, recorded_in, settle, with_a
 from vfiolab.readers.pciids import pci_ids
 from vfiolab.readers.tree import DirectoryTree, TarTree, Tree, is_tar
 
-__all__ = ["SYS", "behind_units", "is_tar", "open_tree", "read_sysfs", "root_of"]
-
 SYS = Path("/sys")
 _ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _DEEPEST = 24

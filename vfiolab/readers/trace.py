@@ -19,20 +19,6 @@ from vfiolab.model.pci.grouping import GroupingOptions
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_text
 
-__all__ = [
-    "BLOCKS",
-    "OUTSIDE",
-    "SKIPPED",
-    "Answer",
-    "Boot",
-    "Operation",
-    "Scenario",
-    "boot_of",
-    "questions",
-    "read_trace",
-    "read_trace_file",
-]
-
 #: RESULT of a call that did not return while somebody watched, and of one that never reached the kernel.
 BLOCKS, SKIPPED = "BLOCKS", "skipped"
 #: Who does what no process does, where the scenario's own process sleeps or has ended.
@@ -141,12 +127,7 @@ def read_trace(text: str, *, source: str = "trace") -> list[Scenario]:
             _event(scenarios, line.strip(), number, source)
         elif line and not line.startswith("#"):
             if not scenarios:
-                raise InputError(
-                    "an operation before the first scenario",
-                    where=source,
-                    line=number,
-                    advice="begin with a line '## name'",
-                )
+                raise InputError("an operation before the first scenario", where=source, line=number, advice="begin with a line '## name'")
             operation, answer = _operation(line, number, source)
             before = scenarios[-1].answers[-1] if scenarios[-1].answers else None
             if answer and before and before.result == BLOCKS and scenarios[-1].operations[-1].text == operation.text:
@@ -165,10 +146,7 @@ def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> No
     answer = scenarios[-1].answers[-1] if scenarios and scenarios[-1].answers else None
     if not scenarios or not scenarios[-1].operations:
         raise InputError(
-            "an event without an operation above it",
-            where=source,
-            line=number,
-            advice="events are indented below their operation",
+            "an event without an operation above it", where=source, line=number, advice="events are indented below their operation"
         )
     if answer is not None:
         answer.events.append(text)

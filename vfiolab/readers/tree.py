@@ -15,16 +15,12 @@ import stat
 import tarfile
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self, cast
+from typing import IO, Any, Self, cast
 
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import number_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["DirectoryTree", "TarTree", "Tree", "is_tar"]
 
 MOST_ENTRIES = 500_000
 MOST_BYTES = 1 << 16
@@ -33,9 +29,7 @@ MOST_UNPACKED = 1 << 30
 MOST_KEPT = 256 << 20
 LONGEST_NAME = 4096
 #: The files that are read. All others are only names.
-WANTED = frozenset(
-    {"class", "config", "device", "reserved_regions", "sriov_numvfs", "sriov_totalvfs", "type", "vendor"}
-)  # fmt: skip
+WANTED = frozenset({"class", "config", "device", "reserved_regions", "sriov_numvfs", "sriov_totalvfs", "type", "vendor"})
 #: What tarfile and the decompressors raise for an archive that is damaged.
 _BROKEN = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, OverflowError, MemoryError, IndexError)
 

@@ -19,8 +19,6 @@ from vfiolab.model.pci.topology import bdf_key
 from vfiolab.readers.pcijson import device_record
 from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED
 
-__all__ = ["TraceWriter", "boot_lines", "handles", "write_machine", "write_trace"]
-
 _RESULTS = {"blocks": BLOCKS, "not modelled": "?"}
 _PLAIN = string.punctuation.replace("%", "")
 

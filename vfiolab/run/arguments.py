@@ -10,8 +10,6 @@ from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqS
 from vfiolab.model.user.files import UserStruct
 from vfiolab.run import memory
 
-__all__ = ["NAMING", "PINNED", "argument", "unknown", "written_back"]
-
 PAGE, MOST_OF_A_STRUCT = 4096, 1 << 16
 #: A function has no more vectors (MSI-X), and a bus no more functions: larger counts are refused before what they count is read.
 MOST_VECTORS = 2048

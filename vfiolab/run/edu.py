@@ -30,8 +30,6 @@ from vfiolab.model.pci.bars import bars_of
 from vfiolab.model.pci.topology import Topology, normal_bdf
 from vfiolab.model.user.device import Device
 
-__all__ = ["INTERRUPT", "NAME", "POWER_ON", "SIZE", "failed", "raise_interrupt", "transfer", "with_edu", "written"]
-
 NAME = "vfiolab-edu"
 ADDRESS, STATUS, BUFFER, SIZE, PAGE = 0x008, 0x018, 0x400, 0x800, 4096
 READ, WRITE, INTERRUPT = 1, 2, 4

@@ -11,8 +11,6 @@ from vfiolab.model.user.device import Device
 from vfiolab.model.user.files import UserStruct
 from vfiolab.run.seccomp import syscall
 
-__all__ = ["Eventfds", "taken"]
-
 
 class Eventfds:
     """The eventfds of a run, by device, interrupt type and vector."""

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from vfiolab.model.user.files import Descriptor
 
-__all__ = ["Files", "Opened", "inode_of", "region_at"]
-
 REGION, CONFIG, REGIONS = 40, 7, 9
 _MODIFIED, _GONE, _FORGOTTEN = 0x2, 0x400, 0x8000
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from vfiolab.run.seccomp import syscall
 
-__all__ = ["Area", "Areas", "read", "text", "write"]
-
 PAGE = 4096
 LONGEST_PATH = 4096
 _QUERY, _COVERING_OR_NEXT = 0xC068_6611, 0x10

@@ -16,8 +16,6 @@ from vfiolab.readers.calls import Calls
 from vfiolab.readers.trace import Operation, read_trace
 from vfiolab.readers.write import TraceWriter
 
-__all__ = ["KERNELS", "Elsewhere", "elsewhere", "picture", "trace_text"]
-
 #: The kernels that recordings were made of, one of each series.
 KERNELS = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
 #: What a device answers for itself: another machine's device has other vectors and regions, which says nothing of the machine.

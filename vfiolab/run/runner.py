@@ -35,8 +35,6 @@ from vfiolab.run.said import call_lines
 from vfiolab.run.seccomp import Child, Listener, Notice, start, syscall
 from vfiolab.run.tree import CONTAINER, GROUPS, Tree
 
-__all__ = ["Outcome", "run_program"]
-
 U32, PAGE = 1 << 32, 4096
 AT_FDCWD = -100
 #: Numbers that stand for a program's descriptors that are not VFIO's: an ordinary file, a closed one, an eventfd.

@@ -8,8 +8,6 @@ from vfiolab.draw.transcript import strace_line
 from vfiolab.model.events import Call
 from vfiolab.model.uapi.ioctls import IOCTLS
 
-__all__ = ["call_lines"]
-
 #: What the server itself does, so that the model knows what a program has.
 SILENT = frozenset({"mem", "receive", "mmapdev", "new_process"})
 

@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Child", "Listener", "NotPossibleError", "Notice", "Syscalls", "start", "syscall", "syscalls"]
-
 
 class NotPossibleError(Exception):
     """Programs cannot be run here: the system has no seccomp notification, or refuses it."""

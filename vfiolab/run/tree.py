@@ -14,8 +14,6 @@ from vfiolab.model.pci.bars import Bar, bars_of
 from vfiolab.model.pci.config import config_space
 from vfiolab.model.pci.topology import Function, TopologyError, normal_bdf
 
-__all__ = ["CONTAINER", "GROUPS", "Tree"]
-
 GROUPS, CONTAINER = "/dev/vfio/", "/dev/vfio/vfio"
 #: What is the modelled host's; every other path is this machine's own.
 PREFIXES = (
