@@ -12,32 +12,11 @@ from vfiolab.kit.export import Kept
 from vfiolab.model.address import Span
 from vfiolab.model.events import Call
 from vfiolab.model.irq.msi import DISABLE, TRIGGER_EVENTFD, irq_set_size
-from vfiolab.model.uapi import requests
 from vfiolab.model.uapi.requests import Struct
+from vfiolab.model.uapi.words import WORDS
 
 __all__ = ["to_c"]
 
-#: The calls that take a struct: the request, and the record of its fields.
-REQUESTS: Mapping[str, tuple[str, type[Struct]]] = {
-    "get_info": ("VFIO_IOMMU_GET_INFO", requests.IommuInfo),
-    "map": ("VFIO_IOMMU_MAP_DMA", requests.MapDma),
-    "unmap": ("VFIO_IOMMU_UNMAP_DMA", requests.UnmapDma),
-    "dirty": ("VFIO_IOMMU_DIRTY_PAGES", requests.DirtyPages),
-    "group_status": ("VFIO_GROUP_GET_STATUS", requests.GroupStatus),
-    "device_info": ("VFIO_DEVICE_GET_INFO", requests.DeviceInfo),
-    "region_info": ("VFIO_DEVICE_GET_REGION_INFO", requests.RegionInfo),
-    "irq_info": ("VFIO_DEVICE_GET_IRQ_INFO", requests.IrqInfo),
-    "set_irqs": ("VFIO_DEVICE_SET_IRQS", requests.IrqSet),
-}
-#: The flags by their names; a bit without one stays a number.
-FLAGS: Mapping[str, tuple[str, ...]] = {
-    "map": tuple(f"VFIO_DMA_MAP_FLAG_{name}" for name in ("READ", "WRITE", "VADDR")),
-    "unmap": tuple(f"VFIO_DMA_UNMAP_FLAG_{name}" for name in ("GET_DIRTY_BITMAP", "ALL", "VADDR")),
-    "dirty": tuple(f"VFIO_IOMMU_DIRTY_PAGES_FLAG_{name}" for name in ("START", "STOP", "GET_BITMAP")),
-    "set_irqs": tuple(
-        f"VFIO_IRQ_SET_{n}" for n in ("DATA_NONE", "DATA_BOOL", "DATA_EVENTFD", "ACTION_MASK", "ACTION_UNMASK", "ACTION_TRIGGER")
-    ),
-}
 IN_DATA = {"iova", "size", "bm_pgsize", "bm_size"}  # of a dirty bitmap: behind the struct's head
 PROT = {"rw": "PROT_READ | PROT_WRITE", "r": "PROT_READ", "none": "PROT_NONE"}
 POINTERS = {"bad": "(void *)8", "null": "(void *)0", "readonly": "readonly()"}
@@ -48,14 +27,10 @@ NOT_DONE = {
     "fork": "this program is one process, and starts no other",
     "new_process": "this program is one process, and starts no other",
 }
-#: The calls without a struct: the request, and its argument.
-PLAIN: Mapping[str, tuple[str, str]] = {
-    "get_api_version": ("VFIO_GET_API_VERSION", "0"),
-    "check_extension": ("VFIO_CHECK_EXTENSION", "{ext}UL"),
-    "set_iommu": ("VFIO_SET_IOMMU", "{type}UL"),
-    "unset_container": ("VFIO_GROUP_UNSET_CONTAINER", "0"),
-    "device_reset": ("VFIO_DEVICE_RESET", "0"),
-}
+#: The arguments of the ioctls without a struct.
+PLAIN: Mapping[str, str] = {
+    "get_api_version": "0", "check_extension": "{ext}UL", "set_iommu": "{type}UL", "unset_container": "0", "device_reset": "0",
+}  # fmt: skip
 #: The writes to one file of sysfs: the file and the word.
 WRITES: Mapping[str, tuple[str, str]] = {
     "unbind": ("bus/pci/devices/{dev}/driver/unbind", "{dev}"),
@@ -124,13 +99,12 @@ class _Program:
     def _written(self, call: Call) -> list[str] | None:
         """Return the lines that make a call; None if this program cannot make it."""
         if call.verb in PLAIN:
-            request, argument = PLAIN[call.verb]
-            return self._ioctl(call, request, argument.format(**call.args))
+            return self._ioctl(call, PLAIN[call.verb].format(**call.args))
         if call.verb in WRITES:
             path, word = WRITES[call.verb]
             return self._put(path.format(**call.args), word.format(**call.args))
-        if call.verb in REQUESTS:
-            return self._request(call)
+        if call.verb in WORDS and (struct := WORDS[call.verb].struct):
+            return self._request(call, struct)
         write: Callable[[Call], list[str] | None] | None = getattr(self, f"_{call.verb}", None)
         return write(call) if write is not None else None
 
@@ -140,7 +114,8 @@ class _Program:
     def _of(self, call: Call) -> str:
         return self._fd(int(call.target.removeprefix("fd")))
 
-    def _ioctl(self, call: Call, request: str, argument: str) -> list[str]:
+    def _ioctl(self, call: Call, argument: str) -> list[str]:
+        request = WORDS[call.verb].name
         return [f'told("{request}", ioctl({self._of(call)}, {request}, {argument}));']
 
     def _open(self, call: Call, path: str, result: str) -> list[str]:
@@ -173,13 +148,13 @@ class _Program:
 
     def _set_container(self, call: Call) -> list[str]:
         number = self._fd(int(str(call.args["container"]).removeprefix("fd")))
-        return self._ioctl(call, "VFIO_GROUP_SET_CONTAINER", f"&(int){{{number}}}")
+        return self._ioctl(call, f"&(int){{{number}}}")
 
     def _raw_ioctl(self, call: Call) -> list[str]:
         return [f'told("ioctl {call.args["cmd"]:#x}", ioctl({self._of(call)}, {_hex(call.args["cmd"])}, {_hex(call.args["arg"])}));']
 
-    def _request(self, call: Call) -> list[str]:
-        name, kind = REQUESTS[call.verb]
+    def _request(self, call: Call, kind: type[Struct]) -> list[str]:
+        name = WORDS[call.verb].name
         given = {key: value for key, value in call.args.items() if key in kind.OFFSETS and value is not None}
         if call.verb == "set_irqs":
             flags = given.setdefault("flags", TRIGGER_EVENTFD if given["count"] else DISABLE)
@@ -293,9 +268,9 @@ def _value(verb: str, field: str, value: int) -> str:
 
 
 def _flags(verb: str, value: int) -> str:
-    names = FLAGS.get(verb, ())
-    rest = value >> len(names) << len(names)
-    return " | ".join([*(name for bit, name in enumerate(names) if value >> bit & 1), *([f"{rest:#x}U"] if rest else [])])
+    word = WORDS[verb]
+    known, rest = word.known(value)
+    return " | ".join([*(f"{word.prefix}{name}" for name in known), *([f"{rest:#x}U"] if rest else [])])
 
 
 def _text(text: str) -> str:

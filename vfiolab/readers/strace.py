@@ -11,6 +11,8 @@ import ast
 import re
 from collections.abc import Callable
 
+from vfiolab.model.uapi.ioctls import IOCTLS
+from vfiolab.model.uapi.words import EXTENSIONS, WORDS
 from vfiolab.readers.calls import ANY, Builder, Calls
 from vfiolab.readers.lines import lines_of
 from vfiolab.readers.trace import Operation
@@ -30,41 +32,20 @@ _SYSCALLS = frozenset((
     "open", "openat", "close", "dup", "dup2", "dup3", "fcntl", "clone", "clone3", "fork", "vfork", "mmap", "munmap", "mprotect", "pwrite64",
     "ioctl",
 ))  # fmt: skip
-_TYPES = {
-    "VFIO_TYPE1_IOMMU": 1, "VFIO_TYPE1v2_IOMMU": 3, "VFIO_DMA_CC_IOMMU": 4, "VFIO_TYPE1_NESTING_IOMMU": 6, "VFIO_NOIOMMU_IOMMU": 8,
-    "VFIO_UNMAP_ALL": 9, "VFIO_UPDATE_VADDR": 10,
-}  # fmt: skip
-_WORDS = {
-    "VFIO_IOMMU_MAP_DMA": {"READ": 1, "WRITE": 2, "VADDR": 4},
-    "VFIO_IOMMU_UNMAP_DMA": {"GET_DIRTY_BITMAP": 1, "ALL": 2, "VADDR": 4},
-    "VFIO_DEVICE_SET_IRQS": {
-        "DATA_NONE": 1,
-        "DATA_BOOL": 2,
-        "DATA_EVENTFD": 4,
-        "ACTION_MASK": 8,
-        "ACTION_UNMASK": 16,
-        "ACTION_TRIGGER": 32,
-    },
-}
+_TYPES = {name: number for number, name in EXTENSIONS.items()}
 _INDEXES = {f"VFIO_PCI_{name}_IRQ_INDEX": number for number, name in enumerate(("INTX", "MSI", "MSIX", "ERR", "REQ"))}
-#: include/uapi/linux/vfio.h: VFIO_TYPE ';', VFIO_BASE 100; from 112 on a number means one thing to a container and another to a device.
-_NUMBERS = dict(enumerate((
-    "VFIO_GET_API_VERSION", "VFIO_CHECK_EXTENSION", "VFIO_SET_IOMMU", "VFIO_GROUP_GET_STATUS", "VFIO_GROUP_SET_CONTAINER",
-    "VFIO_GROUP_UNSET_CONTAINER", "VFIO_GROUP_GET_DEVICE_FD", "VFIO_DEVICE_GET_INFO", "VFIO_DEVICE_GET_REGION_INFO",
-    "VFIO_DEVICE_GET_IRQ_INFO", "VFIO_DEVICE_SET_IRQS", "VFIO_DEVICE_RESET",
-    "VFIO_IOMMU_GET_INFO or VFIO_DEVICE_GET_PCI_HOT_RESET_INFO", "VFIO_IOMMU_MAP_DMA or VFIO_DEVICE_PCI_HOT_RESET",
-    "VFIO_IOMMU_UNMAP_DMA or VFIO_DEVICE_QUERY_GFX_PLANE",
-), 0x3B64))  # fmt: skip
-#: The word of an operation, and the fields without which it cannot be carried out.
-_VERBS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "VFIO_GET_API_VERSION": ("get_api_version", ()), "VFIO_CHECK_EXTENSION": ("check_extension", ()), "VFIO_SET_IOMMU": ("set_iommu", ()),
-    "VFIO_GROUP_GET_STATUS": ("group_status", ()), "VFIO_GROUP_SET_CONTAINER": ("set_container", ()),
-    "VFIO_GROUP_UNSET_CONTAINER": ("unset_container", ()), "VFIO_GROUP_GET_DEVICE_FD": ("get_device_fd", ()),
-    "VFIO_DEVICE_GET_INFO": ("device_info", ()), "VFIO_DEVICE_GET_REGION_INFO": ("region_info", ("index",)),
-    "VFIO_DEVICE_GET_IRQ_INFO": ("irq_info", ("index",)), "VFIO_DEVICE_SET_IRQS": ("set_irqs", ("index", "start", "count", "flags")),
-    "VFIO_DEVICE_RESET": ("device_reset", ()), "VFIO_IOMMU_GET_INFO": ("get_info", ()),
-    "VFIO_IOMMU_MAP_DMA": ("map", ("flags", "vaddr", "iova", "size")), "VFIO_IOMMU_UNMAP_DMA": ("unmap", ("flags", "iova", "size")),
+#: What a number may mean: from 112 on one thing to a container, another to a device.
+_NUMBERS: dict[int, list[str]] = {}
+for _row in (row for kind in ("container", "group", "device") for row in IOCTLS[kind].values()):
+    _NUMBERS.setdefault(_row.number, []).append(_row.name)
+_NUMBERS[0x3B72].append("VFIO_DEVICE_QUERY_GFX_PLANE")
+#: The fields of a struct without which a call cannot be carried out.
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "region_info": ("index",), "irq_info": ("index",), "set_irqs": ("index", "start", "count", "flags"),
+    "map": ("flags", "vaddr", "iova", "size"), "unmap": ("flags", "iova", "size"),
 }  # fmt: skip
+_NOT_DONE = {"dirty", "device_feature", "hot_reset_info", "hot_reset", "bind_iommufd", "attach_pt", "detach_pt"}
+_VERBS = {word.name: verb for verb, word in WORDS.items() if verb not in _NOT_DONE}
 
 
 def is_strace_line(line: str) -> bool:
@@ -226,7 +207,8 @@ class _Reading:
             number, struct = ((parts[0] or 0) << 8) | (parts[1] or 0) if len(parts) > 1 else 0, ", ".join(args[5:])
         else:
             number = _number(args[1]) or 0 if len(args) > 1 else 0
-        request = _NUMBERS.get(number, args[1] if len(args) > 1 else "")
+        names = _NUMBERS.get(number) or "".join(args[1:2]).split(" or ")
+        request = " or ".join(names)
         if fd is None or "VFIO_" not in request:
             if fd is not None and f"fd{fd[1]}" in self.b.open:
                 self.b.missed(n, line, "an ioctl that is not known")
@@ -234,11 +216,10 @@ class _Reading:
             return False
         handle = f"fd{fd[1]}"
         kind = self.b.open.get(handle) or _kind_of_path(fd[2] or "")
-        names = [name for name in request.split(" or ") if kind in ("", _kind(name))]
+        names = [name for name in names if kind in ("", _kind(name))]
         if len(names) != 1 and "iova=" in struct:
             names = [name for name in names if "DMA" in name]
-        known = _VERBS.get(names[0]) if len(names) == 1 else None
-        if known is None:
+        if len(names) != 1 or names[0] not in _VERBS:
             why = f"{request} is not carried out" if kind else f"descriptor {fd[1]} was opened before the text begins: container or device?"
             self.b.missed(n, line, why)
             return True
@@ -246,17 +227,12 @@ class _Reading:
         return True
 
     def do(self, n: int, line: str, handle: str, name: str, struct: str, answer: str, value: str) -> None:
-        verb, needed = _VERBS[name]
-        fields = _fields(name, struct)
+        verb = _VERBS[name]
+        needed = _NEEDED.get(verb, ())
+        fields = _fields(verb, struct)
         if fields is None or not all(key in fields for key in needed):
-            short = struct.startswith("{")
-            self.b.missed(
-                n,
-                line,
-                f"{name} lacks fields, or has words that are not known"
-                if short
-                else f"the struct of {name} is not written out, only its address",
-            )
+            why = f"the struct of {name} is not written out, only its address"
+            self.b.missed(n, line, f"{name} lacks fields, or has words that are not known" if struct.startswith("{") else why)
             return
         args = {key: fields[key] for key in (*needed, *(("argsz",) if verb in ("map", "unmap", "set_irqs") else ())) if key in fields}
         if handle not in self.b.open:
@@ -333,21 +309,20 @@ def _number(word: str) -> int | None:
     return int(word) if re.fullmatch(r"\d{1,20}", word) and int(word) < 1 << 64 else 0 if word == "NULL" else None
 
 
-def _fields(name: str, struct: str) -> dict[str, int] | None:
+def _fields(verb: str, struct: str) -> dict[str, int] | None:
     """Return the fields of a struct that is written out; None if one of them is no number and no known word."""
     found: dict[str, int] = {}
     if not struct.startswith("{"):
         return found
-    words = _WORDS.get(name, {})
     for key, word in _FIELD.findall(struct):
         value = 0
         for part in word.split("|"):
             number = _number(part)
             if number is None and key == "flags":
-                number = next((bit for flag, bit in words.items() if f"_{part}".endswith(f"_{flag}")), None)
+                number = next((1 << bit for bit, flag in enumerate(WORDS[verb].flags) if f"_{part}".endswith(f"_{flag}")), None)
             elif number is None:
                 number = _INDEXES.get(part)
-            if number is None and key in _VERBS[name][1]:
+            if number is None and key in _NEEDED.get(verb, ()):
                 return None
             value |= number or 0
         found[key] = value
