@@ -13,7 +13,7 @@ from vfiolab.readers.calls import ANY, Builder, Calls
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.ftrace import read_ftrace
 from vfiolab.readers.lines import decoded, lines_of, read_bytes
-from vfiolab.readers.qemu import DmaMapError, QemuTrace, RamRange, TraceEvent, Unread, read_qemu_trace
+from vfiolab.readers.qemu import DmaMapError, QemuTrace, RamRange, TraceEvent, read_qemu_trace
 from vfiolab.readers.simpletrace import is_simple_trace, simple_lines
 from vfiolab.readers.strace import is_strace_line, strace_calls
 from vfiolab.readers.trace import read_trace
@@ -172,15 +172,22 @@ class _Qemu:
         if part is not None:
             self.memory(event, part)
             return
-        use = _USES.get(word)
-        if use is None or event.line in self.known:
-            self.b.passed += use is None
+        if word not in _USES and word not in _CLOSES:
+            self.b.passed += 1
+            return
+        if event.line in self.known:
             return
         name = _name(event)
+        if word in _USES and not name:
+            self.b.missed(event.line, event.text, f"{word}: without its device")
+            return
         try:
-            use(self, event, name)
+            if word in _CLOSES:
+                self.close(event, _CLOSES[word])
+            else:
+                _USES[word](self, event, name)
         except (KeyError, ValueError) as error:
-            self.b.unread.append(Unread(event.line, event.text, f"{word}: {error.args[0]}"))
+            self.b.missed(event.line, event.text, f"{word}: {error.args[0]}")
 
     def memory(self, event: TraceEvent, part: RamRange) -> None:
         if part.what == "skip":
@@ -211,6 +218,9 @@ class _Qemu:
             self.device_group[name] = self.groups[key]
         return self.device_group[name]
 
+    def realize(self, event: TraceEvent, name: str) -> None:
+        self.attach(event.line, name, str(_value(event, "group_id", 10)))
+
     def device(self, line: int, name: str) -> str:
         if name not in self.devices:
             group = self.attach(line, name)
@@ -238,15 +248,8 @@ class _Qemu:
 
     def write(self, event: TraceEvent, name: str) -> None:
         device = self.device(event.line, name)
-        self.b.call(
-            event.line,
-            "pwrite",
-            device,
-            region=7,
-            off=_value(event, "addr"),
-            len=_value(event, "len"),
-            val=_value(event, "val") % (1 << 32),
-        )
+        offset, size, value = (_value(event, key) for key in ("addr", "len", "val"))
+        self.b.call(event.line, "pwrite", device, region=7, off=offset, len=size, val=value % (1 << 32))
 
     def close(self, event: TraceEvent, kind: str) -> None:
         """Close what an event names by a descriptor that no other line has: only if there is one of its kind."""
@@ -283,35 +286,18 @@ def _value(event: TraceEvent, key: str, base: int = 16) -> int:
     return int(found[1], base)
 
 
-def _named(use: Callable[[_Qemu, TraceEvent, str], object]) -> Callable[[_Qemu, TraceEvent, str], object]:
-    def checked(reading: _Qemu, event: TraceEvent, name: str) -> object:
-        if not name:
-            raise ValueError("without its device")
-        return use(reading, event, name)
-
-    return checked
-
-
-def _attach(reading: _Qemu, event: TraceEvent, name: str) -> None:
-    reading.attach(event.line, name, str(_value(event, "group_id", 10)))
-
-
-_USES: dict[str, Callable[[_Qemu, TraceEvent, str], object]] = {
-    **dict.fromkeys(("vfio_initfn", "vfio_realize", "vfio_attach_device", "vfio_device_attach"), _named(_attach)),
-    **dict.fromkeys(("vfio_get_device", "vfio_device_get"), _named(lambda reading, event, name: reading.device(event.line, name))),
-    **dict.fromkeys(
-        (
-            "vfio_intx_enable", "vfio_intx_disable", "vfio_msi_enable", "vfio_msi_disable", "vfio_msix_vector_do_use", "vfio_msix_disable",
-        ),
-        _named(_Qemu.irqs),
-    ),
-    "vfio_pci_write_config": _named(_Qemu.write),
-    "vfio_pci_reset_flr": _named(
-        lambda reading, event, name: reading.b.call(event.line, "device_reset", reading.device(event.line, name))
-    ),
-    **dict.fromkeys(("vfio_put_base_device", "vfio_device_put"), lambda reading, event, _: reading.close(event, "device")),
-    **dict.fromkeys(("vfio_put_group", "vfio_group_put"), lambda reading, event, _: reading.close(event, "group")),
-    **dict.fromkeys(
-        ("vfio_disconnect_container", "vfio_container_disconnect"), lambda reading, event, _: reading.close(event, "container")
-    ),
+_CLOSES = {
+    "vfio_put_base_device": "device", "vfio_device_put": "device", "vfio_put_group": "group", "vfio_group_put": "group",
+    "vfio_disconnect_container": "container", "vfio_container_disconnect": "container",
 }  # fmt: skip
+_INTERRUPTS = (
+    "vfio_intx_enable", "vfio_intx_disable", "vfio_msi_enable", "vfio_msi_disable", "vfio_msix_vector_do_use", "vfio_msix_disable",
+)  # fmt: skip
+#: What is done with the events of a device.
+_USES: dict[str, Callable[[_Qemu, TraceEvent, str], object]] = {
+    **dict.fromkeys(("vfio_initfn", "vfio_realize", "vfio_attach_device", "vfio_device_attach"), _Qemu.realize),
+    **dict.fromkeys(("vfio_get_device", "vfio_device_get"), lambda reading, event, name: reading.device(event.line, name)),
+    **dict.fromkeys(_INTERRUPTS, _Qemu.irqs),
+    "vfio_pci_write_config": _Qemu.write,
+    "vfio_pci_reset_flr": lambda reading, event, name: reading.b.call(event.line, "device_reset", reading.device(event.line, name)),
+}

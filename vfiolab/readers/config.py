@@ -6,39 +6,18 @@ Offsets are those of include/uapi/linux/pci_regs.h. 64 bytes hold the header, 25
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from vfiolab.model.pci.topology import EXPRESS_TYPES, Acs
+from vfiolab.readers.listing import Draft
 
 _KIND = {number: kind for kind, number in EXPRESS_TYPES.items() if kind != "vf"}
 _MSI, _EXPRESS, _MSIX = 0x05, 0x10, 0x11
 _EXT_ACS, _EXT_SRIOV = 0x0D, 0x10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """What a configuration space says. ``caps_known`` is false if capabilities may lie beyond the bytes read."""
+def decode(data: bytes) -> Draft | None:
+    """Return what 64, 256 or 4096 bytes (or any number between) say of a function, its address left empty.
 
-    vendor: int
-    device: int
-    class_code: int
-    kind: str | None
-    multifunction: bool
-    acs: Acs | None
-    caps_known: bool
-    secondary: int | None
-    subordinate: int | None
-    intx: int
-    msi: int
-    msix: int
-    sriov_totalvfs: int = 0
-    sriov_numvfs: int = 0
-    vf_offset: int = 0
-    vf_stride: int = 0
-
-
-def decode(data: bytes) -> Config | None:
-    """Decode 64, 256 or 4096 bytes (or any length between); None if no device answers (all ones) or the header is cut.
+    None if no device answers (all ones) or the header is cut; `caps_known` is false if capabilities may lie beyond the bytes.
 
     >>> header = bytearray(64)
     >>> header[0:4] = bytes.fromhex("86803412"); header[0x0b] = 2; header[0x0e] = 0x80
@@ -63,7 +42,8 @@ def decode(data: bytes) -> Config | None:
     acs = _acs(data, extended.get(_EXT_ACS))
     sriov = extended.get(_EXT_SRIOV, 0)
     has_vfs = sriov and sriov + 0x18 <= len(data)
-    return Config(
+    return Draft(
+        bdf="",
         vendor=_word(data, 0),
         device=_word(data, 2),
         class_code=data[0x0B] << 16 | data[0x0A] << 8 | data[0x09],

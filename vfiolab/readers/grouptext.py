@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import lines_of, number_of
-from vfiolab.readers.listing import Recorded
+from vfiolab.readers.listing import Recorded, recorded_in
 
 _BDF = r"((?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7])"
 #: The word before the address is the driver that has the device, `pci` if none has.
@@ -84,16 +84,10 @@ def read_groups(text: str, *, source: str = "group listing") -> GroupText:
     for number, line in enumerate(lines_of(text), start=1):
         reader.take(number, _QUOTED.sub("", line))
     if not reader.groups:
-        raise InputError(
-            "no IOMMU group in it", where=source, advice="give dmesg, 'find /sys/kernel/iommu_groups', or a listing with 'IOMMU Group N'"
-        )
-    groups: dict[int, list[str]] = {}
-    for bdf, group in reader.groups.items():
-        groups.setdefault(group, []).append(bdf)
-    return GroupText(
-        reader.form, tuple(tuple(groups[number]) for number in sorted(groups)), reader.kernel,
-        tuple(dict.fromkeys(reader.facts)), tuple(reader.warnings),
-    )  # fmt: skip
+        advice = "give dmesg, 'find /sys/kernel/iommu_groups', or a listing with 'IOMMU Group N'"
+        raise InputError("no IOMMU group in it", where=source, advice=advice)
+    facts = tuple(dict.fromkeys(reader.facts))
+    return GroupText(reader.form, recorded_in(reader.groups.items()), reader.kernel, facts, tuple(reader.warnings))
 
 
 class _Reader:

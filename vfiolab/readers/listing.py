@@ -11,7 +11,6 @@ from vfiolab.model.pci.acs import REQUIRED
 from vfiolab.model.pci.aliases import short
 from vfiolab.model.pci.quirks import QUIRKS
 from vfiolab.model.pci.topology import Acs, Function, Topology, TopologyError, bdf_key
-from vfiolab.readers.config import Config
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.pciids import pci_ids
 
@@ -83,18 +82,18 @@ class Draft:
         """Return the finished value."""
         return Function(**{name: getattr(self, name) for name in _FIELDS})
 
-    def take(self, other: Draft | Config, *names: str) -> None:
+    def take(self, other: Draft, *names: str) -> None:
         """Set fields to what another one says."""
         for name in names:
             setattr(self, name, getattr(other, name))
 
 
-def recorded_in(drafts: Iterable[Draft]) -> Recorded:
-    """Return the groups that functions say they are in, by number."""
+def recorded_in(pairs: Iterable[tuple[str, int | None]]) -> Recorded:
+    """Return the groups, by number, that functions are said to be in: pairs of an address and a group's number, None if none is said."""
     groups: dict[int, list[str]] = {}
-    for draft in drafts:
-        if draft.group is not None:
-            groups.setdefault(draft.group, []).append(draft.bdf)
+    for bdf, group in pairs:
+        if group is not None:
+            groups.setdefault(group, []).append(bdf)
     return tuple(tuple(members) for _, members in sorted(groups.items()))
 
 
@@ -187,14 +186,8 @@ def _bus(draft: Draft) -> tuple[int, int]:
 
 
 def _is_bridge(draft: Draft) -> bool:
-    return (draft.class_code or 0) >> 8 in {0x0604, 0x0609} or draft.kind in {
-        "root-port",
-        "upstream",
-        "downstream",
-        "pcie-to-pci",
-        "pci-to-pcie",
-        "pci-bridge",
-    }
+    kinds = {"root-port", "upstream", "downstream", "pcie-to-pci", "pci-to-pcie", "pci-bridge"}
+    return (draft.class_code or 0) >> 8 in {0x0604, 0x0609} or draft.kind in kinds
 
 
 def _orphans(drafts: list[Draft]) -> dict[tuple[int, int], list[Draft]]:

@@ -186,7 +186,7 @@ class _Reader:
             for f in topology.values()
             if f.vendor is None and f.name and pci_ids().vendors and (f.kind in _PORTS or topology.is_multifunction(f.bdf))
         ]
-        recorded = recorded_in(drafts)
+        recorded = recorded_in((draft.bdf, draft.group) for draft in drafts)
         topology = with_acs_on(topology, recorded, self.warnings)
         return PciInput(source=self.source, form="lspci", topology=topology, warnings=tuple(self.warnings), recorded=recorded)
 
@@ -254,9 +254,8 @@ class _Reader:
                 continue
             best, other = (entry, first) if _told(entry) >= _told(first) else (first, entry)
             self._compare(best, other)
-            for name in ("vendor", "device", "group", "driver", "secondary", "subordinate", "multifunction"):
-                if getattr(best.draft, name) is None:
-                    setattr(best.draft, name, getattr(other.draft, name))
+            names = ("vendor", "device", "group", "driver", "secondary", "subordinate", "multifunction")
+            best.draft.take(other.draft, *(name for name in names if getattr(best.draft, name) is None))
             found[entry.draft.bdf] = best
         return [entry.draft for entry in found.values()]
 

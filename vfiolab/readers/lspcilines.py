@@ -26,15 +26,8 @@ _COUNT = re.compile(r"Count=(?:\d{1,4}/)?(\d{1,4})(?!\d)")
 _SRIOV = re.compile(r"Total VFs: (\d{1,5})\D.{0,80}?Number of VFs: (\d{1,5})(?!\d)")
 _OFFSET = re.compile(r"offset: (\d{1,5}), stride: (\d{1,5})(?!\d)")
 _GROUP = re.compile(r"IOMMU group:? (\d{1,6})(?!\d)")
-ACS_BITS = {
-    "SrcValid": 0x01,
-    "TransBlk": 0x02,
-    "ReqRedir": 0x04,
-    "CmpltRedir": 0x08,
-    "UpstreamFwd": 0x10,
-    "EgressCtrl": 0x20,
-    "DirectTrans": 0x40,
-}
+_ACS_NAMES = ("SrcValid", "TransBlk", "ReqRedir", "CmpltRedir", "UpstreamFwd", "EgressCtrl", "DirectTrans")  # from bit 0 on
+ACS_BITS = {name: 1 << bit for bit, name in enumerate(_ACS_NAMES)}
 _WORD = re.compile("(" + "|".join(ACS_BITS) + ")([+-])")
 _PORTS = (  # the first that fits the beginning of what follows "Express (v2) "; longer names first
     ("Legacy Endpoint", "legacy-endpoint"),
@@ -68,14 +61,11 @@ class Entry:
         self.capabilities = 0
         self.offsets: set[str] = set()
         self.labels: set[str] = set()
-        self.denied = self.listed = False
         self.words: dict[str, dict[str, bool]] = {}
-        self.has_acs = False
-        self.express = False
-        self.extended = False
-        self.asleep = self.pcix = False
-        self.registers = self.ended = self.apart = self.parted = False
-        self.cut, self.mixed, self.null = "", False, False
+        self.denied = self.listed = self.registers = self.asleep = False
+        self.express = self.extended = self.has_acs = self.pcix = self.null = False
+        self.ended = self.apart = self.parted = self.mixed = False
+        self.cut = ""
         self.dump = bytearray()
 
 
@@ -197,7 +187,7 @@ def _capability_in(rest: str) -> _Capability | None:
     if short.startswith(("MSI-X:", "MSI:")):
         count = _COUNT.search(short)
         return _Capability(offset, "msix" if what.startswith("MSI-X") else "msi", min(int(count[1]), 2048) if count else 0)
-    named = {"Null": "null", "PCI-X": "pcix", "AccessControlServices": "acs"}
+    named = {"Null": "null", "PCI-X": "pcix", "AccessControlServices": "has_acs"}
     word = next((word for name, word in named.items() if (short == name if word == "null" else short.startswith(name))), "")
     begun = any(name.startswith(short) for name in ("Express", "AccessControlServices", "PCI-X"))
     return _Capability(offset, word or "cut" * begun)
@@ -229,7 +219,7 @@ def _capability(entry: Entry, rest: str, _line: str) -> None:
     elif word == "cut":
         entry.cut = "one of its capabilities is cut off"
     else:  # PCI-X: the other kind that has extended capabilities, conventional all the same
-        setattr(entry, {"null": "null", "pcix": "pcix", "acs": "has_acs"}[word], True)
+        setattr(entry, word, True)
 
 
 def _port(text: str) -> str | None:
@@ -277,16 +267,14 @@ def _express_register(entry: Entry, _rest: str, _line: str) -> None:
         entry.cut = "registers of its Express capability are there without its first line"
 
 
-def _sriov(entry: Entry, _rest: str, line: str) -> None:
-    match = _SRIOV.search(line)
-    if match:
-        entry.draft.sriov_totalvfs, entry.draft.sriov_numvfs = min(int(match[1]), 65535), min(int(match[2]), 65535)
+def _counts(pattern: re.Pattern[str], *names: str) -> Callable[[Entry, str, str], None]:
+    """Return what reads a line's numbers of 16 bits into fields."""
 
+    def read(entry: Entry, _rest: str, line: str) -> None:
+        for name, word in zip(names, next(iter(pattern.findall(line)), ()), strict=False):
+            setattr(entry.draft, name, min(int(word), 65535))
 
-def _vf_offset(entry: Entry, _rest: str, line: str) -> None:
-    match = _OFFSET.search(line)
-    if match:
-        entry.draft.vf_offset, entry.draft.vf_stride = min(int(match[1]), 65535), min(int(match[2]), 65535)
+    return read
 
 
 def _interrupt(entry: Entry, rest: str, _line: str) -> None:
@@ -301,8 +289,8 @@ LABELS: dict[str, Callable[[Entry, str, str], None]] = {
     "IOMMU group": _group,
     "Flags": _group,
     "Kernel driver in use": _driver,
-    "Initial VFs": _sriov,
-    "VF offset": _vf_offset,
+    "Initial VFs": _counts(_SRIOV, "sriov_totalvfs", "sriov_numvfs"),
+    "VF offset": _counts(_OFFSET, "vf_offset", "vf_stride"),
     "Interrupt": _interrupt,
     "Status": _status,
     "Kernel modules": _modules,

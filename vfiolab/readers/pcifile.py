@@ -33,22 +33,15 @@ def read_pci_text(text: str, *, source: str) -> PciInput:
     if text.lstrip()[:1] == "{":
         return read_pci_json(text, source=source)
     if _is_group_listing(text):
-        raise InputError(
-            "records groups, not what the devices are",
-            where=source,
-            advice="groups are computed from 'lspci -vvvnn' text; compare it with this file by --against",
-        )
+        advice = "groups are computed from 'lspci -vvvnn' text; compare it with this file by --against"
+        raise InputError("records groups, not what the devices are", where=source, advice=advice)
     if looks_like_lspci(text):
         return read_lspci(text, source=source)
     if _RECORD.search(text[:200_000]):
-        raise InputError(
-            "is what 'lspci -vmm' prints: names, and nothing that decides groups", where=source, line=1,
-            advice="give the output of 'lspci -vvvnn', made as root",
-        )  # fmt: skip
-    raise InputError(
-        "neither lspci text nor a machine file", where=source, line=1,
-        advice="give the output of 'lspci -vvvnn', a machine.json, a copied sysfs tree, or nothing for this machine",
-    )  # fmt: skip
+        what = "is what 'lspci -vmm' prints: names, and nothing that decides groups"
+        raise InputError(what, where=source, line=1, advice="give the output of 'lspci -vvvnn', made as root")
+    advice = "give the output of 'lspci -vvvnn', a machine.json, a copied sysfs tree, or nothing for this machine"
+    raise InputError("neither lspci text nor a machine file", where=source, line=1, advice=advice)
 
 
 def read_recorded(path: Path) -> tuple[Recorded, str]:

@@ -103,22 +103,9 @@ def device_record(f: Function) -> dict[str, Any]:
     def hexa(value: int | None, digits: int) -> str | None:
         return None if value is None else f"0x{value:0{digits}x}"
 
-    record: dict[str, Any] = {
-        "bdf": f.bdf,
-        "vendor": hexa(f.vendor, 4),
-        "device": hexa(f.device, 4),
-        "class": hexa(f.class_code, 6),
-        "kind": f.kind,
-        "multifunction": f.multifunction,
-        "acs": None,
-        "buses": None,
-        "parent": f.parent,
-        "driver": f.driver,
-        "intx": f.intx,
-        "msi": f.msi,
-        "msix": f.msix,
-        "name": f.name,
-    }
+    ids = {"vendor": hexa(f.vendor, 4), "device": hexa(f.device, 4), "class": hexa(f.class_code, 6)}
+    record: dict[str, Any] = {"bdf": f.bdf, **ids, "kind": f.kind, "multifunction": f.multifunction, "acs": None, "buses": None}
+    record |= {name: getattr(f, name) for name in ("parent", "driver", "intx", "msi", "msix", "name")}
     if f.acs is not None:
         record["acs"] = {"cap": f.acs.cap, "ctrl": f.acs.ctrl}
         if f.acs.wide_ctrl is not None:

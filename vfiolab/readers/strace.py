@@ -237,6 +237,8 @@ class _Reading:
         args = {key: fields[key] for key in (*needed, *(("argsz",) if verb in ("map", "unmap", "set_irqs") else ())) if key in fields}
         if handle not in self.b.open:
             self.assume(handle, _kind(name), needs_iommu=name not in ("VFIO_GET_API_VERSION", "VFIO_CHECK_EXTENSION", "VFIO_SET_IOMMU"))
+        if verb in ("get_api_version", "check_extension") and answer == "0":
+            answer = value
         if verb == "map":
             iova, size, vaddr = args.pop("iova"), args.pop("size"), args.pop("vaddr")
             self.b.map(n, handle, iova, size, vaddr, answer=answer, **args)
@@ -249,11 +251,9 @@ class _Reading:
             if which is None:
                 self.b.missed(n, line, f"{name} without its argument")
             else:
-                known = value if verb == "check_extension" and answer == "0" else answer
-                self.b.call(n, verb, handle, **{"type" if verb == "set_iommu" else "ext": which}, answer=known)
+                self.b.call(n, verb, handle, **{"type" if verb == "set_iommu" else "ext": which}, answer=answer)
         else:
-            known = value if verb == "get_api_version" and answer == "0" else answer
-            self.b.call(n, verb, handle, answer=known, **args)
+            self.b.call(n, verb, handle, answer=answer, **args)
 
     def device(self, n: int, group: str, struct: str, answer: str, value: str) -> None:
         named = re.match(r'"([\w:.-]{1,64})"', struct)

@@ -35,11 +35,10 @@ def open_tree(path: Path) -> Tree:
         there = path.exists()
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}", where=str(path)) from error
-    if not there:
-        raise InputError("no such file or folder", where=str(path), advice="give a sysfs tree: a folder or a tar file")
-    if not is_tar(path):
-        raise InputError("not a readable tar file, nor a folder", where=str(path), advice="give a sysfs tree: a folder or a tar file")
-    return TarTree(path)
+    if there and is_tar(path):
+        return TarTree(path)
+    what = "not a readable tar file, nor a folder" if there else "no such file or folder"
+    raise InputError(what, where=str(path), advice="give a sysfs tree: a folder or a tar file")
 
 
 def root_of(tree: Tree) -> str:
@@ -71,7 +70,7 @@ def read_sysfs(path: Path = SYS, *, as_found: bool = False) -> PciInput:
         warnings.append(f"configuration space of {len(cut)} functions is cut ({cut[0]} first): {reason}")
     warnings += [f"{draft.bdf}: {note}" for draft in drafts for note in draft.notes]
     topology = settle(drafts, warnings, where=str(path))
-    recorded = recorded_in(drafts)
+    recorded = recorded_in((draft.bdf, draft.group) for draft in drafts)
     topology = topology if as_found else with_acs_on(topology, recorded, warnings)
     participants = frozenset(bdf for _, devices in behind_units(tree) for bdf in devices)
     return PciInput(

@@ -145,9 +145,8 @@ def _event(scenarios: list[Scenario], text: str, number: int, source: str) -> No
         return
     answer = scenarios[-1].answers[-1] if scenarios and scenarios[-1].answers else None
     if not scenarios or not scenarios[-1].operations:
-        raise InputError(
-            "an event without an operation above it", where=source, line=number, advice="events are indented below their operation"
-        )
+        advice = "events are indented below their operation"
+        raise InputError("an event without an operation above it", where=source, line=number, advice=advice)
     if answer is not None:
         answer.events.append(text)
 

@@ -20,6 +20,7 @@ from vfiolab.readers.pcijson import device_record
 from vfiolab.readers.trace import BLOCKS, OUTSIDE, SKIPPED
 
 _RESULTS = {"blocks": BLOCKS, "not modelled": "?"}
+_LETTERS = {"open_container": "", "open_group": "G", "get_device_fd": "D", "open_cdev": "D", "open_iommufd": "I"}
 _PLAIN = string.punctuation.replace("%", "")
 
 
@@ -153,7 +154,7 @@ class TraceWriter:
 
     def __init__(self) -> None:
         self.names: dict[str, dict[int, str]] = {"": {}}
-        self.count = {"": 0, "G": 0, "D": 0, "I": 0}
+        self.count = dict.fromkeys(_LETTERS.values(), 0)
         self.outside = False
 
     def lines(self, calls: Iterable[Call]) -> Iterator[str]:
@@ -185,8 +186,9 @@ class TraceWriter:
 
     # handles
 
-    def _opened(self, call: Call, letter: str) -> str:
+    def _opened(self, call: Call) -> str:
         """Return the handle of what a call opens: A to Z, then C27; G1 a group, D1 a device, I1 an iommufd. A refused call uses none up."""
+        letter = _LETTERS[call.verb]
         number = self.count[letter] + 1
         handle = f"{letter}{number}" if letter else chr(64 + number) if number <= 26 else f"C{number}"
         if "fd" in call.args:
@@ -202,16 +204,18 @@ class TraceWriter:
 
     # verbs
 
-    def _open_container(self, call: Call) -> str:
-        return f"open_container {self._opened(call, '')}"
+    def _open(self, call: Call) -> str:
+        return f"{call.verb} {self._opened(call)}{_pairs(call.args, 'fd')}"
+
+    _open_container = _open_iommufd = _open_cdev = _open
 
     def _open_group(self, call: Call) -> str:
         number = call.target.isdecimal() or call.target.startswith("noiommu-") or call.result == "ENOENT"
-        return f"open_group {self._opened(call, 'G')}{_pairs({'grp' if number else 'dev': call.target})}"
+        return f"open_group {self._opened(call)}{_pairs({'grp' if number else 'dev': call.target})}"
 
     def _get_device_fd(self, call: Call) -> str:
         group = self._handle(call)
-        return f"get_device_fd {self._opened(call, 'D')} {group}{_pairs({'name': call.args['name']})}"
+        return f"get_device_fd {self._opened(call)} {group}{_pairs({'name': call.args['name']})}"
 
     def _close(self, call: Call) -> str:
         words = f"{call.verb.removesuffix('_descriptor')} {self._handle(call)}"
@@ -224,18 +228,9 @@ class TraceWriter:
         fd = _fd(call.args["container"])
         return f"set_container {self._handle(call)} {self.mine.get(fd, f'fd={fd}')}"
 
-    def _open_iommufd(self, call: Call) -> str:
-        return f"open_iommufd {self._opened(call, 'I')}"
-
-    def _open_cdev(self, call: Call) -> str:
-        return f"open_cdev {self._opened(call, 'D')}{_pairs({'dev': call.args['dev']})}"
-
     def _bind_iommufd(self, call: Call) -> str:
         device, fd = self._handle(call), call.args["iommufd"]
         return f"bind_iommufd {device} {self.mine[fd]}{_pairs(call.args, 'iommufd')}" if fd in self.mine else self._usual(call)
-
-    def _map(self, call: Call) -> str:
-        return f"map {self._handle(call)}{_pairs(call.args, 'fresh')}"
 
     def _set_irqs(self, call: Call) -> str:
         args = call.args
@@ -280,9 +275,6 @@ class TraceWriter:
         module, _, name = str(call.args["name"]).rpartition(".")
         return f"param{_pairs({'mod': module, 'name': name, 'value': str(call.args['value'])})}"
 
-    def _rlimit_memlock(self, call: Call) -> str:
-        return f"rlimit_memlock {call.target}"
-
     def _drop_cap(self, call: Call) -> str:
         kept = {} if call.args.get("keep") == 0 else {"keep": 1}
         return f"drop_cap{_pairs(call.args, 'keep')}{_pairs(kept)}"
@@ -295,7 +287,7 @@ class TraceWriter:
     def _dma_write(self, call: Call) -> str:
         return f"{call.verb} {call.target}{_pairs(call.args)}"
 
-    _dma_read = _raise_msi = _dma_write
+    _dma_read = _raise_msi = _rlimit_memlock = _dma_write
 
     def _hot_reset(self, _: Call) -> str:
         return ""
@@ -312,8 +304,9 @@ def _sysfs(path: str, value: object) -> str:
 
 
 def _pairs(args: dict[str, Any], *without: str) -> str:
-    """Return arguments as the words of a trace, each behind a blank; what was not given, and a good pointer, are left out."""
-    given = {key: value for key, value in args.items() if value is not None and key not in without and (key, value) != ("ptr", "good")}
+    """Return arguments as the words of a trace, each behind a blank; what was not given, a good pointer, and `fresh` are left out."""
+    left_out = {*without, "fresh"}
+    given = {key: value for key, value in args.items() if value is not None and key not in left_out and (key, value) != ("ptr", "good")}
     return "".join(f" {key}={_value(value)}" for key, value in given.items())
 
 

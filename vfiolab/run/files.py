@@ -57,9 +57,6 @@ class Files:
         self._watched: dict[int, tuple[int, int] | Path] = {}
         self.paths: set[Path] = set()
 
-    def __len__(self) -> int:
-        return len(self._opened)
-
     def at(self, pid: int, fd: int) -> Opened | None:
         """Return the open file behind a program's descriptor; None for any that is not VFIO's."""
         found = inode_of(pid, fd)

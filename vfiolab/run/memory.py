@@ -13,7 +13,6 @@ from typing import NamedTuple
 from vfiolab.run.seccomp import syscall
 
 PAGE = 4096
-LONGEST_PATH = 4096
 _QUERY, _COVERING_OR_NEXT = 0xC068_6611, 0x10
 
 
@@ -43,7 +42,7 @@ def write(pid: int, address: int, data: bytes) -> bool:
     return not data or syscall("process_vm_writev", pid, ours, 1, theirs, 1, 0) == len(data)
 
 
-def text(pid: int, address: int, longest: int = LONGEST_PATH) -> bytes | None:
+def text(pid: int, address: int, longest: int = PAGE) -> bytes | None:
     """Return the bytes up to a zero, such as a path; None if there is no zero within `longest` bytes that can be read."""
     out = b""
     while len(out) < longest:

@@ -19,11 +19,9 @@ from vfiolab.readers.write import TraceWriter
 #: The kernels that recordings were made of, one of each series.
 KERNELS = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
 #: What a device answers for itself: another machine's device has other vectors and regions, which says nothing of the machine.
-DEVICES_OWN = frozenset(
-    {"irq_info", "region_info", "device_info", "set_irqs", "set_irqs2", "device_reset", "mmapdev", "pwrite", "device_feature"}
-)
+DEVICES_OWN = {"irq_info", "region_info", "device_info", "set_irqs", "set_irqs2", "device_reset", "mmapdev", "pwrite", "device_feature"}
 #: What a program does when it lets go: a picture shows what it had before.
-LETS_GO = frozenset({"close_container", "close_group", "close_device", "unset_container", "unmap", "exit", "mem"})
+LETS_GO = {"close_container", "close_group", "close_device", "unset_container", "unmap", "exit", "mem"}
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from vfiolab.model.errors import VfioError
 from vfiolab.model.machine import Host
-from vfiolab.model.pci.bars import Bar, bars_of
+from vfiolab.model.pci.bars import bars_of
 from vfiolab.model.pci.config import config_space
-from vfiolab.model.pci.topology import Function, TopologyError, normal_bdf
+from vfiolab.model.pci.topology import Function, normal_bdf
 
 GROUPS, CONTAINER = "/dev/vfio/", "/dev/vfio/vfio"
 #: What is the modelled host's; every other path is this machine's own.
@@ -83,12 +83,8 @@ class Tree:
             return "/".join([self._place(topology[function.real_dma]), root, *reversed(steps)])
         return "/".join(["sys/devices", root, *reversed(steps)])
 
-    def bars(self, function: Function) -> tuple[Bar, ...]:
-        """Return a function's BARs."""
-        return bars_of(function, self.host.bars.get(function.bdf, ()))
-
     def _device(self, function: Function) -> None:
-        place, bars = self._places[function.bdf], self.bars(function)
+        place, bars = self._places[function.bdf], bars_of(function, self.host.bars.get(function.bdf, ()))
         space = config_space(function, bars)
         number = space[2:4][::-1].hex()
         lines = [f"{bar.start:#018x} {bar.start + bar.size - 1:#018x} {MEMORY:#018x}\n" if bar.size else _NO_RESOURCE for bar in bars]
@@ -184,7 +180,7 @@ class Tree:
         elif path.name == "remove":
             self.host.process.remove(name[-2])
         elif path.name in ("bind", "unbind", "drivers_probe"):
-            self._driver(path.name, _address(words), name[-2])
+            self._driver(path.name, normal_bdf(words), name[-2])
         self.refresh()
 
     def _driver(self, verb: str, bdf: str, driver: str) -> None:
@@ -217,10 +213,3 @@ class Tree:
 
 
 _NO_RESOURCE = f"{0:#018x} {0:#018x} {0:#018x}\n"
-
-
-def _address(words: str) -> str:
-    try:
-        return normal_bdf(words)
-    except TopologyError as error:
-        raise ValueError(str(error)) from error
