@@ -21,11 +21,9 @@ IN_DATA = {"iova", "size", "bm_pgsize", "bm_size"}  # of a dirty bitmap: behind 
 PROT = {"rw": "PROT_READ | PROT_WRITE", "r": "PROT_READ", "none": "PROT_NONE"}
 POINTERS = {"bad": "(void *)8", "null": "(void *)0", "readonly": "readonly()"}
 NOT_DONE = {
-    "dma_write": "a device does this by itself: no system call does it",
-    "dma_read": "a device does this by itself: no system call does it",
+    **dict.fromkeys(("dma_write", "dma_read"), "a device does this by itself: no system call does it"),
     "raise_msi": "a device raises its interrupt by itself: no system call does it",
-    "fork": "this program is one process, and starts no other",
-    "new_process": "this program is one process, and starts no other",
+    **dict.fromkeys(("fork", "new_process"), "this program is one process, and starts no other"),
 }
 #: The arguments of the ioctls without a struct.
 PLAIN: Mapping[str, str] = {

@@ -32,7 +32,7 @@ from vfiolab.run.arguments import NAMING, PINNED, argument, unknown, written_bac
 from vfiolab.run.eventfds import Eventfds, taken
 from vfiolab.run.files import CONFIG, REGION, Files, Opened, region_at
 from vfiolab.run.said import call_lines
-from vfiolab.run.seccomp import Child, Listener, Notice, start, syscall
+from vfiolab.run.seccomp import BY_PATH, Child, Listener, Notice, start, syscall
 from vfiolab.run.tree import CONTAINER, GROUPS, Tree
 
 U32, PAGE = 1 << 32, 4096
@@ -45,12 +45,6 @@ KEPT = 1000
 COMMAND, BUS_MASTER = 0x04, 0x04
 IOMMUFD, NODES = "/dev/iommu", "/dev/vfio/devices/vfio"
 Tell: TypeAlias = Callable[[list[str]], None]
-#: Which argument of a call by path is the path, and which the buffer that is filled, with its size.
-PATHS = {
-    "open": (0, None, 0), "openat": (1, None, 0), "openat2": (1, None, 0), "stat": (0, 1, 144), "lstat": (0, 1, 144),
-    "newfstatat": (1, 2, 144), "statx": (1, 4, 256), "access": (0, None, 0), "faccessat": (1, None, 0), "faccessat2": (1, None, 0),
-    "readlink": (0, 1, PAGE), "readlinkat": (1, 2, PAGE),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +169,7 @@ class Server:
             self._ioctl(notice)
         elif name == "pwrite64":
             self._pwrite(notice)
-        elif name in PATHS:
+        elif name in BY_PATH:
             self._path(notice, name)
         else:
             self.listener.let_pass(notice)
@@ -256,7 +250,7 @@ class Server:
     # by path
 
     def _path(self, notice: Notice, name: str) -> None:
-        place, buffer, size = PATHS[name]
+        place, buffer, size = BY_PATH[name]
         raw = memory.text(notice.pid, notice.args[place])
         inside = self.tree.inside(os.fsdecode(raw)) if raw is not None else None
         if inside is None or not self.listener.alive(notice):

@@ -46,10 +46,12 @@ _AARCH64 = Syscalls(0xC000_00B7, {
     "process_vm_readv": 270, "process_vm_writev": 271, "seccomp": 277, "pidfd_open": 434, "pidfd_getfd": 438,
 })  # fmt: skip
 ARCHITECTURES = {"x86_64": _X86_64, "aarch64": _AARCH64}
-#: What the filter picks, beside `ioctl` and `pwrite64`: calls by path.
-BY_PATH = (
-    "open", "stat", "lstat", "access", "readlink", "openat", "newfstatat", "readlinkat", "faccessat", "statx", "openat2", "faccessat2",
-)  # fmt: skip
+#: What the filter picks, beside `ioctl` and `pwrite64`: calls by path. Which argument is the path, which the buffer to be filled; its size.
+BY_PATH: dict[str, tuple[int, int | None, int]] = {
+    "open": (0, None, 0), "stat": (0, 1, 144), "lstat": (0, 1, 144), "access": (0, None, 0), "readlink": (0, 1, 4096),
+    "openat": (1, None, 0), "newfstatat": (1, 2, 144), "readlinkat": (1, 2, 4096), "faccessat": (1, None, 0), "statx": (1, 4, 256),
+    "openat2": (1, None, 0), "faccessat2": (1, None, 0),
+}  # fmt: skip
 AT_EMPTY_PATH = 0x1000
 _ALLOW, _NOTIFY = 0x7FFF_0000, 0x7FC0_0000
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
