@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from vfiolab._text import plain
@@ -239,7 +240,7 @@ class _Reading:
 
     def understand(self, event: TraceEvent) -> None:
         """Take out what the event says of memory and of doorbells; say so if an event that is known lacks what it should have."""
-        use: Callable[[TraceEvent], RamRange | MsiBinding | None] | None = _USES.get(event.event)
+        use = _USES.get(event.event)
         if use is None:
             return
         try:
@@ -249,7 +250,7 @@ class _Reading:
             return
         if isinstance(found, RamRange):
             self.ram.append(found)
-        elif isinstance(found, MsiBinding):
+        else:
             self.bindings.append(found)
 
 
@@ -316,26 +317,19 @@ def _number(event: TraceEvent, *names: str) -> int:
     raise KeyError(names[0])
 
 
-def _ram(what: str) -> Callable[[TraceEvent], RamRange]:
-    def use(event: TraceEvent) -> RamRange:
-        start, last = _number(event, "iova_start", "start"), _number(event, "iova_end", "end")
-        vaddr = event.fields.get("vaddr")
-        return RamRange(what, Span.inclusive(start, last), vaddr if isinstance(vaddr, int) else None, event.line)
-
-    return use
+def _ram(what: str, event: TraceEvent) -> RamRange:
+    start, last = _number(event, "iova_start", "start"), _number(event, "iova_end", "end")
+    vaddr = event.fields.get("vaddr")
+    return RamRange(what, Span.inclusive(start, last), vaddr if isinstance(vaddr, int) else None, event.line)
 
 
-def _iommufd(what: str) -> Callable[[TraceEvent], RamRange]:
+def _iommufd(what: str, event: TraceEvent) -> RamRange:
     """Read iommufd's events: iova and size of a range; for what the kernel answered nothing happened unless it is 0."""
-
-    def use(event: TraceEvent) -> RamRange:
-        start, size, answer = _number(event, "iova"), _number(event, "size"), event.fields.get("answer", 0)
-        vaddr = event.fields.get("addr")
-        last = U64 - 1 if size == U64 - 1 else min(start + size - 1, U64 - 1)  # "everything" is a size of 2^64 - 1
-        done = what if answer == 0 else "refused" if what == "map" else "skip"
-        return RamRange(done, Span.inclusive(start, last), vaddr if isinstance(vaddr, int) else None, event.line)
-
-    return use
+    start, size, answer = _number(event, "iova"), _number(event, "size"), event.fields.get("answer", 0)
+    vaddr = event.fields.get("addr")
+    last = U64 - 1 if size == U64 - 1 else min(start + size - 1, U64 - 1)  # "everything" is a size of 2^64 - 1
+    done = what if answer == 0 else "refused" if what == "map" else "skip"
+    return RamRange(done, Span.inclusive(start, last), vaddr if isinstance(vaddr, int) else None, event.line)
 
 
 def _binding(event: TraceEvent) -> MsiBinding:
@@ -343,15 +337,11 @@ def _binding(event: TraceEvent) -> MsiBinding:
     return MsiBinding(device, vector, _number(event, "giova"), _number(event, "gdb"), event.line)
 
 
-_USES: dict[str, Callable[[TraceEvent], RamRange | MsiBinding | None]] = {
-    "vfio_listener_region_add_ram": _ram("map"),
-    "vfio_dma_map_ram": _ram("map"),
-    "vfio_listener_region_del": _ram("unmap"),
-    "vfio_dma_unmap_ram": _ram("unmap"),
-    "vfio_listener_region_add_skip": _ram("skip"),
-    "vfio_listener_region_skip": _ram("skip"),
+_USES: dict[str, Callable[[TraceEvent], RamRange | MsiBinding]] = {
+    **dict.fromkeys(("vfio_listener_region_add_ram", "vfio_dma_map_ram"), partial(_ram, "map")),
+    **dict.fromkeys(("vfio_listener_region_del", "vfio_dma_unmap_ram"), partial(_ram, "unmap")),
+    **dict.fromkeys(("vfio_listener_region_add_skip", "vfio_listener_region_skip"), partial(_ram, "skip")),
     "vfio_register_msi_binding": _binding,
-    "iommufd_backend_map_dma": _iommufd("map"),
-    "iommufd_backend_map_file_dma": _iommufd("map"),
-    "iommufd_backend_unmap_dma": _iommufd("unmap"),
+    **dict.fromkeys(("iommufd_backend_map_dma", "iommufd_backend_map_file_dma"), partial(_iommufd, "map")),
+    "iommufd_backend_unmap_dma": partial(_iommufd, "unmap"),
 }
