@@ -49,8 +49,7 @@ def test_the_checks_of_map_stand_in_the_order_that_a_refusal_tells(kernel):
     placed = sorted((int(row[column].split()[0]), row[0]) for row in card.checks("map") if row[column] != "-")
     error = refused(kernel)
     assert [text for text, _ in error.checks] == [text for _, text in placed]
-    failed = next(text for text, state in error.checks if state == "failed")
-    (said,) = [row[column] for row in card.checks("map") if row[0] == failed]
+    (said,) = [row[column] for row in card.checks("map") if row[0] == error.failed]
     assert "EINVAL" == said.split()[1] == error.name
 
 

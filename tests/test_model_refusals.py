@@ -31,10 +31,6 @@ def refusal(number):
     raise AssertionError(f"{CASES[number].name} was not refused")
 
 
-def failed_check(error):
-    return next((text for text, state in error.checks if state == "failed"), None)
-
-
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: CASES[number].name)
 def test_it_is_refused_with_its_reason_and_nothing_changes(number):
     case = CASES[number]
@@ -49,7 +45,7 @@ def test_it_is_refused_with_its_reason_and_nothing_changes(number):
 
 def test_every_check_of_every_table_has_its_case():
     """A row that passes a driver's answer on states no errno of its own."""
-    failed = {(refusal(number)[1].name, failed_check(refusal(number)[1])) for number in range(len(CASES))}
+    failed = {(refusal(number)[1].name, refusal(number)[1].failed) for number in range(len(CASES))}
     wanted = {(check.errno, check.text) for _, _, check in every_check()}
     assert set() == wanted - failed - {("", text) for _, text in failed}
 
@@ -76,7 +72,7 @@ def test_two_causes_in_one_call_never_share_a_text():
     for number in range(len(CASES)):
         host, error, _ = refusal(number)
         call = host.log.calls[-1].verb if host.log.calls else "none"
-        causes[host.machine.vfio, str(host.kernel), call, error.name, without_numbers(error.why)].add(failed_check(error))
+        causes[host.machine.vfio, str(host.kernel), call, error.name, without_numbers(error.why)].add(error.failed)
     assert {} == {text: found for text, found in causes.items() if len(found) > 1}
 
 

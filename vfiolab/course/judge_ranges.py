@@ -190,8 +190,7 @@ def broken_rules(space: AddressSpace, iova: int, size: int) -> list[str]:
     found = []
     for rule, (at, length) in alone.items():
         error = asked(space.map, at, length, vaddr=GIB * GIB).error if length > 0 else None
-        failed = next((text for text, state in error.checks if state == "failed"), "") if error is not None else ""
-        if failed == RULES[rule]:
+        if error is not None and error.failed == RULES[rule]:
             found.append(rule)
     return found
 

@@ -145,8 +145,7 @@ class Explanation:
         for case in self.causes:
             refused = case.refused
             if isinstance(refused, VfioError):
-                failed = next((text for text, state in refused.checks if state == "failed"), "")
-                kind = refused.obstacles[0].kind if refused.obstacles else KINDS.get(failed, "other")
+                kind = refused.obstacles[0].kind if refused.obstacles else KINDS.get(refused.failed, "other")
                 found.setdefault(kind, case)
         return list(found.items())
 

@@ -145,8 +145,7 @@ class CaptureRun:
         for step, (one, recorded) in enumerate(zip(self.done, self.answers, strict=False), 1):
             if one.result in ERRNO or one.result in (CRASH, BLOCKS):
                 error = one.refused if isinstance(one.refused, VfioError) else None
-                failed = next((text for text, state in error.checks if state == "failed"), "") if error else ""
-                source, fix = (error.source, error.fix) if error else ("", "")
+                source, fix, failed = (error.source, error.fix, error.failed) if error else ("", "", "")
                 yield Refused(step, one.operation, one.result, recorded, one.why, source, fix, failed)
 
     @property

@@ -445,8 +445,7 @@ class Lab(App):
             first = f"step {at + 1}, {self.session.steps[at].code}: {', '.join(answers)}"
             told = f"{kernels} answer {len(differing)} of {steps} otherwise, first {first}"
             met = next((run.steps[at].refused for run in (before, self.session) if isinstance(run.steps[at].refused, VfioError)), None)
-            failed = next((check for check, state in met.checks if state == "failed"), "") if isinstance(met, VfioError) else ""
-            told += f" (the check: {failed})" if failed else ""
+            told += f" (the check: {met.failed})" if isinstance(met, VfioError) and met.failed else ""
         asked = set(before.differing(self.session, requests=True)) - set(differing)
         others = f"; {count(len(asked), 'step')} {'asks' if len(asked) == 1 else 'ask'} the IOMMU core for something else" if asked else ""
         then, now = (len(run.space.domains) if run.spaces else 0 for run in (before, self.session))

@@ -83,6 +83,11 @@ class VfioError(Refusal, OSError):
     def __reduce__(self) -> tuple[Any, ...]:
         return VfioError, (self.name, self.why, self.source, self.fix, self.checks, self.obstacles)
 
+    @property
+    def failed(self) -> str:
+        """The text of the check that did not hold, "" where no check was asked."""
+        return next((text for text, state in self.checks if state == "failed"), "")
+
     def as_errno(self, name: str) -> VfioError:
         """Return the same refusal with another errno: what a caller in between makes of it."""
         return VfioError(name, self.why, self.source, self.fix, self.checks, self.obstacles)

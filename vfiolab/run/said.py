@@ -30,6 +30,5 @@ def call_lines(call: Call, kind: str, fd: int, given: int | None) -> list[str]:
         line = f"ioctl({fd}, {name}, {call.args['arg']:#x}){line[line.rindex(' = ') :]}"
     if call.error is None:
         return [line]
-    failed = next((words for words, state in call.error.checks if state == "failed"), "")
-    where = f"{call.error.source}{f'; the check: {failed}' if failed else ''}"
+    where = f"{call.error.source}{f'; the check: {call.error.failed}' if call.error.failed else ''}"
     return [line, f"    {call.error.why}", f"    {where}", *([f"    {call.error.fix}"] if call.error.fix else [])]

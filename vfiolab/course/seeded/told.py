@@ -48,7 +48,7 @@ def by_checks(names: Names) -> Reasons:
     made = [call for call in host.log.calls if call.verb in known and (call.error is error or error is None)]
     rows = _checks(made[-1].verb if made else "", host.kernel)
     states = dict(error.checks) if error is not None else {}
-    failed = next((text for text, state in states.items() if state == "failed"), "")
+    failed = error.failed if error is not None else ""
     because = f"{count(len(rows), 'check')} of this call hold on Linux {host.kernel}." if error is None else f"{error.why}."
     if failed:
         because += f" That is check {list(states).index(failed) + 1} of {len(states)}, “{failed}” ({error.source if error else ''})."
