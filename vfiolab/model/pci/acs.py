@@ -118,12 +118,7 @@ class AcsTester:
         if f.kind in _NEVER or (f.kind in _SINGLE_PASSES and not self.topology.is_multifunction(f.bdf)):
             return self._by_registers(f)
         if not f.is_bridge and not self.topology.is_multifunction(f.bdf):
-            return Verdict(
-                True,
-                "it has one function, and such a function passes or stands alone",
-                "single function",
-                uncertain=True,
-            )
+            return Verdict(True, "it has one function, and such a function passes or stands alone", "single function", uncertain=True)
         return Verdict(self.reading, "its capabilities are not known", "unknown", uncertain=True)
 
     def _without_id(self, f: Function, verdict: Verdict) -> Verdict:

@@ -6,7 +6,7 @@ Mirrors ``pci_for_each_dma_alias`` (drivers/pci/search.c) and ``pci_devs_are_dma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from vfiolab.model.kernel import Kernel
@@ -128,10 +128,7 @@ class AliasFinder:
             return Alias(below, bridge.bdf, "bridge", why)
         if bridge.kind in {"pci-bridge", "pci-to-pcie"}:
             return Alias(
-                bridge.requester_id,
-                bridge.bdf,
-                "bridge",
-                f"{short(bridge.bdf)} hands on the DMA of everything behind it under its own id",
+                bridge.requester_id, bridge.bdf, "bridge", f"{short(bridge.bdf)} hands on the DMA of everything behind it under its own id"
             )
         return None
 
@@ -184,3 +181,8 @@ def _vmd_controllers(topology: Topology) -> dict[int, str]:
 def short(bdf: str) -> str:
     """Write an address as lspci does: without the segment where that is 0."""
     return bdf.removeprefix("0000:")
+
+
+def some(bdfs: Sequence[str], most: int) -> str:
+    """List addresses; of more than `most` the first ones, and how many more there are."""
+    return ", ".join(map(short, bdfs[:most])) + (f" and {len(bdfs) - most} more" if len(bdfs) > most else "")

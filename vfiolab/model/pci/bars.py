@@ -47,10 +47,7 @@ def msix_bar(function: Function, bars: Sequence[Bar]) -> int | None:
 
 def bar_at(topology: Topology, known: Mapping[str, Sequence[Span]], physical: int) -> str | None:
     """Return the device in one of whose BARs a bus address lies; None where no BAR is."""
-    if physical >= ASSUMED_BASE:
-        names: Iterable[str] = topology
-    else:
-        names = known
+    names: Iterable[str] = topology if physical >= ASSUMED_BASE else known
     return next(
         (bdf for bdf in names if any(bar.span and bar.span.contains(physical) for bar in bars_of(topology[bdf], known.get(bdf, ())))), None
     )

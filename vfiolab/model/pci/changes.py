@@ -14,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from vfiolab.model.pci.acs import REQUIRED
-from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, short
+from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, short, some
 from vfiolab.model.pci.bootparams import with_acs
 from vfiolab.model.pci.grouping import below
 from vfiolab.model.pci.quirks import QUIRKS
@@ -29,14 +29,9 @@ _FIXED = {
 }  # fmt: skip
 #: The long words of lspci, for those who copy them.
 _LONG = {
-    "SOURCEVALID": "SV",
-    "TRANSBLK": "TB",
-    "REQREDIR": "RR",
-    "CMPLTREDIR": "CR",
-    "UPSTREAMFWD": "UF",
-    "EGRESSCTRL": "EC",
+    "SOURCEVALID": "SV", "TRANSBLK": "TB", "REQREDIR": "RR", "CMPLTREDIR": "CR", "UPSTREAMFWD": "UF", "EGRESSCTRL": "EC",
     "DIRECTTRANS": "DT",
-}
+}  # fmt: skip
 #: Slot and function of the first virtual function, as many cards have it: slot 10.
 _FIRST_VF = 0x80
 
@@ -138,7 +133,7 @@ class Move(NamedTuple):
             raise TopologyError(f"{short(f.bdf)} cannot be moved: it is {_FIXED.get(f.kind or '', 'an IOMMU')}")
         if not port.is_bridge:
             bridges = [one.bdf for one in topology.values() if one.is_bridge]
-            raise TopologyError(f"{short(port.bdf)} is no bridge, so nothing can be below it; bridges: {_some(bridges)}")
+            raise TopologyError(f"{short(port.bdf)} is no bridge, so nothing can be below it; bridges: {some(bridges, 8)}")
         card = [one for one in topology.slot(f.bdf) if one.physfn is None]
         if any(one.bdf in {port.bdf, *(up.bdf for up in topology.path(port.bdf))} for one in card):
             raise TopologyError(f"{short(f.bdf)} cannot be moved below {short(port.bdf)}, which is itself or lies below it")
@@ -146,7 +141,7 @@ class Move(NamedTuple):
             raise TopologyError(f"{short(f.bdf)} cannot be moved to {short(port.bdf)}: moves across a VMD controller are not modelled")
         there = [one.bdf for one in topology.children(port.bdf) if one not in card and one.physfn is None]
         if there and port.kind in {"root-port", "downstream"}:
-            notes.append(f"{port.bdf}: holds {_some(there)} already, and a link has one device; computed as if both were there")
+            notes.append(f"{port.bdf}: holds {some(there, 8)} already, and a link has one device; computed as if both were there")
         if (port.kind in _CONVENTIONAL) != (f.kind in {"pci", "pci-bridge", "pci-to-pcie"}) and f.kind is not None:
             notes.append(f"{f.bdf}: is no card for a slot below {short(port.bdf)} ({f.kind} below {port.kind}); computed as if it fitted")
         notes.append(f"{f.bdf}: is below {short(port.bdf)} now and would get a new address there; it is named by the old one")
@@ -169,7 +164,7 @@ class Remove(NamedTuple):
         gone |= {one.bdf for one in topology.values() if one.physfn in gone}
         rest = [one.bdf for one in card if one.bdf not in gone]
         if rest and topology.parent(f.bdf) is not None:
-            notes.append(f"{f.bdf}: {_some(rest)} of the same card stays; {short(f.bdf)[:-2]} takes the whole card")
+            notes.append(f"{f.bdf}: {some(rest, 8)} of the same card stays; {short(f.bdf)[:-2]} takes the whole card")
         return Topology(one for one in topology.values() if one.bdf not in gone)
 
 
@@ -208,9 +203,5 @@ def _find(topology: Topology, name: str) -> Function:
     bdf = normal_bdf(name)
     if bdf not in topology:
         alike = [one for one in topology if one.endswith(bdf[-7:]) or one.startswith(bdf[:8])] or get_close_matches(bdf, topology, n=3)
-        raise TopologyError(f"{name}: no such function; on that bus or like it: {_some(alike) or 'none'}")
+        raise TopologyError(f"{name}: no such function; on that bus or like it: {some(alike, 8) or 'none'}")
     return topology[bdf]
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(short, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -13,11 +13,10 @@ from vfiolab.model.pci.topology import Function
 __all__ = ["config_space", "written"]
 
 HEADER, EXTENDED = 0x40, 0x100
-COMMAND, STATUS, LATENCY, BAR_0, ROM, INTERRUPT_LINE, INTERRUPT_PIN = 0x04, 0x06, 0x0D, 0x10, 0x30, 0x3C, 0x3D
+COMMAND, STATUS, LATENCY, BAR_0, INTERRUPT_LINE, INTERRUPT_PIN = 0x04, 0x06, 0x0D, 0x10, 0x3C, 0x3D
 POWER, MSI, EXPRESS, MSIX = 0x01, 0x05, 0x10, 0x11
 ACS, SRIOV = 0x0D, 0x10
 HAS_CAPABILITIES = 0x10
-LARGEST_32_BIT_BAR = 1 << 31
 FLR = 1 << 28
 #: What a user's write changes: offset in the header, or id of a capability and offset in it, and the bits of a byte (init_pci_cap_*_perm,
 #: drivers/vfio/pci/vfio_pci_config.c). The command register's are those that hardware implements; the reset bit of PCI Express reads as 0.

@@ -6,15 +6,16 @@ the climb to where the path to the root is isolated, then alias peers, then func
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from vfiolab._table import Table
 from vfiolab._text import count
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.acs import AcsTester, Verdict
-from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, AliasFinder, short
+from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, AliasFinder, short, some
 from vfiolab.model.pci.bootparams import AcsOverride, BootParameterError, apply_acs_parameters
 from vfiolab.model.pci.quirks import QUIRKS, Quirks
 from vfiolab.model.pci.reasons import Above, Cause, Reason
@@ -119,11 +120,10 @@ class Grouping:
 
     def group_of(self, bdf: str) -> int:
         """Return the index of a device's group; KeyError if it is in none."""
-        name = normal_bdf(bdf)
-        for number, members in enumerate(self.groups):
-            if name in members:
-                return number
-        raise KeyError(f"{bdf} is in no group: {self.left_out.get(name, 'no such device')}")
+        mates = self.mates(bdf)
+        if not mates:
+            raise KeyError(f"{bdf} is in no group: {self.left_out.get(normal_bdf(bdf), 'no such device')}")
+        return self.groups.index(mates)
 
     def mates(self, bdf: str) -> tuple[str, ...]:
         """Return the members of a device's group, the device included; () if it is in none."""
@@ -149,20 +149,12 @@ class Grouping:
         """Group again as if these causes were not there."""
         isolated = {cause.bdf for cause in causes if cause.kind == "acs"}
         dropped = {(cause.bdf, cause.owner) for cause in causes if cause.kind == "alias"}
-        options = replace(
-            self.options,
-            isolated=self.options.isolated | isolated,
-            dropped_aliases=self.options.dropped_aliases | dropped,
-        )
+        options = replace(self.options, isolated=self.options.isolated | isolated, dropped_aliases=self.options.dropped_aliases | dropped)
         return _Run(self.topology, self.kernel, options, self.participants, reading=False).grouping()
 
 
 def iommu_groups(
-    topology: Topology,
-    kernel: Kernel | None = None,
-    options: GroupingOptions | None = None,
-    *,
-    participants: Collection[str] | None = None,
+    topology: Topology, kernel: Kernel | None = None, options: GroupingOptions | None = None, *, participants: Collection[str] | None = None
 ) -> Grouping:
     """Compute the IOMMU groups of a machine.
 
@@ -190,7 +182,7 @@ def iommu_groups(
         return found
     fine = _Run(topology, kernel, options, behind, warnings, reading=True).grouping()
     if set(fine.groups) == set(found.groups):
-        note = f"the capabilities of {_some(unsure)} are not known; whatever they are, the groups come out the same"
+        note = f"the capabilities of {some(unsure, 4)} are not known; whatever they are, the groups come out the same"
         return replace(found, warnings=(*found.warnings, note))
     raise NotComputableError(_undecided(unsure, fine, found), fine, found)
 
@@ -288,13 +280,7 @@ class _Run:
             return None
         seen.add(at)
         if at in self.member:
-            return Reason(
-                bdf,
-                at,
-                "peer",
-                f"because {short(origin)} and {short(at)} may both use one id",
-                (Cause("alias", origin, at),),
-            )
+            return Reason(bdf, at, "peer", f"because {short(origin)} and {short(at)} may both use one id", (Cause("alias", origin, at),))
         for other in self.aliases.peers(at):
             found = self._peer(bdf, at, other.bdf, seen) or self._sibling(bdf, other.bdf, seen)
             if found:
@@ -321,37 +307,31 @@ class _Run:
     def _alone(self, bdf: str) -> Reason:
         above = self.topology.parent(bdf)
         verdict = self.acs.test(bdf)
-        shared = self.topology.is_multifunction(bdf)
-        if shared and not verdict.passed:
-            others = [
-                f
-                for f in self.topology.siblings(bdf)
-                if not self.acs.test(f.bdf).passed and not leaves_out(f, self.aliases, self.participants)
-            ]
-            why = f"it is the {'first' if others else 'only'} function of its slot that is not isolated from the others"
-        elif shared:
+        if not self.topology.is_multifunction(bdf):
+            why = "it is alone in its slot"
+        elif verdict.passed:
             why = f"it is isolated from the other functions of its slot ({verdict.why})"
         else:
-            why = "it is alone in its slot"
-        if above is not None:
-            why += f", and the path from {short(above.bdf)} to the root is isolated" if self.acs.first_failure(above.bdf) is None else ""
-        else:
+            open_ones = [f for f in self.topology.siblings(bdf) if not self.acs.test(f.bdf).passed]
+            first = any(not leaves_out(f, self.aliases, self.participants) for f in open_ones)
+            why = f"it is the {'first' if first else 'only'} function of its slot that is not isolated from the others"
+        if above is None:
             why += ", on a root bus"
+        elif self.acs.first_failure(above.bdf) is None:
+            why += f", and the path from {short(above.bdf)} to the root is isolated"
         return Reason(bdf, None, "new", f"because {why}", ())
 
     def _above(self, bdf: str) -> Above | None:
         """Return every failing bridge above: as long as one is left on the way, the device does not get free of it."""
-        trail = []
-        at = self.topology.parent(bdf)
-        while at is not None and at.bdf not in self._failing:
-            trail.append(at.bdf)
-            at = self.topology.parent(at.bdf)
-        found = None if at is None else self._failing[at.bdf]
-        for step in reversed(trail):
-            if not self.acs.test(step).passed:
-                found = Above(Cause("acs", step), found)
-            self._failing[step] = found
-        return found
+        path = [f.bdf for f in takewhile(lambda f: f.bdf not in self._failing, self.topology.path(bdf))]
+        for bridge in reversed(path):
+            rest = self._failing_above(bridge)
+            self._failing[bridge] = rest if self.acs.test(bridge).passed else Above(Cause("acs", bridge), rest)
+        return self._failing_above(bdf)
+
+    def _failing_above(self, bdf: str) -> Above | None:
+        above = self.topology.parent(bdf)
+        return None if above is None else self._failing[above.bdf]
 
     def _join_open_switches(self) -> None:
         """Put a switch with a port that lacks isolation, and all below it, into one group (a proposal of 2025)."""
@@ -376,16 +356,10 @@ class _Run:
             self.groups[old] = []
 
 
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(short(name) for name in listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
-
-
 def _undecided(unsure: list[str], fine: Grouping, coarse: Grouping) -> str:
     split = [bdf for bdf in coarse.reasons if fine.mates(bdf) != coarse.mates(bdf)]
     return (
-        f"not computable: the capabilities of {_some(unsure)} are not in the input, and they decide the groups of"
-        f" {_some(split)}"
+        f"not computable: the capabilities of {some(unsure, 4)} are not in the input, and they decide the groups of {some(split, 4)}"
         f" ({count(len(coarse.groups), 'group')} if those devices do not isolate, {len(fine.groups)} if they do);"
         " list them with 'lspci -vvv' as root"
     )

@@ -41,14 +41,13 @@ def turn(topology: Topology, kernel: Kernel, bars: Mapping[str, tuple[Span, ...]
 
 def meeting(topology: Topology, device: str, peer: str) -> Function:
     """Return the last function that a request of `device` passes before its way and the peer's join."""
-    mine = [topology[device], *topology.path(device)]
     theirs = {peer, *(function.bdf for function in topology.path(peer))}
-    return next((function for function in mine if _joins(topology, function, theirs)), mine[-1])
-
-
-def _joins(topology: Topology, function: Function, theirs: set[str]) -> bool:
-    above = topology.parent(function.bdf)
-    return above is None or above.bdf in theirs
+    last = topology[device]
+    for above in topology.path(device):
+        if above.bdf in theirs:
+            break
+        last = above
+    return last
 
 
 def redirects(topology: Topology, kernel: Kernel, where: Function) -> tuple[bool, str]:

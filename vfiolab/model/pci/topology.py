@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 __all__ = ["ACS_BITS", "Acs", "Function", "Topology", "TopologyError", "bdf_key", "normal_bdf"]
 
@@ -194,7 +195,8 @@ class Topology(Mapping[str, Function]):
         listed = sorted(((f.key, f) for f in functions), key=lambda pair: pair[0])
         self._functions = {f.bdf: f for _, f in listed}
         if len(self._functions) != len(listed):
-            raise TopologyError(f"listed twice: {_first_double(f.bdf for _, f in listed)}; keep one entry per function")
+            double = next(one.bdf for (_, one), (_, other) in pairwise(listed) if one.bdf == other.bdf)
+            raise TopologyError(f"listed twice: {double}; keep one entry per function")
         self._buses: dict[tuple[int, int], list[Function]] = {}
         self._slots: dict[tuple[int, int, int], list[Function]] = {}
         for (segment, bus, slot, _), f in listed:
@@ -271,7 +273,7 @@ class Topology(Mapping[str, Function]):
 
     def siblings(self, bdf: str) -> tuple[Function, ...]:
         """Return the other functions of the slot."""
-        return tuple(f for f in self._slots[self._functions[bdf].key[:3]] if f.bdf != bdf)
+        return tuple(f for f in self.slot(bdf) if f.bdf != bdf)
 
     def on_bus(self, bdf: str) -> tuple[Function, ...]:
         """Return all functions on the bus of this one, this one included."""
@@ -286,9 +288,7 @@ class Topology(Mapping[str, Function]):
         f = self._functions[bdf]
         if f.kind == "vf" or f.physfn is not None:
             return False
-        if f.multifunction or f.key[3] > 0:
-            return True
-        return f.multifunction is None and len(self._slots[self._functions[bdf].key[:3]]) > 1
+        return bool(f.multifunction) or f.key[3] > 0 or (f.multifunction is None and len(self._slots[f.key[:3]]) > 1)
 
     def replace(self, *changed: Function) -> Topology:
         """Return the same machine with some functions exchanged (same addresses)."""
@@ -297,12 +297,3 @@ class Topology(Mapping[str, Function]):
         if unknown:
             raise TopologyError(f"not in this machine: {', '.join(sorted(unknown))}")
         return Topology(by_bdf.get(bdf, f) for bdf, f in self._functions.items())
-
-
-def _first_double(names: Iterable[str]) -> str:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    raise ValueError("no name stands twice")
