@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from vfiolab.model.backends.type1_checks import obstacles, wraps
 from vfiolab.model.checks import Check
 from vfiolab.model.errors import Obstacle
 from vfiolab.model.iommu.domain import Domain
-from vfiolab.model.uapi.requests import MapDma, switched_on
+from vfiolab.model.uapi.requests import switched_on
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.ioas import Ioas
@@ -108,16 +109,6 @@ class Asked(NamedTuple):
 
 NO_SPACE = Check("the descriptor has an address space", "ENODEV", VX, "the descriptor has no address space: no group came through it yet", "GROUP_SET_CONTAINER with this descriptor first",
                  test="r.backend is None")  # fmt: skip
-
-
-def _in_reserved(r: MapDma) -> str:
-    return f"{Span.sized(r.iova, r.size)} is not inside one usable range: {', '.join(map(str, r.backend.valid_iova))}"
-
-
-def _overlap(r: MapDma) -> str:
-    return f"{Span.sized(r.iova, r.size)} overlaps the mapping {next(r.backend.areas_in(r.iova, r.size)).span}"
-
-
 MAP_CHECKS = (
     Check("the struct can be read", "EFAULT", VX, "the pointer to the struct is {r.ptr}", test="r.ptr != 'good'"),
     Check("argsz holds the whole struct (32 bytes)", "EINVAL", VX, "argsz {r.argsz} is below 32", "set argsz = 32", test="r.argsz < 32"),
@@ -141,9 +132,11 @@ PLACE_CHECKS = (
     Check("the iova is a multiple of the granule", "EINVAL", IP, "iova {r.iova:#_x} is not a multiple of {r.backend.granule:#_x}",
           "align it (the granule is 1 byte until a device is open)", test="r.iova & r.backend.granule - 1"),
     Check("iova + size does not wrap", "EOVERFLOW", IP, wraps, "keep iova + size within 2^64", test="r.iova + r.size > U64"),
-    Check("the range is usable", "EINVAL", IP, _in_reserved, "map around it: GET_INFO capability 1 lists the usable ranges",
+    Check("the range is usable", "EINVAL", IP, lambda r: f"{Span.sized(r.iova, r.size)} is not inside one usable range: {', '.join(map(str, r.backend.valid_iova))}",
+          "map around it: GET_INFO capability 1 lists the usable ranges",
           test="not r.backend.usable(r.iova, r.size)", met=lambda r: obstacles(r.backend.domains, Span.sized(r.iova, r.size))),
-    Check("no existing mapping overlaps", "EEXIST", IP, _overlap, "unmap it first", test="next(r.backend.areas_in(r.iova, r.size), None) is not None",
+    Check("no existing mapping overlaps", "EEXIST", IP, lambda r: f"{Span.sized(r.iova, r.size)} overlaps the mapping {next(r.backend.areas_in(r.iova, r.size)).span}",
+          "unmap it first", test="next(r.backend.areas_in(r.iova, r.size), None) is not None",
           met=lambda r: [Obstacle("mapping", next(r.backend.areas_in(r.iova, r.size)).span)]),
 )  # fmt: skip
 CHOOSE = f"iopt_alloc_iova, {IP}"
@@ -229,26 +222,25 @@ def _unsafe(r: Asked) -> str | None:
     return f"group {group.id} is behind {unit.name}, whose interrupts are not isolated"
 
 
-def _left(r: Asked) -> tuple[iova_list.IovaList, str]:
-    """Return what a group's reserved regions or a new domain's aperture leave usable, and who leaves it."""
+def _lost(r: Asked, spans: Iterable[Span]) -> tuple[Span | None, str]:
+    """Return the first span that a group's reserved regions or a new domain's aperture make unusable, and what is left by whom."""
     assert r.backend is not None
     if r.aperture is None:
-        return r.backend.usable_with(r.group), r.name
-    return iova_list.shrink(r.backend.valid_iova, r.aperture), f"a domain of {r.name}"
+        iovas, who = r.backend.usable_with(r.group), r.name
+    else:
+        iovas, who = iova_list.shrink(r.backend.valid_iova, r.aperture), f"a domain of {r.name}"
+    lost = next((span for span in spans if not iova_list.in_one(iovas, span.start, span.size)), None)
+    return lost, f"is not inside {', '.join(map(str, iovas))}, what {who} leaves"
 
 
 def _unusable(r: Asked) -> str | None:
-    assert r.backend is not None
-    iovas, who = _left(r)
-    outside = next((area for area in r.backend.areas if not iova_list.in_one(iovas, area.iova, area.size)), None)
-    return f"the mapping {outside.span} is not inside {', '.join(map(str, iovas))}, what {who} leaves usable" if outside else None
+    lost, why = _lost(r, (area.span for area in r.backend.areas) if r.backend else ())
+    return f"the mapping {lost} {why} usable" if lost else None
 
 
 def _not_allowed(r: Asked) -> str | None:
-    assert r.backend is not None
-    iovas, who = _left(r)
-    lost = next((span for span in r.backend.allowed if not iova_list.in_one(iovas, span.start, span.size)), None)
-    return f"{lost}, which must stay usable, is not inside {', '.join(map(str, iovas))}, what {who} leaves" if lost else None
+    lost, why = _lost(r, r.backend.allowed if r.backend else ())
+    return f"{lost}, which must stay usable, {why}" if lost else None
 
 
 def _not_whole_pages(r: Asked) -> str | None:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.checks import Check
-from vfiolab.model.uapi.iommufd import ALL, CAP_SYS_RESOURCE, AllowIovas, IoasCopy
+from vfiolab.model.iommu.domain import Domain
+from vfiolab.model.iommu.group import IommuGroup
+from vfiolab.model.iommu.unit import IommuUnit
+from vfiolab.model.uapi.iommufd import ALL, CAP_SYS_RESOURCE, AllowIovas
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.iommufd import Context
-    from vfiolab.model.iommu.domain import Domain
-    from vfiolab.model.iommu.group import IommuGroup
-    from vfiolab.model.iommu.unit import IommuUnit
 
 MAIN = "drivers/iommu/iommufd/main.c"
 IOAS = "drivers/iommu/iommufd/ioas.c"
@@ -28,30 +28,11 @@ STRUCT_CHECKS = (
     Check("what lies behind the struct that the kernel knows is 0", "E2BIG", "copy_struct_from_user, include/linux/uaccess.h", "a struct {r.NAME} of {r.size} bytes has values that this kernel does not know",
           "leave them 0", test="r.beyond"),
 )  # fmt: skip
-_RESERVED = Check(
-    "the reserved field is 0",
-    "EOPNOTSUPP",
-    f"ioctls of an iommufd, {MAIN}",
-    "the reserved field is {r.reserved}",
-    "set it to 0",
-    test="r.reserved",
-)
-_SPACE = Check(
-    "the address space exists",
-    "ENOENT",
-    f"iommufd_get_ioas, {IOAS}",
-    "the iommufd has no address space {r.ioas_id}",
-    "IOAS_ALLOC gives one",
-    test="r.fd.ioas(r.ioas_id) is None",
-)
-_FLAGS = Check(
-    "only known flags are set",
-    "EOPNOTSUPP",
-    f"iommufd_ioas_map, iommufd_ioas_copy, {IOAS}",
-    "flags {r.flags:#_x} hold others than FIXED_IOVA (1), WRITEABLE (2) and READABLE (4)",
-    "",
-    test="r.flags & ~7",
-)
+_RESERVED = Check("the reserved field is 0", "EOPNOTSUPP", f"ioctls of an iommufd, {MAIN}", "the reserved field is {r.reserved}", "set it to 0", test="r.reserved")  # fmt: skip
+_SPACE = Check("the address space exists", "ENOENT", f"iommufd_get_ioas, {IOAS}", "the iommufd has no address space {r.ioas_id}", "IOAS_ALLOC gives one",
+               test="r.fd.ioas(r.ioas_id) is None")  # fmt: skip
+_FLAGS = Check("only known flags are set", "EOPNOTSUPP", f"iommufd_ioas_map, iommufd_ioas_copy, {IOAS}", "flags {r.flags:#_x} hold others than FIXED_IOVA (1), WRITEABLE (2) and READABLE (4)",
+               test="r.flags & ~7")  # fmt: skip
 _RIGHTS = Check("the mapping may be read or written", "EINVAL", f"iommufd_ioas_map, iommufd_ioas_copy, {IOAS}", "flags {r.flags:#_x} ask for neither READABLE nor WRITEABLE", "set one of them",
                 "ioas_map_needs_rights", "not r.flags & 6")  # fmt: skip
 ALLOC_CHECKS = (
@@ -77,12 +58,6 @@ SOMETHING_CHECKS = (
     Check("something is mapped in the range", "ENOENT", f"iopt_unmap_iova_range, {IP}; iommufd_ioas_unmap, {IOAS}", lambda r: f"nothing is mapped in {Span.sized(r.iova, r.size)}",
           "unmap what is mapped", test="next(r.backend.areas_in(r.iova, r.size), None) is None"),
 )  # fmt: skip
-
-
-def _source(r: IoasCopy) -> str:
-    return f"{Span.sized(r.src_iova, r.length)} of address space {r.src_ioas_id} is not mapped throughout"
-
-
 COPY_CHECKS = (
     _FLAGS,
     Check("no iova and no length is 2^64 - 1", "EOVERFLOW", f"iommufd_ioas_copy, {IOAS}", "an iova or the length is 2^64 - 1", "", test=f"max(r.length, r.src_iova, r.dst_iova) == {ALL}"),
@@ -90,7 +65,8 @@ COPY_CHECKS = (
     Check("the source's address space exists", "ENOENT", f"iommufd_get_ioas, {IOAS}", "the iommufd has no address space {r.src_ioas_id} to copy from", "", test="r.fd.ioas(r.src_ioas_id) is None"),
     Check("the length is not 0", "EINVAL", f"iopt_get_pages, {IP}", "length 0 copies nothing", "give a length", test="not r.length"),
     Check("the source does not wrap", "EOVERFLOW", f"iopt_get_pages, {IP}", lambda r: f"iova {hexa(r.src_iova)} + length {r.length:#_x} wraps past 2^64", "", test="r.src_iova + r.length > U64"),
-    Check("the source is mapped throughout", "ENOENT", f"iopt_get_pages, {IP}", _source, "map it first", test="r.fd.ioas(r.src_ioas_id).parts(r.src_iova, r.length) is None"),
+    Check("the source is mapped throughout", "ENOENT", f"iopt_get_pages, {IP}",
+          lambda r: f"{Span.sized(r.src_iova, r.length)} of address space {r.src_ioas_id} is not mapped throughout", "map it first", test="r.fd.ioas(r.src_ioas_id).parts(r.src_iova, r.length) is None"),
     Check("the address space exists", "ENOENT", f"iommufd_get_ioas, {IOAS}", "the iommufd has no address space {r.dst_ioas_id}", "IOAS_ALLOC gives one", test="r.fd.ioas(r.dst_ioas_id) is None"),
 )  # fmt: skip
 RANGES_CHECKS = (_RESERVED, _SPACE)

@@ -135,18 +135,9 @@ ACS_QUIRKS: tuple[AcsQuirk, ...] = (
     AcsQuirk("no-peer-to-peer-port", 0x17CB, (0x0115,), "pass", None, "6.12", "6.11", taken_by("5.10.227", "6.1.113", "6.11.4")),
     AcsQuirk("no-peer-to-peer-port", 0x1DBF, (0x0401,), "pass"),  # HXT
     AcsQuirk("intel-pch-port", 0x8086, _PCH_PORTS, "intel-pch", _ROOT),
-    AcsQuirk(
-        "intel-wide-registers", 0x8086, (range(0xA110, 0xA120), range(0xA167, 0xA16B)), "wide-registers", _ROOT,
-        "4.7", "4.6",
-    ),
-    AcsQuirk(  # Union Point; the specification update behind it is of January 2017
-        "intel-wide-registers", 0x8086, (range(0xA290, 0xA2A0), range(0xA2E7, 0xA2EF)), "wide-registers", _ROOT,
-        "4.11", "4.10", taken_by("4.9.22", "4.10.10"),
-    ),
-    AcsQuirk(  # mobile parts of the 7th and 8th generation; the same, of August 2017
-        "intel-wide-registers", 0x8086, (range(0x9D10, 0x9D1C),), "wide-registers", _ROOT, "4.18", "4.17",
-        taken_by("4.9.111", "4.14.53", "4.17.4"),
-    ),
+    AcsQuirk("intel-wide-registers", 0x8086, (range(0xA110, 0xA120), range(0xA167, 0xA16B)), "wide-registers", _ROOT, "4.7", "4.6"),
+    AcsQuirk("intel-wide-registers", 0x8086, (range(0xA290, 0xA2A0), range(0xA2E7, 0xA2EF)), "wide-registers", _ROOT, "4.11", "4.10", taken_by("4.9.22", "4.10.10")),  # Union Point; the specification update behind it is of January 2017
+    AcsQuirk("intel-wide-registers", 0x8086, (range(0x9D10, 0x9D1C),), "wide-registers", _ROOT, "4.18", "4.17", taken_by("4.9.111", "4.14.53", "4.17.4")),  # mobile parts of the 7th and 8th generation; the same, of August 2017
     AcsQuirk("certified-multifunction", 0x19A2, (0x0710,), "pass"),  # Emulex BE3-R
     AcsQuirk("certified-multifunction", 0x10DF, (0x0720,), "pass"),  # Emulex Skyhawk-R
     AcsQuirk("no-peer-to-peer-port", 0x177D, (range(0xA000, 0xA800),), "pass", _ROOT, "4.6", "4.5"),  # Cavium
@@ -158,42 +149,26 @@ ACS_QUIRKS: tuple[AcsQuirk, ...] = (
     AcsQuirk("certified-multifunction", 0x14E4, (range(0x1750, 0x1753),), "pass", None, "6.0", "5.19", taken_by("5.10.138")),
     AcsQuirk("certified-multifunction", 0x14E4, (range(0x1760, 0x1764),), "pass", None, "6.13", "6.12", taken_by("5.10.233", "6.1.122")),
     AcsQuirk("no-peer-to-peer-port", 0x14E4, (0xD714,), "pass", None, "5.4", "5.3", taken_by("4.14.185", "4.19.129")),  # Broadcom iProc
-    AcsQuirk(
-        "no-peer-to-peer-port", 0x0014, (0x3C09, 0x3C19, 0x3C29, range(0x7A09, 0x7A6A, 0x10)), "pass", None,
-        "6.16", "6.15", taken_by("6.1.142", "6.12.35"),
-    ),  # Loongson
+    AcsQuirk("no-peer-to-peer-port", 0x0014, (0x3C09, 0x3C19, 0x3C29, range(0x7A09, 0x7A6A, 0x10)), "pass", None, "6.16", "6.15", taken_by("6.1.142", "6.12.35")),  # Loongson
     AcsQuirk("no-peer-to-peer-port", 0x1C36, (0x0031,), "pass", _ROOT, "5.4", "5.3"),  # Annapurna
     AcsQuirk("certified-multifunction", 0x1D17, (0x3038, 0x3104, 0x9083), "pass", None, "5.7", "5.6", taken_by("5.4.37", "5.6.9")),  # Zhaoxin
     AcsQuirk("no-peer-to-peer-port", 0x1957, _NXP_PORTS, "pass", None, "5.15", "5.14", taken_by("5.10.68", "5.14.7")),  # NXP
-    AcsQuirk(
-        "no-peer-to-peer-port", 0x1D17, (range(0x0710, 0x071F), 0x0721, range(0x0723, 0x0753)), "pass", _PORTS,
-        "5.7", "5.6", taken_by("5.4.37", "5.6.9"),
-    ),  # Zhaoxin
+    AcsQuirk("no-peer-to-peer-port", 0x1D17, (range(0x0710, 0x071F), 0x0721, range(0x0723, 0x0753)), "pass", _PORTS, "5.7", "5.6", taken_by("5.4.37", "5.6.9")),  # Zhaoxin
     AcsQuirk("zhaoxin-other-port", 0x1D17, None, "fail", _PORTS, "5.7", "5.6", taken_by("5.4.37", "5.6.9")),
     AcsQuirk("certified-multifunction", 0x8088, (range(0x0100, 0x0110), 0x1001, 0x2001), "pass", None, "6.3", "6.2", taken_by("5.10.173", "6.1.18")),
-    AcsQuirk(
-        "certified-multifunction", 0x8088, (0x5010, 0x5025, 0x5040, 0x5110, 0x5125, 0x5140), "pass", None,
-        "6.13", "6.12", taken_by("5.10.231", "6.1.120", "6.12.5"),
-    ),
+    AcsQuirk("certified-multifunction", 0x8088, (0x5010, 0x5025, 0x5040, 0x5110, 0x5125, 0x5140), "pass", None, "6.13", "6.12", taken_by("5.10.231", "6.1.120", "6.12.5")),
     AcsQuirk("wangxun-other", 0x8088, None, "fail", None, "6.3", "6.2", taken_by("5.10.173", "6.1.18")),
 )  # fmt: skip
 
 ALIAS_QUIRKS: tuple[AliasQuirk, ...] = (
     AliasQuirk("function-0", 0x1180, (0xE832, 0xE476), "function", (0,)),  # Ricoh
     AliasQuirk("function-0", 0x6766, (0x3D40, 0x3D41), "function", (0,), "6.12", "6.11", taken_by("5.10.227", "6.1.113", "6.11.4")),  # Glenfly
-    AliasQuirk(
-        "function-1", 0x1B4B,
-        (0x9120, 0x9123, 0x9130, 0x9172, 0x917A, 0x9182, 0x9183, 0x91A0, 0x9230),
-        "function", (1,),
-    ),  # Marvell
+    AliasQuirk("function-1", 0x1B4B, (0x9120, 0x9123, 0x9130, 0x9172, 0x917A, 0x9182, 0x9183, 0x91A0, 0x9230), "function", (1,)),  # Marvell
     AliasQuirk("function-1", 0x1B4B, (0x9125,), "function", (1,), "5.17", "5.16", taken_by("5.10.94")),
     AliasQuirk("function-1", 0x1B4B, (0x9128,), "function", (1,), "4.17", "4.16", taken_by("4.4.134", "4.9.104", "4.14.37")),
     AliasQuirk("function-1", 0x1B4B, (0x9220,), "function", (1,), "4.17", "4.16", taken_by("4.4.134", "4.9.104", "4.14.45", "4.16.13")),
     AliasQuirk("function-1", 0x1B4B, (0x9170,), "function", (1,), "5.1", "5.0", taken_by("4.4.179", "4.9.169", "4.14.112", "4.19.35", "5.0.8")),
-    AliasQuirk(
-        "function-1", 0x1B4B, (0x9215,), "function", (1,), "5.12", "5.11",
-        taken_by("4.4.261", "4.9.261", "4.14.225", "4.19.180", "5.4.105", "5.10.23"),
-    ),
+    AliasQuirk("function-1", 0x1B4B, (0x9215,), "function", (1,), "5.12", "5.11", taken_by("4.4.261", "4.9.261", "4.14.225", "4.19.180", "5.4.105", "5.10.23")),
     AliasQuirk("function-1", 0x1B4B, (0x9235,), "function", (1,), "6.5", "6.4", taken_by("5.10.188", "6.1.40", "6.4.5")),
     AliasQuirk("function-1", 0x1103, (0x0642,), "function", (1,)),  # HighPoint
     AliasQuirk("function-1", 0x1103, (0x0645,), "function", (1,), "4.16", "4.15", taken_by("4.4.125", "4.9.91", "4.14.31", "4.15.14")),
@@ -201,11 +176,7 @@ ALIAS_QUIRKS: tuple[AliasQuirk, ...] = (
     AliasQuirk("function-1", 0x1C28, (0x0122,), "function", (1,)),  # Plextor M6E
     AliasQuirk("fixed-devfn", 0x9005, (0x0285,), "devfns", (0x08,)),  # Adaptec 3405, 3805: subsystem ids decide
     AliasQuirk("mic-x200", 0x8086, (0x2260, 0x2264), "devfns", (0x80, 0x88, 0x93), "4.7", "4.6"),
-    AliasQuirk(
-        "intel-vca", 0x8086, (range(0x2954, 0x2957), range(0x2958, 0x295B)), "devfns",
-        tuple(range(slot << 3, (slot << 3) + 5) for slot in range(32)), "5.6", "5.5",
-        taken_by("4.14.170", "4.19.101", "5.4.17"),
-    ),
+    AliasQuirk("intel-vca", 0x8086, (range(0x2954, 0x2957), range(0x2958, 0x295B)), "devfns", tuple(range(slot << 3, (slot << 3) + 5) for slot in range(32)), "5.6", "5.5", taken_by("4.14.170", "4.19.101", "5.4.17")),
     AliasQuirk("plx-ntb", 0x10B5, (0x87B0, 0x87B1), "devfns", (range(256),), "5.6", "5.5", taken_by("5.4.22", "5.5.6")),
     AliasQuirk("bridge-without-pcie", 0x1B21, (0x1080,), "bridge"),  # ASMedia 1083/1085
     AliasQuirk("bridge-without-pcie", 0x10E3, (0x8113,), "bridge"),  # Tundra
