@@ -87,10 +87,6 @@ class Native:
     def _noiommu_offered(self) -> bool:
         return self.kernel.has("noiommu") and switched_on(self.system.params, NOIOMMU_MODE) and all(group.noiommu for group in self.groups)
 
-    @property
-    def _type1_offered(self) -> bool:
-        return not any(group.noiommu for group in self.groups)
-
     def _type1_extension(self, number: int) -> int:
         kernel, backend = self.kernel, self.backend
         if number in (TYPE1, TYPE1v2):
@@ -109,14 +105,14 @@ class Native:
         """Ask the backend, or before SET_IOMMU every backend that may serve the container's groups. Unknown numbers are 0."""
         if isinstance(self.backend, NoIommu):
             return int(number == NOIOMMU and switched_on(self.system.params, NOIOMMU_MODE))
-        answer = self._type1_extension(number) if self._type1_offered else 0
+        answer = 0 if any(group.noiommu for group in self.groups) else self._type1_extension(number)
         if self.backend is None and not answer and self._noiommu_offered:
             answer = int(number == NOIOMMU)
         return answer
 
     def set_iommu(self, kind: int) -> None:
         """Open a backend and attach all groups, newest first. EINVAL (no group, or a backend already), ENODEV (no such type), the attach's errno."""
-        table(SET_IOMMU_CHECKS, self.kernel).run(_SetIommu(self, kind))
+        table(SET_IOMMU_CHECKS, self.kernel).run(_Asked(self, kind))
         if kind == NOIOMMU:
             self.backend = NoIommu()
             return
@@ -131,13 +127,11 @@ class Native:
 
     def offers(self, kind: int) -> bool:
         """Say whether a backend serves a type of container on this kernel, for the groups that are in."""
-        if kind == NOIOMMU:
-            return self._noiommu_offered
-        return self.check_extension(kind) > 0
+        return self._noiommu_offered if kind == NOIOMMU else self.check_extension(kind) > 0
 
     def _need_type1(self, call: str) -> Type1:
         """Return the type1 backend, for a call that is no other's: EINVAL without a backend, ENOTTY for the no-IOMMU one."""
-        table(BACKEND_CHECKS, self.kernel).run(_Ioctl(self, call))
+        table(BACKEND_CHECKS, self.kernel).run(_Asked(self, call=call))
         assert isinstance(self.backend, Type1)
         return self.backend
 
@@ -167,7 +161,7 @@ class Native:
 
     def refuse_unknown(self, cmd: int) -> None:
         """EINVAL before SET_IOMMU, ENOTTY after."""
-        table(UNKNOWN_CHECKS, self.kernel).run(_Ioctl(self, f"ioctl {cmd:#_x}"))
+        table(UNKNOWN_CHECKS, self.kernel).run(_Asked(self, call=f"ioctl {cmd:#_x}"))
 
     def open_device(self, group: VfioGroup, name: str) -> None:
         """Nothing more to do: the group is attached already."""
@@ -188,18 +182,12 @@ class Native:
             self.backend._check()
 
 
-class _SetIommu(NamedTuple):
-    """A choice of backend: the container, and the type asked for."""
+class _Asked(NamedTuple):
+    """What is asked of a container: a backend for a type, or an ioctl that the backend answers."""
 
     native: Native
-    kind: int
-
-
-class _Ioctl(NamedTuple):
-    """An ioctl that a backend answers."""
-
-    native: Native
-    call: str
+    kind: int = 0
+    call: str = ""
 
 
 ENTER_CHECKS = (

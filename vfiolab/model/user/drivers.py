@@ -160,12 +160,9 @@ class Drivers:
         """
         if self.driver_of(bdf) == driver:
             return
-        self._need_driver(bdf, driver)
+        table(PCI_CHECKS, self.kernel).run(_Sysfs(self, bdf, word("driver", driver)))
         self.unbind(bdf)
         self._probe(bdf, driver)
-
-    def _need_driver(self, bdf: str, driver: str) -> None:
-        table(PCI_CHECKS, self.kernel).run(_Sysfs(self, bdf, word("driver", driver)))
 
     def _probe(self, bdf: str, driver: str) -> None:
         table(DRIVER_CHECKS, self.kernel).run(_Sysfs(self, bdf, driver))
@@ -201,11 +198,8 @@ class Drivers:
 
     def _vfio_group(self, bdf: str, group: IommuGroup | None) -> VfioGroup:
         if group is None:
-            number = next(
-                n
-                for n in range(len(self.core.groups) + len(self.noiommu) + 1)
-                if n not in self.core.groups and all(g.id != n for g in self.noiommu.values())
-            )
+            taken = {*self.core.groups, *(one.id for one in self.noiommu.values())}
+            number = next(number for number in range(len(taken) + 1) if number not in taken)
             return self.noiommu.setdefault(bdf, VfioGroup(IommuGroup(number, [bdf], None), noiommu=True))
         return self.groups.setdefault(group.id, VfioGroup(group))
 
@@ -216,7 +210,7 @@ class Drivers:
         for name in (bdf, *going):
             self._need_free(name, {bdf, *going})
         if driver in VFIO_DRIVERS:
-            self._leave_vfio(bdf)
+            self._leave_vfio(bdf, self.holder(bdf))
         self._released(bdf, going)
 
     def _released(self, bdf: str, going: Iterable[str]) -> None:
@@ -259,7 +253,7 @@ class Drivers:
         """Bind a device as `bind` does; yield each time that the writer sleeps."""
         if self.driver_of(bdf) == driver:
             return
-        self._need_driver(bdf, driver)
+        table(PCI_CHECKS, self.kernel).run(_Sysfs(self, bdf, word("driver", driver)))
         yield from self.unbinding(bdf)
         self._probe(bdf, driver)
 
@@ -277,9 +271,7 @@ class Drivers:
         while vfio_group.devices_open.get(bdf):
             yield f"unbinding {bdf} waits until its last descriptor is closed (vfio_unregister_group_dev)"
         self._leaving.discard(bdf)
-        last = vfio_group.bound <= {bdf}
-        blocks = self.kernel.has("last_unbind_blocks") and not self.kernel.has("no_container_wait")
-        if last and blocks:
+        if self._last_waits(vfio_group, {bdf}):
             vfio_group.bound.discard(bdf)
             while vfio_group.container is not None:
                 yield f"unbinding {bdf} waits until group {vfio_group.id} leaves its container (vfio_unregister_group_dev)"
@@ -324,10 +316,9 @@ class Drivers:
 
     def forget_device_state(self, bdf: str) -> None:
         """Drop what a device held: its last descriptor is closed."""
-        state = self.states.pop(bdf, None)
-        if state is not None:
-            state.irqs.disable()
-            state.irqs.singles.clear()
+        state = self.states.pop(bdf, DeviceState())
+        state.irqs.disable()
+        state.irqs.singles.clear()
 
     def on_vfio(self, bdf: str) -> bool:
         """Say whether a device is on a VFIO driver."""
@@ -348,21 +339,21 @@ class Drivers:
         vfio_group = self.holder(bdf)
         if vfio_group.devices_open.get(bdf):
             raise WouldBlockError(f"unbinding {bdf} waits until its device descriptor is closed (vfio_unregister_group_dev)")
-        last = vfio_group.bound <= going
-        if last and vfio_group.container is not None and self.kernel.has("last_unbind_blocks") and not self.kernel.has("no_container_wait"):
+        if vfio_group.container is not None and self._last_waits(vfio_group, going):
             raise WouldBlockError(
                 f"unbinding {bdf}, the last VFIO device of group {vfio_group.id}, sleeps in vfio_unregister_group_dev until the group leaves its container (recorded on 5.10)"
             )
 
-    def _leave_vfio(self, bdf: str, vfio_group: VfioGroup | None = None) -> None:
-        vfio_group = vfio_group or self.holder(bdf)
-        last = vfio_group.bound <= {bdf}
+    def _last_waits(self, vfio_group: VfioGroup, going: set[str]) -> bool:
+        """Say whether unbinding the last devices of a group waits until the group leaves its container."""
+        waits = self.kernel.has("last_unbind_blocks") and not self.kernel.has("no_container_wait")
+        return waits and vfio_group.bound <= going
+
+    def _leave_vfio(self, bdf: str, vfio_group: VfioGroup) -> None:
         vfio_group.bound.discard(bdf)
         self.nodes.pop(bdf, None)
-        if last:
-            self._last_left(vfio_group)
-
-    def _last_left(self, vfio_group: VfioGroup) -> None:
+        if vfio_group.bound:
+            return
         if self.kernel.has("group_can_die"):
             if vfio_group.container is not None:
                 vfio_group.container.drop(vfio_group)
@@ -394,7 +385,7 @@ class Drivers:
         """
         if self.kernel.has("dma_ownership"):
             return group.owner is None and not group.native
-        return not any(not self.topology[bdf].is_bridge for bdf in group.native)
+        return all(self.topology[bdf].is_bridge for bdf in group.native)
 
     def _check(self) -> None:
         for number, vfio_group in self.groups.items():

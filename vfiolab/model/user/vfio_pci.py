@@ -6,7 +6,7 @@ vfio_pci_dev_set_hot_reset, vfio_pci_core_match), read in 4.19 to 6.12; recorded
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from vfiolab.model.errors import NotModelledError
 from vfiolab.model.irq.msi import ERR, INDEX_NAMES, INTX, MSIX, vectors_of
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.bars import Bar, msix_bar
+from vfiolab.model.pci.grouping import below
 from vfiolab.model.pci.topology import Function, Topology
 from vfiolab.model.uapi.requests import CapHeader, DeviceFeature, DeviceInfo, IrqInfo, RegionInfo
 from vfiolab.model.user.checks import STRUCT_CHECKS, VFIO_PCI
@@ -25,8 +26,6 @@ BARS, ROM, CONFIG, VGA, REGIONS = 6, 6, 7, 8, 9
 READ, WRITE, MMAP, CAPS = 1, 2, 4, 8
 MSIX_MAPPABLE = 3
 COMMAND, MEMORY_SPACE = 4, 2
-
-
 FEATURE_OPERATIONS = 0x7_0000
 #: Features that vfio-pci answers for any function; the token of SR-IOV is a physical function's.
 VF_TOKEN, LOW_POWER, DMA_BUF = 0, range(3, 6), 11
@@ -62,10 +61,9 @@ def region_info(kernel: Kernel, function: Function, bars: Sequence[Bar], index: 
     """Return what GET_REGION_INFO says. Region i begins at i << 40 in the descriptor."""
     table(REGION_INFO_CHECKS, kernel).run(Asked(function, index))
     offset = index << 40
-    if index == CONFIG:
-        return RegionInfo(flags=READ | WRITE, index=index, size=4096 if function.express_type is not None else 256, offset=offset)
-    if index == VGA:
-        return RegionInfo(flags=READ | WRITE, index=index, size=0xC0000, offset=offset)
+    if index in (CONFIG, VGA):
+        size = 0xC0000 if index == VGA else 4096 if function.express_type is not None else 256
+        return RegionInfo(flags=READ | WRITE, index=index, size=size, offset=offset)
     if index >= len(bars) or not bars[index].size:
         return RegionInfo(index=index, offset=offset)
     size = bars[index].size
@@ -80,12 +78,10 @@ def with_capabilities(info: RegionInfo) -> bytes:
     for place, number in enumerate(info.cap_ids, 1):
         following = RegionInfo.FORMAT.size + 8 * place if place < len(info.cap_ids) else 0
         tail += CapHeader(id=number, next=following).pack()
-    whole = RegionInfo.FORMAT.size + len(tail)
+    start, whole = RegionInfo.FORMAT.size, RegionInfo.FORMAT.size + len(tail)
     fits = info.argsz >= whole
-    head = RegionInfo(info.argsz if fits else whole if tail else info.argsz, info.flags, info.index, 0, info.size, info.offset)
-    if tail and fits:
-        head.cap_offset = RegionInfo.FORMAT.size
-    return head.pack() + tail * fits
+    argsz, cap_offset = max(info.argsz, whole) if tail else info.argsz, start if tail and fits else 0
+    return RegionInfo(argsz, info.flags, info.index, cap_offset, info.size, info.offset).pack() + tail * fits
 
 
 def feature(kernel: Kernel, function: Function, asked: DeviceFeature) -> None:
@@ -102,14 +98,6 @@ def mmap_place(kernel: Kernel, bars: Sequence[Bar], function: Function, region: 
     room = -(-bars[region].size // 4096) * 4096 if region < min(BARS, len(bars)) else 0
     table(MMAP_CHECKS, kernel).run(Asked(function, region, size, offset, room))
     return bars[region].start + offset
-
-
-def _reset_along(topology: Topology, function: Function) -> Iterator[Function]:
-    stack = list(topology.on_bus(function.bdf))
-    while stack:
-        one = stack.pop()
-        yield one
-        stack.extend(topology.children(one.bdf))
 
 
 def hot_reset_info(system: UserSystem, function: Function, argsz: int | None = None) -> list[Dependent]:
@@ -149,7 +137,9 @@ class HotReset(NamedTuple):
     @property
     def along(self) -> list[Function]:
         """Every function that the reset takes along, in order of address."""
-        return sorted(_reset_along(self.system.drivers.topology, self.function), key=lambda one: one.key)
+        topology = self.system.drivers.topology
+        along = (one for top in topology.on_bus(self.function.bdf) for one in (top, *below(topology, top.bdf)))
+        return sorted(along, key=lambda one: one.key)
 
     @property
     def affected(self) -> list[Dependent]:
