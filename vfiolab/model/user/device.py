@@ -13,18 +13,7 @@ from vfiolab.model.backends.iommufd import Context
 from vfiolab.model.checks import table
 from vfiolab.model.errors import NotModelledError, VfioError
 from vfiolab.model.events import Call
-from vfiolab.model.irq.msi import (
-    DATA_BOOL,
-    DATA_EVENTFD,
-    DISABLE,
-    TRIGGER_EVENTFD,
-    Eventfd,
-    IrqRequest,
-    IrqState,
-    irq_set_size,
-    is_dynamic,
-    set_irqs,
-)
+from vfiolab.model.irq import msi
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.pci.bars import Bar, bars_of
 from vfiolab.model.pci.topology import Function
@@ -43,24 +32,9 @@ from vfiolab.model.uapi.requests import (
     pointer,
     signed,
 )
+from vfiolab.model.user import vfio_pci
 from vfiolab.model.user.checks import BIND_IOMMUFD_CHECKS, STRUCT_CHECKS
 from vfiolab.model.user.files import CdevFile, ContainerFile, Descriptor, DeviceFile, put
-from vfiolab.model.user.vfio_pci import (
-    COMMAND,
-    MEMORY_SPACE,
-    RESET_CHECKS,
-    Asked,
-    Dependent,
-    can_be_reset,
-    device_info,
-    feature,
-    hot_reset,
-    hot_reset_info,
-    irq_info,
-    mmap_place,
-    region_info,
-    with_capabilities,
-)
 
 if TYPE_CHECKING:
     from vfiolab.model.user.descriptors import Container, Group
@@ -70,6 +44,8 @@ FEATURE, IOEVENTFD = 0x3B75, 0x3B74
 #: The newest kernel whose cdev calls were read. The header of 7.2 has a flag 1 for BIND (a token), ATTACH and DETACH (a PASID).
 CDEV_READ = (6, 14)
 Asking = TypeVar("Asking", bound=DeviceInfo | RegionInfo | IrqInfo)
+#: What a log shows of the answers to the three questions.
+TOLD = {DeviceInfo: ("flags", "num_regions", "num_irqs"), RegionInfo: ("flags", "size", "offset", "cap_ids"), IrqInfo: ("flags", "count")}
 
 
 def need_known_flag(request: BindIommufd | AttachPt | DetachPt, kernel: Kernel) -> None:
@@ -94,7 +70,7 @@ class Device(Descriptor):
         return self.file.vfio
 
     @property
-    def irqs(self) -> IrqState:
+    def irqs(self) -> msi.IrqState:
         """What is enabled on the device, shared by all its descriptors."""
         return self.file.state.irqs
 
@@ -131,14 +107,12 @@ class Device(Descriptor):
             table(STRUCT_CHECKS, kernel).run(asked)
             info: Any
             if isinstance(asked, DeviceInfo):
-                info = device_info(self.process.system.drivers.topology, self.function)
-                call.output = {"flags": info.flags, "num_regions": info.num_regions, "num_irqs": info.num_irqs}
+                info = vfio_pci.device_info(self.process.system.drivers.topology, self.function)
             elif isinstance(asked, RegionInfo):
-                info = region_info(kernel, self.function, self.bars, asked.index)
-                call.output = {"flags": info.flags, "size": info.size, "offset": info.offset, "cap_ids": info.cap_ids}
+                info = vfio_pci.region_info(kernel, self.function, self.bars, asked.index)
             else:
-                info = irq_info(kernel, self.function, asked.index, dynamic=self._dynamic(asked.index))
-                call.output = {"flags": info.flags, "count": info.count}
+                info = vfio_pci.irq_info(kernel, self.function, asked.index, dynamic=self._dynamic(asked.index))
+            call.output = {name: getattr(info, name) for name in TOLD[type(asked)]}
             info.argsz = asked.argsz
             answer: Asking = info
             return answer
@@ -158,10 +132,13 @@ class Device(Descriptor):
                 self.process.sleep_for_ever(why)
         super().close()
 
+    @property
+    def _controller(self) -> msi.InterruptController | None:
+        host = self.process.system.interrupts
+        return host.of(self.name) if host is not None else None
+
     def _dynamic(self, index: int) -> bool:
-        system = self.process.system
-        controller = system.interrupts.of(self.name) if system.interrupts is not None else None
-        return is_dynamic(system.kernel, controller, self.function, index)
+        return msi.is_dynamic(self.process.system.kernel, self._controller, self.function, index)
 
     def set_irqs(
         self,
@@ -191,8 +168,8 @@ class Device(Descriptor):
             "vals": value if value != 1 else None,
             "ptr": ptr if ptr != "good" else None,
         }
-        flags = (TRIGGER_EVENTFD if count else DISABLE) if flags is None else field("flags", flags, 32)
-        argsz = irq_set_size(flags, count) if argsz is None else field("argsz", argsz, 32)
+        flags = (msi.TRIGGER_EVENTFD if count else msi.DISABLE) if flags is None else field("flags", flags, 32)
+        argsz = msi.irq_set_size(flags, count) if argsz is None else field("argsz", argsz, 32)
         listed = evfd if isinstance(evfd, Sequence) else None
         each = tuple(map(self._eventfd, listed or ()))
         if each and len(each) != count:
@@ -201,28 +178,26 @@ class Device(Descriptor):
         listed_words = ",".join("new" if one is None else str(one.number) for one in each)
         given["evfd"] = listed_words or (eventfd.number if eventfd is not None else None)
         value, ptr = field("value", value, 8), ptr if ptr == "cut" else pointer(ptr)
-        system = self.process.system
         with self._call("set_irqs", index=index, start=start, count=count, **given):
-            controller = system.interrupts.of(self.name) if system.interrupts is not None else None
-            request = IrqRequest(
+            request = msi.IrqRequest(
                 self.function, self.irqs, self._dynamic(index), index, start, count, flags, argsz, eventfd, bool(value), ptr, each
             )
-            set_irqs(system.core, controller, self.vfio.group, request)
+            msi.set_irqs(self.process.system.core, self._controller, self.vfio.group, request)
 
-    def _eventfd(self, number: int | None) -> Eventfd | None:
+    def _eventfd(self, number: int | None) -> msi.Eventfd | None:
         if number is None:
             return None
         number = signed("evfd", number)
-        return Eventfd(number, is_open=self.process.holds(number))
+        return msi.Eventfd(number, is_open=self.process.holds(number))
 
     def reset(self) -> None:
         """DEVICE_RESET: reset the function; EINVAL if it cannot be reset. Interrupts stay enabled."""
         self._need_open()
         with self._call("device_reset"):
-            own = can_be_reset(self.process.system.drivers.topology, self.function)
-            table(RESET_CHECKS, self.process.system.kernel).run(Asked(self.function, int(own)))
+            own = vfio_pci.can_be_reset(self.process.system.drivers.topology, self.function)
+            table(vfio_pci.RESET_CHECKS, self.process.system.kernel).run(vfio_pci.Asked(self.function, int(own)))
 
-    def get_hot_reset_info(self, argsz: int | None = None) -> list[Dependent]:
+    def get_hot_reset_info(self, argsz: int | None = None) -> list[vfio_pci.Dependent]:
         """DEVICE_GET_PCI_HOT_RESET_INFO: every function that a reset of the bus takes along.
 
         ENODEV (a root bus has no such reset), EPERM (one of them is in no group), ENOSPC (argsz too small).
@@ -230,7 +205,7 @@ class Device(Descriptor):
         self._need_open()
         argsz = None if argsz is None else field("argsz", argsz, 32)
         with self._call("hot_reset_info") as call:
-            found = hot_reset_info(self.process.system, self.function, argsz)
+            found = vfio_pci.hot_reset_info(self.process.system, self.function, argsz)
             call.output = {"count": len(found)}
             return found
 
@@ -244,14 +219,14 @@ class Device(Descriptor):
             for group in groups:
                 if self.process.descriptors.get(group.fd) is not group:
                     self.process.refuse_descriptor(group.fd)
-            hot_reset(self.process.system, self.function, {group.id for group in groups})
+            vfio_pci.hot_reset(self.process.system, self.function, {group.id for group in groups})
 
     def mmap(self, region: int, size: int, vaddr: int, offset: int = 0) -> None:
         """Map a BAR's memory at `vaddr` (mmap, shared and fixed): `size` bytes from `offset`. EINVAL: no BAR, or past its end."""
         self._need_open()
         region, size, vaddr, offset = field("region", region, 32), field("size", size), field("vaddr", vaddr), field("off", offset)
         with self._call("mmapdev", region=region, size=size, vaddr=vaddr, off=offset or None):
-            place = mmap_place(self.process.system.kernel, self.bars, self.function, region, size, offset)
+            place = vfio_pci.mmap_place(self.process.system.kernel, self.bars, self.function, region, size, offset)
             self.process.place(Span.sized(vaddr, size), "rw", bar=self.file, physical=place)
 
     def write_config(self, offset: int, data: int, size: int = 2) -> None:
@@ -260,8 +235,8 @@ class Device(Descriptor):
         offset, data, size = field("off", offset, 32), field("val", data), field("len", size, 32)
         with self._call("pwrite", region=7, off=offset, len=size, val=data) as call:
             call.value = size
-            if offset <= COMMAND < offset + size:
-                self.file.state.memory_space = bool(data >> 8 * (COMMAND - offset) & MEMORY_SPACE)
+            if offset <= vfio_pci.COMMAND < offset + size:
+                self.file.state.memory_space = bool(data >> 8 * (vfio_pci.COMMAND - offset) & vfio_pci.MEMORY_SPACE)
 
     def feature(self, flags: int, *, argsz: int = 8, ptr: str = "good") -> None:
         """DEVICE_FEATURE (5.7+): the number in the low 16 bits, 0x10000 get, 0x20000 set, 0x40000 probe.
@@ -274,7 +249,7 @@ class Device(Descriptor):
             self.ioctl(FEATURE)
         given = {"argsz": argsz if argsz != 8 else None, "ptr": ptr if ptr != "good" else None}
         with self.process.call("device_feature", f"fd{self.fd}", flags=asked.flags, **given):
-            feature(self.process.system.kernel, self.function, asked)
+            vfio_pci.feature(self.process.system.kernel, self.function, asked)
 
     def _feature_bytes(self, data: bytearray) -> None:
         asked = DeviceFeature.unpack(data)
@@ -282,12 +257,12 @@ class Device(Descriptor):
 
     def _ask_bytes(self, verb: str, kind: type[DeviceInfo | RegionInfo | IrqInfo], data: bytearray) -> None:
         info = self._ask(verb, kind.unpack(data))
-        put(data, with_capabilities(info) if isinstance(info, RegionInfo) else info.pack())
+        put(data, vfio_pci.with_capabilities(info) if isinstance(info, RegionInfo) else info.pack())
 
     def _irqs_bytes(self, data: bytearray) -> None:
         """Read the vectors' data behind the struct: bools and descriptors."""
         head = IrqSet.unpack(data)
-        size = {DATA_BOOL: 1, DATA_EVENTFD: 4}.get(head.flags & 7, 0)
+        size = {msi.DATA_BOOL: 1, msi.DATA_EVENTFD: 4}.get(head.flags & 7, 0)
         behind = bytes(data[IrqSet.FORMAT.size :][: size * head.count])
         ptr = "cut" if head.ptr == "good" and len(behind) < size * head.count else head.ptr
         fds: list[int | None] = []
@@ -307,18 +282,15 @@ class Device(Descriptor):
             if refused.name == "ENOSPC":  # how many there are is told all the same
                 put(data, HotResetInfo(head.argsz, 0, len(self.get_hot_reset_info())).pack())
             raise
-        numbers = [self.process.system.drivers.topology[one.device] for one in found]
-        tail = b"".join(
-            PciDependent(one.group, f.segment, f.requester_id >> 8, f.requester_id & 0xFF).pack()
-            for one, f in zip(found, numbers, strict=True)
-        )
+        functions = [(one.group, self.process.system.drivers.topology[one.device]) for one in found]
+        tail = b"".join(PciDependent(group, f.segment, f.bus, f.devfn).pack() for group, f in functions)
         put(data, HotResetInfo(head.argsz, 0, len(found)).pack() + tail)
 
     def _hot_reset_bytes(self, data: bytearray) -> None:
         head = HotReset.unpack(data)
         if head.ptr == "good" and head.count > MOST_ON_A_BUS:
             with self.process.call("hot_reset", f"fd{self.fd}", groups=[]):
-                hot_reset(self.process.system, self.function, set(range(MOST_ON_A_BUS + 1)))
+                vfio_pci.hot_reset(self.process.system, self.function, set(range(MOST_ON_A_BUS + 1)))
         self._needs("VFIO_DEVICE_PCI_HOT_RESET", data, HotReset.FORMAT.size + 4 * head.count, "the struct and the descriptors behind it")
         fds = [int.from_bytes(data[12 + 4 * n :][:4], "little", signed=True) for n in range(head.count)]
         self.hot_reset(*[self._group_at(fd) for fd in fds])
