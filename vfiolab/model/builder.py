@@ -230,7 +230,7 @@ class MachineBuilder:
             above = self._functions[parent]
             if above.secondary not in (None, bus):
                 raise ValueError(f"{name} is on bus {bus:02x}, but bus {above.secondary:02x} is below {parent}")
-            self._functions[parent] = replace(above, secondary=bus, subordinate=max(above.subordinate or 0, bus))
+            self._functions[parent] = replace(above, secondary=bus)
             self._widen(parent, bus)
             below = parent
             if unit not in (None, self._behind[parent]):
@@ -246,6 +246,7 @@ class MachineBuilder:
         return name
 
     def _widen(self, port: str | None, bus: int) -> None:
+        """Let the bridges from a port upward lead to a bus."""
         while port is not None:
             function = self._functions[port]
             self._functions[port] = replace(function, subordinate=max(function.subordinate or 0, bus))

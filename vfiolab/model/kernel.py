@@ -189,8 +189,5 @@ class Kernel:
         return self.release + "".join(f" with {name} flipped" for name in sorted(self.flips))
 
     def __repr__(self) -> str:
-        return (
-            f"Kernel({self.release!r})"
-            if not self.flips
-            else f"Kernel({self.release!r}).flipped({', '.join(map(repr, sorted(self.flips)))})"
-        )
+        flipped = f".flipped({', '.join(map(repr, sorted(self.flips)))})" if self.flips else ""
+        return f"Kernel({self.release!r}){flipped}"

@@ -31,25 +31,14 @@ from vfiolab.model.user.process_calls import UserProcess
 
 DRIVERS = frozenset({"pci-stub", "pcieport", "vfio-pci"})
 MEMLOCK = 8 << 20
-PARAMS = MappingProxyType(
-    {
-        "vfio_iommu_type1.allow_unsafe_interrupts": "N",
-        "vfio_iommu_type1.disable_hugepages": "N",
-        "vfio_iommu_type1.dma_entry_limit": "65535",
-    }
-)
+PARAMS = MappingProxyType({
+    "vfio_iommu_type1.allow_unsafe_interrupts": "N", "vfio_iommu_type1.disable_hugepages": "N", "vfio_iommu_type1.dma_entry_limit": "65535",
+})  # fmt: skip
 CONVENTIONAL_BRIDGES = frozenset({"pcie-to-pci", "pci-to-pcie", "pci-bridge"})
-BOOLEANS = frozenset(
-    {
-        "allow_unsafe_interrupts",
-        "disable_hugepages",
-        "enable_unsafe_noiommu_mode",
-        "disable_idle_d3",
-        "nointxmask",
-        "disable_denylist",
-        "enable_sriov",
-    }
-)
+BOOLEANS = frozenset({
+    "allow_unsafe_interrupts", "disable_hugepages", "enable_unsafe_noiommu_mode", "disable_idle_d3", "nointxmask", "disable_denylist",
+    "enable_sriov",
+})  # fmt: skip
 
 
 class _Parameter(NamedTuple):
@@ -238,9 +227,7 @@ class Host:
         return process
 
     def _start(self, name: str) -> UserProcess:
-        serve: Callable[[System], Server] = Native
-        if self.machine.vfio == "iommufd-compat":
-            serve = Compat
+        serve: Callable[[System], Server] = Compat if self.machine.vfio == "iommufd-compat" else Native
         self.processes[name] = UserProcess(self, serve, Memory(self.machine.arena), self.machine.memlock, name)
         return self.processes[name]
 
@@ -383,10 +370,7 @@ class Host:
             if bdf in self.drivers or (function.physfn is not None and not self.drivers.enabled_vfs(function.physfn)):
                 continue
             members = next((members for members in self._boot_groups if bdf in members), ())
-            known = next((group for mate in members if (group := self.core.group_of(mate)) is not None), None)
-            if known is not None:
-                self.core.join(known, bdf)
-            elif members:
+            if members and not self._joins(bdf, members):
                 self.core.add(self._group(self._free_number(), (bdf,)))
             self.drivers.appear(bdf, function.driver)
 
@@ -406,12 +390,16 @@ class Host:
             return
         formed = iommu_groups(topology, self.kernel, replace(self.options, disable_acs_redir="", config_acs="")).groups
         mates = next((members for members in formed if device in members), ())
+        if not self._joins(device, mates):
+            regions = merged_reserved(self.core.doorbells.unit_starts(units[0]), self.kernel)
+            self.core.add(IommuGroup(self._free_number(), [device], units[0], regions))
+
+    def _joins(self, device: str, mates: Iterable[str]) -> bool:
+        """Let a device into the group of one of its mates; False if none of them has one."""
         known = next((group for mate in mates if (group := self.core.group_of(mate)) is not None), None)
         if known is not None:
             self.core.join(known, device)
-            return
-        regions = merged_reserved(self.core.doorbells.unit_starts(units[0]), self.kernel)
-        self.core.add(IommuGroup(self._free_number(), [device], units[0], regions))
+        return known is not None
 
     def _recorded_regions(self, device: str) -> tuple[ReservedRegion, ...] | None:
         return next((group.regions for group in self.machine.groups if device in group.devices), None)

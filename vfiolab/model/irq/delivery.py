@@ -6,7 +6,7 @@ the kernel's source or documentation, or `inference` about hardware that no kern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from textwrap import fill
 from typing import Protocol
@@ -231,7 +231,7 @@ class _Trip:
 
     def _at_the_iommu(self, unit: IommuUnit | None) -> str:
         x86 = unit is None or not unit.translates_msi
-        if x86 and X86_MSI.contains(self.address) and self._has_apic:
+        if x86 and X86_MSI.contains(self.address) and (self.system.interrupts is None or self.system.interrupts.doorbell is None):
             return self._x86_window(unit)
         if unit is None:
             why = "there is no IOMMU: the address is physical"
@@ -244,10 +244,6 @@ class _Trip:
             return self._lose_ram() if self.message is None and self._mapped_here() else outcome
         assert self.group is not None
         return self._no_domain(self.group) if self.group.domain is None else self._translate(self.group.domain)
-
-    @property
-    def _has_apic(self) -> bool:
-        return self.system.interrupts is None or self.system.interrupts.doorbell is None
 
     def _mapped_here(self) -> bool:
         domain = self.group.domain if self.group is not None else None
@@ -289,9 +285,12 @@ class _Trip:
         return "an interrupt is raised" + ("" if self.message is not None else " that was never given to this device")
 
     def _lose_ram(self) -> str:
+        return self._lose(f"{self._named('the memory mapped there')} is not written: it is unreachable for the device", "inference")
+
+    def _named(self, memory: str) -> str:
+        """Put the name of the user's memory at the address behind a word for it."""
         name = self.owner(self.address) if self.owner is not None else ""
-        what = f"the memory mapped there{f' ({name})' if name else ''}"
-        return self._lose(f"{what} is not written: it is unreachable for the device", "inference")
+        return f"{memory} ({name})" if name else memory
 
     def _lose(self, why: str, rests: str = "") -> str:
         self._add("lost", "outcome", why, rests, iova=self.address)
@@ -316,12 +315,9 @@ class _Trip:
             self.system.kernel, unit.kind, unit.name, self.device, driver, address, write=self.what != "read", mapped=mapped, beyond=beyond
         )
 
-    def _recorded(self, domain: Domain) -> str:
-        """Return "reading" where no recording shows what this kernel maps: behind SMMUs before 5.10."""
-        return "reading" if domain.unit.is_arm and self.system.kernel.version < FIRST_ARM_RECORDING else ""
-
     def _translate(self, domain: Domain) -> str:
-        rests = self._recorded(domain)
+        unseen = domain.unit.is_arm and self.system.kernel.version < FIRST_ARM_RECORDING  # no recording shows what this kernel maps
+        rests = "reading" if unseen else ""
         run, last = domain.translate(self.address), self.address + self.size - 1
         name = f"D{domain.number}"
         if run is None:
@@ -346,9 +342,9 @@ class _Trip:
             )
         return self._arrive(self.physical)
 
-    def _controller_at(self, physical: int) -> InterruptController | None:
-        every: Iterable[InterruptController] = self.system.interrupts.all if self.system.interrupts is not None else ()
-        return next((controller for controller in every if controller.doorbell == physical), None)
+    def _controller_at(self, physical: int, mask: int = -1) -> InterruptController | None:
+        every = self.system.interrupts.all if self.system.interrupts is not None else ()
+        return next((one for one in every if one.doorbell is not None and one.doorbell & mask == physical & mask), None)
 
     def _arrive(self, physical: int) -> str:
         self.physical = physical
@@ -360,12 +356,9 @@ class _Trip:
             why = f"{hexa(physical)} lies in a BAR of {bar}: the translated request reaches that device"
             self._add("p2p", "target", why, "inference", physical=physical)
             return "p2p"
-        mask = -self.system.core.page_size
-        every = self.system.interrupts.all if self.system.interrupts is not None else ()
-        if any(one.doorbell is not None and one.doorbell & mask == physical & mask for one in every):
+        if self._controller_at(physical, -self.system.core.page_size) is not None:
             return self._lose(f"{hexa(physical)} is another register beside the doorbell", "inference")
-        name = self.owner(self.address) if self.owner is not None else ""
-        where = f"{hexa(physical)}{f' ({name})' if name else ''}"
+        where = self._named(hexa(physical))
         if self.message is None:
             verb = "comes from" if self.what == "read" else "arrives in"
             self._add("memory", "target", f"{verb} memory at {where}", physical=physical, size=self.size)

@@ -102,17 +102,13 @@ class Iommufd(Container):
 
         EOPNOTSUPP, EOVERFLOW, EINVAL, ENOENT (no such address space), EEXIST, EFAULT, ENOMEM, ENOSPC as the tables list them.
         """
-        fixed = 0 if iova is None else uapi.FIXED_IOVA
-        return int(
-            self.ask("ioas_map", uapi.IoasMap(flags=flags | fixed, ioas_id=ioas, user_va=vaddr, length=length, iova=iova or 0, name=name))
-        )
+        flags |= 0 if iova is None else uapi.FIXED_IOVA
+        return int(self.ask("ioas_map", uapi.IoasMap(flags=flags, ioas_id=ioas, user_va=vaddr, length=length, iova=iova or 0, name=name)))
 
     def ioas_copy(self, ioas: int, source: int, source_iova: int, length: int, iova: int | None = None, flags: int = RIGHTS) -> int:
         """IOAS_COPY: map in `ioas` what is mapped at `source_iova` of `source`; return the iova. EPERM: it may not be written there."""
-        fixed = 0 if iova is None else uapi.FIXED_IOVA
-        request = uapi.IoasCopy(
-            flags=flags | fixed, dst_ioas_id=ioas, src_ioas_id=source, length=length, dst_iova=iova or 0, src_iova=source_iova
-        )
+        flags |= 0 if iova is None else uapi.FIXED_IOVA
+        request = uapi.IoasCopy(flags=flags, dst_ioas_id=ioas, src_ioas_id=source, length=length, dst_iova=iova or 0, src_iova=source_iova)
         return int(self.ask("ioas_copy", request))
 
     def ioas_unmap(self, ioas: int, iova: int = 0, length: int = uapi.ALL) -> int:
@@ -134,12 +130,8 @@ class Iommufd(Container):
 
     def option(self, option: int, value: int | None = None, number: int = 0) -> int:
         """OPTION: return a value, set if one is given. 0 RLIMIT_MODE (1: the process is charged, 0: its user), 1 HUGE_PAGES of an address space."""
-        return int(
-            self.ask(
-                "iommufd_option",
-                uapi.Option(option_id=option, op=uapi.GET if value is None else uapi.SET, object_id=number, val64=value or 0),
-            )
-        )
+        op = uapi.GET if value is None else uapi.SET
+        return int(self.ask("iommufd_option", uapi.Option(option_id=option, op=op, object_id=number, val64=value or 0)))
 
     def vfio_ioas(self, number: int | None = None, *, clear: bool = False) -> int:
         """VFIO_IOAS: return the address space that a container's ioctls work on; set one, or clear it. ENODEV, ENOENT."""
@@ -150,11 +142,8 @@ class Iommufd(Container):
 
     def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
         """Call by number; NotModelledError for an ioctl of iommufd's that this kernel has and the model has not."""
-        if (
-            isinstance(arg, bytearray)
-            and cmd not in IOCTLS[self.KIND]
-            and 0 <= cmd - IOMMUFD_BASE < self.process.system.kernel.iommufd_ioctls
-        ):
+        unmodelled = cmd not in IOCTLS[self.KIND] and 0 <= cmd - IOMMUFD_BASE < self.process.system.kernel.iommufd_ioctls
+        if isinstance(arg, bytearray) and unmodelled:
             self._need_open()
             with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=cmd, arg=0):
                 raise NotModelledError(f"ioctl {cmd:#x} of an iommufd: dirty tracking, faults, virtual IOMMUs and what the hardware is")
@@ -212,9 +201,7 @@ class Cdev(Device):
 
     def _attach(self, request: uapi.AttachPt) -> int:
         with self._call("attach_pt", **request.given()) as call:
-            need_known_flag(request, self.process.system.kernel)
-            table(ATTACH_PT_CHECKS, self.process.system.kernel).run(request)
-            context, bound = self._tied()
+            context, bound = self._tied(request)
             request.pt_id = context.attach(bound, request.pt_id, ATTACH_PT_CHECKS)
             call.output = {"pt_id": request.pt_id}
             return request.pt_id
@@ -226,12 +213,13 @@ class Cdev(Device):
 
     def _detach(self, request: uapi.DetachPt) -> None:
         with self._call("detach_pt", **request.given()):
-            need_known_flag(request, self.process.system.kernel)
-            table(ATTACH_PT_CHECKS, self.process.system.kernel).run(request)
-            context, bound = self._tied()
+            context, bound = self._tied(request)
             context.detach(bound)
 
-    def _tied(self) -> tuple[Context, Any]:
+    def _tied(self, request: uapi.AttachPt | uapi.DetachPt) -> tuple[Context, Any]:
+        """Test a call's struct; return the iommufd that the device is tied to, and the device there."""
+        need_known_flag(request, self.process.system.kernel)
+        table(ATTACH_PT_CHECKS, self.process.system.kernel).run(request)
         file = self.file
         assert file.iommufd is not None
         server = file.iommufd.server
