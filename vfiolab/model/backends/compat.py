@@ -73,11 +73,7 @@ class Compat(Context):
         self._ask(CLEARED_CHECKS, Asked(self.space))
         assert self.space is not None
         hwpt = self.pick(group.group, name, self.space)
-        bound = self.bind(group.group, name)
-        if hwpt is None:
-            self.join_new(bound, self.space)
-        else:
-            self.join(bound, hwpt)
+        self.join(self.bind(group.group, name), hwpt or self.space)
 
     def close_device(self, group: VfioGroup, name: str) -> None:
         """Let a device go with its last open descriptor."""

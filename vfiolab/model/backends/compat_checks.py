@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vfiolab.model.address import Span, hexa
 from vfiolab.model.backends import iova as iova_list
+from vfiolab.model.backends.protocol import Caller, System
 from vfiolab.model.backends.type1_checks import obstacles, wraps
 from vfiolab.model.checks import Check
 from vfiolab.model.errors import Obstacle
@@ -16,7 +17,6 @@ from vfiolab.model.uapi.requests import switched_on
 
 if TYPE_CHECKING:
     from vfiolab.model.backends.ioas import Ioas
-    from vfiolab.model.backends.protocol import Caller, System
 
 VX = "drivers/iommu/iommufd/vfio_compat.c"
 IP = "drivers/iommu/iommufd/io_pagetable.c"

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from vfiolab.model.backends.protocol import Server
 from vfiolab.model.iommu.group import IommuGroup
-
-if TYPE_CHECKING:
-    from vfiolab.model.backends.protocol import Server
 
 CORE = "drivers/vfio/vfio.c, later container.c and group.c"
 SET_CONTAINER = f"vfio_group_ioctl_set_container, {CORE}"

@@ -153,11 +153,7 @@ class Context:
         target = self.objects[pt_id]
         assert not isinstance(target, Bound)
         hwpt = self.pick(bound.group, bound.name, target, moves=bound.hwpt is not None, before=before + rows.PT_CHECKS)
-        if hwpt is None:
-            assert isinstance(target, Ioas)
-            return self.join_new(bound, target).number
-        self.join(bound, hwpt)
-        return hwpt.number
+        return self.join(bound, hwpt or target).number
 
     def pick(
         self, group: IommuGroup, name: str, target: Ioas | Hwpt, *, moves: bool = False, before: tuple[Check, ...] = ()
@@ -199,8 +195,22 @@ class Context:
         late = alone and unit.kind == "intel-vtd" and not kernel.has("intel_domain_fixed")
         return Span(0, 1 << 57) if late else unit.aperture(kernel)
 
-    def join(self, bound: Bound, hwpt: Hwpt) -> None:
-        """Attach a device to a domain; its group enters it with its first device, and leaves another with all of them."""
+    def join(self, bound: Bound, target: Hwpt | Ioas) -> Hwpt:
+        """Attach a device to a domain, or to a new one of an address space: a device that moves gets that with all its mappings first."""
+        if isinstance(target, Hwpt):
+            self._enter(bound, target)
+            return target
+        moves = self._hwpt_of(bound.group) is not None
+        hwpt = self._new_domain(bound.group, target, auto=True)
+        if moves:
+            target.add(hwpt)
+        self._enter(bound, hwpt)
+        if not moves:
+            target.add(hwpt)
+        return hwpt
+
+    def _enter(self, bound: Bound, hwpt: Hwpt) -> None:
+        """Put a device into a domain: its group enters it with its first device, and leaves another with all of them."""
         group, old = bound.group, self._hwpt_of(bound.group)
         moved = [device for device in self.devices() if device.hwpt is old and old is not None and device.group is group]
         bound.hwpt = hwpt
@@ -219,17 +229,6 @@ class Context:
             device.hwpt = hwpt
         if old is not None:
             self._put(old)
-
-    def join_new(self, bound: Bound, ioas: Ioas) -> Hwpt:
-        """Make a domain for a device and attach it; a device that moves gets a domain with all its mappings first."""
-        moves = self._hwpt_of(bound.group) is not None
-        hwpt = self._new_domain(bound.group, ioas, auto=True)
-        if moves:
-            hwpt.ioas.add(hwpt)
-        self.join(bound, hwpt)
-        if not moves:
-            hwpt.ioas.add(hwpt)
-        return hwpt
 
     def _new_domain(self, group: IommuGroup, ioas: Ioas, *, auto: bool) -> Hwpt:
         core, number = self.system.core, self._free_number()

@@ -175,12 +175,12 @@ def iommu_groups(
     options = options or GroupingOptions()
     behind = None if participants is None else frozenset(participants)
     topology, options, warnings = booted(topology, kernel, options)
-    coarse = _Run(topology, kernel, options, behind, warnings, reading=False)
-    found = coarse.grouping()
+    coarse = _Run(topology, kernel, options, behind, reading=False)
+    found = coarse.grouping(warnings)
     unsure = [bdf for bdf, verdict in coarse.acs.verdicts().items() if verdict.uncertain]
     if not unsure:
         return found
-    fine = _Run(topology, kernel, options, behind, warnings, reading=True).grouping()
+    fine = _Run(topology, kernel, options, behind, reading=True).grouping(warnings)
     if set(fine.groups) == set(found.groups):
         note = f"the capabilities of {some(unsure, 4)} are not known; whatever they are, the groups come out the same"
         return replace(found, warnings=(*found.warnings, note))
@@ -206,16 +206,9 @@ class _Run:
     """One pass over a machine: Linux probing device after device."""
 
     def __init__(
-        self,
-        topology: Topology,
-        kernel: Kernel,
-        options: GroupingOptions,
-        participants: frozenset[str] | None,
-        warnings: tuple[str, ...] = (),
-        *,
-        reading: bool,
+        self, topology: Topology, kernel: Kernel, options: GroupingOptions, participants: frozenset[str] | None, *, reading: bool
     ) -> None:
-        self.topology, self.kernel, self.options, self.participants, self.warnings = topology, kernel, options, participants, warnings
+        self.topology, self.kernel, self.options, self.participants = topology, kernel, options, participants
         self.acs = _tester(topology, kernel, options, reading=reading)
         self.aliases = AliasFinder(self.topology, kernel, quirks=options.quirks, dropped=options.dropped_aliases)
         self.groups: list[list[str]] = []
@@ -224,7 +217,7 @@ class _Run:
         self.left_out: dict[str, str] = {}
         self._failing: dict[str, Above | None] = {}
 
-    def grouping(self) -> Grouping:
+    def grouping(self, warnings: tuple[str, ...] = ()) -> Grouping:
         for f in scan_order(self.topology):
             excuse = leaves_out(f, self.aliases, self.participants)
             if excuse:
@@ -238,7 +231,7 @@ class _Run:
             self._join_open_switches()
         return Grouping(
             tuple(tuple(members) for members in self.groups if members), self.reasons, self.left_out,
-            (*self.topology.warnings, *self.warnings, *doubts, *assumed),
+            (*self.topology.warnings, *warnings, *doubts, *assumed),
             self.topology, self.kernel, self.options, verdicts, self.participants,
         )  # fmt: skip
 

@@ -59,12 +59,8 @@ class Info:
     @property
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """The usable iova ranges, inclusive; empty if the capability is not there."""
-        for capability in self.caps:
-            if capability.id == IOVA_RANGE:
-                ranges = dict(capability.fields)["ranges"]
-                assert isinstance(ranges, list)
-                return tuple((first, last) for first, last in ranges)
-        return ()
+        found: Any = next((dict(capability.fields)["ranges"] for capability in self.caps if capability.id == IOVA_RANGE), ())
+        return tuple((first, last) for first, last in found)
 
     def pack(self) -> bytes:
         """Return the answer's bytes: the struct, and the chain of capabilities behind it."""

@@ -14,7 +14,6 @@ from vfiolab.model.uapi.requests import U16, U32, U64, Struct, signed
 
 ALL = (1 << 64) - 1
 FIXED_IOVA, WRITEABLE, READABLE = 1, 2, 4
-RLIMIT_MODE, HUGE_PAGES = 0, 1
 SET, GET = 0, 1
 COMPAT_GET, COMPAT_SET, COMPAT_CLEAR = 0, 1, 2
 CAP_SYS_RESOURCE = 24

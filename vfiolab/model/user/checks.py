@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vfiolab.model.backends.group import CORE, SET_CONTAINER, VfioGroup
 from vfiolab.model.checks import Check
 from vfiolab.model.pci.topology import Function
-
-if TYPE_CHECKING:
-    from vfiolab.model.user.drivers import Drivers
+from vfiolab.model.user.drivers import Drivers
 
 VFIO_PCI = "drivers/vfio/pci/vfio_pci_core.c"
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"

@@ -206,7 +206,8 @@ class Drivers:
     def unbind(self, bdf: str) -> None:
         """Unbind a device; nothing happens if it has no driver. Blocks (WouldBlockError) while its own descriptor is open."""
         driver = self.driver_of(bdf)
-        going = self._virtual_functions(bdf) if driver in SRIOV_OFF_AT_REMOVE and self._numvfs.get(bdf) else []
+        ends_vfs = driver in SRIOV_OFF_AT_REMOVE and self.enabled_vfs(bdf)
+        going = [one.bdf for one in self.topology.values() if one.physfn == bdf and one.bdf in self._bound] if ends_vfs else []
         for name in (bdf, *going):
             self._need_free(name, {bdf, *going})
         if driver in VFIO_DRIVERS:
@@ -323,9 +324,6 @@ class Drivers:
     def on_vfio(self, bdf: str) -> bool:
         """Say whether a device is on a VFIO driver."""
         return self._bound.get(bdf) in VFIO_DRIVERS
-
-    def _virtual_functions(self, physfn: str) -> list[str]:
-        return [function.bdf for function in self.topology.values() if function.physfn == physfn and function.bdf in self._bound]
 
     def holder(self, bdf: str) -> VfioGroup:
         """Return the VFIO group of a device that is on a VFIO driver."""
