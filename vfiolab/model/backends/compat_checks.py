@@ -188,8 +188,6 @@ FIT_CHECKS = (
           lambda r: f"{r.area.span} reaches past {r.domain.reach - 1:#_x}, the last iova of D{r.domain.number}: it keeps the width of the narrowest unit it ever served",
           "choose a lower iova", test="r.errno", met=lambda r: obstacles(r.backend.domains, r.area.span)),
 )  # fmt: skip
-
-
 UNMAP_CHECKS = (
     Check("the struct can be read", "EFAULT", VX, "the pointer to the struct is {r.ptr}", test="r.ptr != 'good'"),
     Check("argsz holds the whole struct (24 bytes)", "EINVAL", VX, "argsz {r.argsz} is below 24", "set argsz = 24", test="r.argsz < 24"),

@@ -163,8 +163,6 @@ PAGE_CHECKS = (
     Check("the unit has pages as small as the CPU's", "EINVAL", f"iopt_table_add_domain, {IP}", "the smallest page of {r.unit} is larger than the CPU's", "use another device",
           test="r.fd.smallest_page(r.unit) > r.fd.system.core.page_size"),
 )  # fmt: skip
-
-
 CLEARED_CHECKS = (
     Check("a container's ioctls have an address space", "ENODEV", "vfio_iommufd_compat_attach_ioas, drivers/vfio/iommufd.c", "the container's address space was cleared or destroyed", "set one (VFIO_IOAS)",
           test="r.backend is None"),

@@ -301,14 +301,13 @@ def set_irqs(core: IommuCore, controller: InterruptController | None, group: Iom
 
 def _signal(core: IommuCore, controller: InterruptController | None, group: IommuGroup | None, r: IrqRequest) -> None:
     """Give eventfds to a block of vectors, enabling the type if none is. One that fails leaves the block masked, or nothing enabled."""
-    messages = r.index in (MSI, MSIX) and controller is not None
+    takes = controller if r.index in (MSI, MSIX) else None
     enabled_here = r.state.index is None
 
     def allocate(vectors: Iterable[int]) -> None:
         for vector in vectors:
-            if messages:
-                assert controller is not None
-                r.state.allocated[vector] = _message(core, controller, group, vector)
+            if takes is not None:
+                r.state.allocated[vector] = _message(core, takes, group, vector)
             r.state.vectors.add(vector)
 
     block = range(r.start, r.start + r.count)

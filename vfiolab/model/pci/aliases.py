@@ -7,6 +7,7 @@ Mirrors ``pci_for_each_dma_alias`` (drivers/pci/search.c) and ``pci_devs_are_dma
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 from vfiolab.model.kernel import Kernel
@@ -41,7 +42,7 @@ class AliasFinder:
     def __init__(self, topology: Topology, kernel: Kernel, *, quirks: Quirks = QUIRKS, dropped: Collection[tuple[str, str]] = ()) -> None:
         self.topology, self.kernel, self.quirks, self.dropped = topology, kernel, quirks, frozenset(dropped)
         self.doubts: dict[str, str] = {}
-        self._made_above: dict[str, tuple[Alias, ...]] = {}
+        self._made: dict[str, tuple[Alias, ...]] = {}
         self._vmd = _vmd_controllers(topology)
         self._masks: dict[str, frozenset[int]] = {}
         self._masked_on_bus: dict[tuple[int, int], list[Function]] = {}
@@ -83,29 +84,18 @@ class AliasFinder:
             at, owner = real, self.topology[real]
             why = f"the DMA of what is behind the VMD controller carries its id {short(real)}"
             yield Alias(owner.requester_id, real, "real-dma", why)
-        above = self.topology.parent(at)
-        for alias in self._upward(above.bdf) if above is not None else ():
+        for bridge in reversed(list(takewhile(lambda f: f.bdf not in self._made, self.topology.path(at)))):
+            alias = self._bridge_alias(bridge)
+            made = self._made_above(bridge.bdf) if alias is None else (alias, *self._made_above(bridge.bdf))
+            self._made[bridge.bdf] = () if self._rewrites("translation-root", bridge) else made
+        for alias in self._made_above(at):
             if (bdf, alias.owner) not in self.dropped:
                 yield alias
 
-    def _upward(self, bridge: str) -> tuple[Alias, ...]:
-        """Return the aliases made by this bridge and those above it; the same for all that is below."""
-        trail, found = [], None
-        at: str | None = bridge
-        while at is not None and (found := self._made_above.get(at)) is None:
-            trail.append(at)
-            up = self.topology.parent(at)
-            at = None if up is None else up.bdf
-        found = found or ()
-        for step in reversed(trail):
-            f = self.topology[step]
-            alias = self._bridge_alias(f)
-            if self._rewrites("translation-root", f):
-                found = ()
-            elif alias is not None:
-                found = (alias, *found)
-            self._made_above[step] = found
-        return found
+    def _made_above(self, bdf: str) -> tuple[Alias, ...]:
+        """Return the aliases that the bridges above make: the same for all that is below one bridge."""
+        above = self.topology.parent(bdf)
+        return () if above is None else self._made[above.bdf]
 
     def peers(self, bdf: str) -> Iterator[Function]:
         """Yield the functions on the same bus that this one aliases, or that alias it, in scan order."""

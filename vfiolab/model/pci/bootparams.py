@@ -84,13 +84,13 @@ def apply_acs_parameters(
     if configured and _known(kernel, "config_acs", "6.11", "6.10", warnings):
         changes += configured
     for device, mask, bits in changes:
-        changed = []
-        for function in _selected(topology, device):
+        selected, changed = list(_selected(topology, device)), []
+        for function in selected:
             if function.acs is None:
                 warnings.append(f"{function.bdf}: has no ACS capability; the boot parameter cannot change it")
             else:
                 changed.append(with_acs(function, function.acs, mask, bits))
-        if not changed and not any(True for _ in _selected(topology, device)):
+        if not selected:
             warnings.append(f"boot parameter: no device matches {device}")
         topology = topology.replace(*changed)
     return topology, warnings

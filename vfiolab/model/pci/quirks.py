@@ -84,9 +84,7 @@ class AcsQuirk(NamedTuple):
             return False
         if function.candidates:
             return any(_has(self.devices, device) for device in function.candidates)
-        if self.kinds is not None:
-            return True
-        return function.express_type is not None and (function.class_code or 0x020000) >> 16 == 0x02
+        return self.kinds is not None or (function.express_type is not None and (function.class_code or 0x020000) >> 16 == 0x02)
 
 
 class AliasQuirk(NamedTuple):

@@ -47,8 +47,6 @@ IOCTL_CHECKS = (
 INFO_BACK_CHECKS = (
     Check("the struct can be written back", "EFAULT", f"vfio_iommu_type1_ioctl, {CORE}", "the struct cannot be written back", "pass writable memory", "copy_back_efault", "not r"),
 )  # fmt: skip
-
-
 BITMAP_CHECKS = (
     Check("the bitmap can be written", "EFAULT", "update_user_bitmap, drivers/vfio/vfio_iommu_type1.c", "the bitmap cannot be written to its address", "pass writable memory", test="not r"),
 )  # fmt: skip
