@@ -98,7 +98,7 @@ def _backend(backend: Any) -> tuple[Any, ...]:
         facts = (backend.v2, backend.nesting, backend.dma_avail, backend.page_sizes, backend.dirty_tracking, backend.valid_iova)
         return ("type1", dmas, facts, [_domain(d) for d in backend.domains], [g.id for g in backend.emulated])
     if isinstance(backend, Ioas):
-        areas = [(a.iova, a.size, a.vaddr, a.prot, a.account, a.runs) for a in backend.areas]
+        areas = [(a.iova, a.size, a.vaddr, a.prot, bool(a.pages.account), a.runs) for a in backend.areas]
         return ("ioas", areas, backend.v1, backend.allowed, [_domain(d) for d in backend.domains])
     return (repr(backend),)
 

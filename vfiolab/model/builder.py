@@ -71,17 +71,12 @@ class MachineBuilder:
         if name in self._units:
             raise ValueError(f"there is a unit {name!r} already; choose another name")
         self._units[name] = IommuUnit(
-            name=name,
-            kind=kind,
+            name=name, kind=kind, page_sizes=page_sizes, snoop_control=snoop_control, translates_msi=translates_msi, coherent=coherent,
             width=width if width is not None else 64 if kind == "amd-vi" else 48,
             stage=stage or (1 if kind == "arm-smmu-v3" else None),
-            page_sizes=page_sizes,
-            snoop_control=snoop_control,
             isolated_msi=(kind != "virtio-iommu" or translates_msi) if isolated_msi is None else isolated_msi,
-            translates_msi=translates_msi,
-            coherent=coherent,
             hardware_msi=Span.inclusive(*hardware_msi) if hardware_msi else None,
-        )
+        )  # fmt: skip
         return name
 
     def interrupts(self, controller: InterruptController) -> None:
@@ -180,20 +175,9 @@ class MachineBuilder:
         segment, bus, slot, first = bdf_key(bdf)
         for number in range(first, first + functions):
             self._add(
-                f"{segment:04x}:{bus:02x}:{slot:02x}.{number}",
-                kind or ("endpoint" if below else "rc-endpoint"),
-                below,
-                unit,
-                acs,
-                driver=driver,
-                class_code=class_code,
-                multifunction=functions > 1,
-                vendor=vendor,
-                device=device,
-                msi=msi,
-                msix=msix,
-                intx=1,
-            )
+                f"{segment:04x}:{bus:02x}:{slot:02x}.{number}", kind or ("endpoint" if below else "rc-endpoint"), below, unit, acs,
+                driver=driver, vendor=vendor, device=device, class_code=class_code, multifunction=functions > 1, msi=msi, msix=msix, intx=1,
+            )  # fmt: skip
 
     def mdev(self, name: str = "mdev0") -> str:
         """Add a mediated (emulated) device, a group without an IOMMU, and return its name.
@@ -273,17 +257,11 @@ class MachineBuilder:
             for unit in self._units.values()
         )
         return Machine(
-            name=self.name,
-            source="built by hand",
-            topology=Topology(self._functions.values()),
-            units=units,
-            interrupts=controller,
+            name=self.name, source="built by hand", topology=Topology(self._functions.values()), units=units, interrupts=controller,
             firmware=MappingProxyType({bdf: tuple(regions) for bdf, regions in self._firmware.items()}),
-            drivers=DRIVERS | {"e1000e", "nvme"},
-            page_size=self.page_size,
             bars=MappingProxyType(dict(self._bars)),
-            emulated=tuple(self._emulated),
-        )
+            drivers=DRIVERS | {"e1000e", "nvme"}, page_size=self.page_size, emulated=tuple(self._emulated),
+        )  # fmt: skip
 
     def host(self, kernel: Kernel | str | None = None) -> Host:
         """Boot a kernel on the machine; the newest by default.

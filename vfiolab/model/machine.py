@@ -341,11 +341,11 @@ class Host:
         devices = tuple(devices)
         number = next(iter(free)) if number < 0 else number
         unit = next((unit for unit in self.machine.units if devices[0] in unit.devices), None)
-        recorded = [self._recorded_regions(device) for device in devices]
-        firmware = [region for device in devices for region in self.machine.firmware.get(device, ())]
         if unit is None:
             return IommuGroup(number, devices, None)
-        known = [region for regions in recorded if regions is not None for region in regions]
+        recorded = [next((group.regions for group in self.machine.groups if device in group.devices), None) for device in devices]
+        known = [region for regions in recorded for region in regions or ()]
+        firmware = [region for device in devices for region in self.machine.firmware.get(device, ())]
         regions = [*(known or self.core.doorbells.unit_starts(unit)), *firmware]
         if not self.kernel.has("direct_relaxable"):
             regions = [replace(region, kind="direct") if region.kind == "direct-relaxable" else region for region in regions]
@@ -400,9 +400,6 @@ class Host:
         if known is not None:
             self.core.join(known, device)
         return known is not None
-
-    def _recorded_regions(self, device: str) -> tuple[ReservedRegion, ...] | None:
-        return next((group.regions for group in self.machine.groups if device in group.devices), None)
 
     def _free_number(self) -> int:
         return next(number for number in range(len(self.core.groups) + 1) if number not in self.core.groups)

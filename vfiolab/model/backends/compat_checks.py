@@ -65,11 +65,6 @@ class Area:
         return self.pages.process
 
     @property
-    def account(self) -> bool:
-        """Whether its pages count as locked memory."""
-        return bool(self.pages.account)
-
-    @property
     def pinned(self) -> bool:
         """Whether its memory is pinned."""
         return bool(self.runs)
@@ -82,7 +77,7 @@ class Area:
     @property
     def span(self) -> Span:
         """The iovas, half-open."""
-        return Span(self.iova, self.iova + self.size)
+        return Span(self.iova, self.end)
 
 
 class Asked(NamedTuple):

@@ -109,21 +109,18 @@ class Ioas:
     @property
     def valid_iova(self) -> iova_list.IovaList:
         """Usable iovas: everything but what lies outside the domains' apertures, and the reserved regions of attached devices."""
-        return self._iovas(self.groups)
+        return self.usable_with()
 
     def usable(self, iova: int, size: int) -> bool:
         """Say whether a range lies inside one usable range."""
         return iova_list.in_one(self.valid_iova, iova, size)
 
-    def usable_with(self, group: IommuGroup) -> iova_list.IovaList:
-        """Return what would be usable if a device of the group were attached too."""
-        return self._iovas([*self.groups, group])
-
-    def _iovas(self, groups: Iterable[IommuGroup]) -> iova_list.IovaList:
+    def usable_with(self, *more: IommuGroup) -> iova_list.IovaList:
+        """Return what would be usable if devices of some more groups were attached too."""
         iovas: iova_list.IovaList = (Span(0, U64),)
         for hwpt in self.hwpts:
             iovas = iova_list.shrink(iovas, hwpt.aperture)
-        for group in groups:
+        for group in (*self.groups, *more):
             iovas = iova_list.exclude(iovas, binding(group.reserved))
         return iovas
 
