@@ -183,8 +183,7 @@ class AcsTester:
         return Verdict(
             True, "Linux turns on the control word that this Intel root port keeps at offset 8", rule,
             assumption=f"{f.bdf}: its ACS control word lies at offset 8, where lspci does not look; taken to be on,"
-            " as Linux sets it"
-            " (a listing made with -xxxx would show it)",
+            " as Linux sets it (a listing made with -xxxx would show it)",
         )  # fmt: skip
 
     def _by_override(self, f: Function) -> Verdict | None:

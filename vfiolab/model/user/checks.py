@@ -181,11 +181,6 @@ def _token_for_none(r: OpenDevice) -> str | None:
     return f"a VF token for {function.bdf}, {'a VF whose PF is not on vfio-pci' if function.kind == 'vf' else 'neither a PF nor a VF'}"
 
 
-def _not_viable(r: OpenDevice) -> str | None:
-    native = ", ".join(sorted(r.vfio.group.native))
-    return None if r.drivers.viable(r.vfio.group) else f"group {r.vfio.id} is not viable: {native} on a native driver"
-
-
 GET_DEVICE = f"vfio_group_get_device_fd, {CORE}"
 _TO_BACKEND = "GROUP_SET_CONTAINER and SET_IOMMU first"
 
@@ -205,7 +200,8 @@ OPEN_DEVICE_CHECKS = (
     Check("the group is in a container", "EINVAL", GET_DEVICE, "group {r.vfio.id} is in no container", _TO_BACKEND, test="r.vfio.container is None"),
     Check("the container has a backend", "EINVAL", GET_DEVICE, "the container of group {r.vfio.id} has no backend", _TO_BACKEND,
           test="not r.vfio.container.attaches_at_open and r.vfio.container.backend is None"),
-    Check("the group is viable", "EINVAL", GET_DEVICE, _not_viable, "unbind those devices, or bind them to vfio-pci or pci-stub", "not dma_ownership"),
+    Check("the group is viable", "EINVAL", GET_DEVICE, lambda r: f"group {r.vfio.id} is not viable: {', '.join(sorted(r.vfio.group.native))} on a native driver",
+          "unbind those devices, or bind them to vfio-pci or pci-stub", "not dma_ownership", "not r.drivers.viable(r.vfio.group)"),
     Check("the process may use no-IOMMU groups", "EPERM", GET_DEVICE, "a device of a no-IOMMU group needs CAP_SYS_RAWIO", "run as root", test="r.vfio.noiommu and not r.rawio"),
     *_match("not dma_ownership"),
 )  # fmt: skip

@@ -153,16 +153,6 @@ def _in_no_group(r: HotReset) -> str | None:
     return f"{without} would be reset too and is in no group" if without else None
 
 
-def _too_small(r: HotReset) -> str | None:
-    need = 12 + 12 * len(r.affected)
-    return f"argsz {r.argsz} does not hold {len(r.affected)} devices: {need} bytes do" if r.argsz is not None and r.argsz < need else None
-
-
-def _wrong_number(r: HotReset) -> str | None:
-    given, affected = len(r.groups), len(r.affected)
-    return f"{given} groups were given, {affected} devices are affected" if not given or given > affected else None
-
-
 def _not_yours(r: HotReset) -> str | None:
     drivers = r.system.drivers
     for device, group in r.affected:
@@ -207,9 +197,12 @@ HOT_RESET_INFO_CHECKS = (
     Check("there is a bridge above the bus", "ENODEV", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}", "{r.function.bdf} is on a root bus: there is no bridge that could reset it",
           "reset the function alone (DEVICE_RESET)", test="r.system.drivers.topology.parent(r.function.bdf) is None"),
     Check("every affected function is in a group", "EPERM", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}", _in_no_group, "nothing: it cannot be reset safely"),
-    Check("argsz holds the list", "ENOSPC", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}", _too_small, "set argsz to 12 bytes and 12 more for each device"),
+    Check("argsz holds the list", "ENOSPC", f"vfio_pci_ioctl_get_pci_hot_reset_info, {VFIO_PCI}",
+          lambda r: f"argsz {r.argsz} does not hold {len(r.affected)} devices: {12 + 12 * len(r.affected)} bytes do",
+          "set argsz to 12 bytes and 12 more for each device", test="r.argsz is not None and r.argsz < 12 + 12 * len(r.affected)"),
 )  # fmt: skip
 HOT_RESET_CHECKS = (
-    Check("the number of groups fits", "EINVAL", f"vfio_pci_ioctl_pci_hot_reset, {VFIO_PCI}", _wrong_number, "give the descriptor of each affected group"),
+    Check("the number of groups fits", "EINVAL", f"vfio_pci_ioctl_pci_hot_reset, {VFIO_PCI}", lambda r: f"{len(r.groups)} groups were given, {len(r.affected)} devices are affected",
+          "give the descriptor of each affected group", test="not 0 < len(r.groups) <= len(r.affected)"),
     Check("every affected function is yours", "EINVAL", f"vfio_pci_dev_set_hot_reset, {VFIO_PCI}", _not_yours, "bind it to vfio-pci, and give the descriptor of its group"),
 )  # fmt: skip
