@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -287,15 +287,12 @@ def _in_parts(whole: Grouping, other: Grouping) -> Iterator[tuple[Group, tuple[G
 
 def _peer_reach(grouping: Grouping) -> Callable[[str, str], bool]:
     """Return who can write to whose BARs past the IOMMU: where the two ways join, and no ACS there sends the request upstream."""
-    turned: dict[str, bool] = {}
 
-    def reaches(device: str, peer: str) -> bool:
-        where = meeting(grouping.topology, device, peer)
-        if where.bdf not in turned:
-            turned[where.bdf] = not redirects(grouping.topology, grouping.kernel, where)[0]
-        return turned[where.bdf]
+    @cache
+    def turned(where: str) -> bool:
+        return not redirects(grouping.topology, grouping.kernel, grouping.topology[where])[0]
 
-    return reaches
+    return lambda device, peer: turned(meeting(grouping.topology, device, peer).bdf)
 
 
 def _interrupt_reach(machine: Machine) -> Callable[[str, str], bool]:

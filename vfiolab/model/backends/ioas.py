@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -252,8 +253,9 @@ class Ioas:
             at += part.size
         if self.domains:
             self.check_pin(areas)
-            for area in areas:
-                self._check_fits(area)
+            for area, domain in product(areas, self.domains):
+                errno = domain.map_errno(area.iova, area.size)
+                self._ask(rows.FIT_CHECKS, Asked(self, area=area, domain=domain, errno=NAMES[-errno] if errno else ""))
         for area in areas:
             if self.domains:
                 self._pin(area)
@@ -261,11 +263,6 @@ class Ioas:
                 self._map_in(domain, area)
             insort(self.areas, area, key=_start)
         return chosen
-
-    def _check_fits(self, area: Area) -> None:
-        for domain in self.domains:
-            errno = domain.map_errno(area.iova, area.size)
-            self._ask(rows.FIT_CHECKS, Asked(self, area=area, domain=domain, errno=NAMES[-errno] if errno else ""))
 
     def parts(self, iova: int, size: int) -> list[Part] | None:
         """Return the memory that is mapped in a range, piece by piece; None if some of it is not mapped."""

@@ -95,10 +95,8 @@ def dma_fault(
         flags = (WRITE if write else 0) | (PRESENT | RIGHT if mapped else 0)
         if kernel.version >= (5, 4):
             return f"{driver} {device}: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x.... address={address:#x} flags=0x{flags:04x}]"
-        known = kernel.version <= (4, 8)
-        return (
-            f"AMD-Vi: Event logged [IO_PAGE_FAULT device={bus}:{rest} domain=0x.... address=0x{address:016x} flags=0x{flags:04x}]" * known
-        )
+        if kernel.version <= (4, 8):
+            return f"AMD-Vi: Event logged [IO_PAGE_FAULT device={bus}:{rest} domain=0x.... address=0x{address:016x} flags=0x{flags:04x}]"
     if kind == "arm-smmu-v3":
         slot, function = rest.split(".")
         stream, event = int(bus, 16) << 8 | int(slot, 16) << 3 | int(function), 0x13 if mapped else 0x10
