@@ -84,10 +84,6 @@ class AliasFinder:
             at, owner = real, self.topology[real]
             why = f"the DMA of what is behind the VMD controller carries its id {short(real)}"
             yield Alias(owner.requester_id, real, "real-dma", why)
-        for bridge in reversed(list(takewhile(lambda f: f.bdf not in self._made, self.topology.path(at)))):
-            alias = self._bridge_alias(bridge)
-            made = self._made_above(bridge.bdf) if alias is None else (alias, *self._made_above(bridge.bdf))
-            self._made[bridge.bdf] = () if self._rewrites("translation-root", bridge) else made
         for alias in self._made_above(at):
             if (bdf, alias.owner) not in self.dropped:
                 yield alias
@@ -95,7 +91,14 @@ class AliasFinder:
     def _made_above(self, bdf: str) -> tuple[Alias, ...]:
         """Return the aliases that the bridges above make: the same for all that is below one bridge."""
         above = self.topology.parent(bdf)
-        return () if above is None else self._made[above.bdf]
+        if above is None:
+            return ()
+        if above.bdf not in self._made:
+            for bridge in reversed(list(takewhile(lambda f: f.bdf not in self._made, self.topology.path(bdf)))):
+                alias, higher = self._bridge_alias(bridge), self._made_above(bridge.bdf)
+                made = higher if alias is None else (alias, *higher)
+                self._made[bridge.bdf] = () if self._rewrites("translation-root", bridge) else made
+        return self._made[above.bdf]
 
     def peers(self, bdf: str) -> Iterator[Function]:
         """Yield the functions on the same bus that this one aliases, or that alias it, in scan order."""

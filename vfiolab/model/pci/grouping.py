@@ -316,15 +316,14 @@ class _Run:
 
     def _above(self, bdf: str) -> Above | None:
         """Return every failing bridge above: as long as one is left on the way, the device does not get free of it."""
-        path = [f.bdf for f in takewhile(lambda f: f.bdf not in self._failing, self.topology.path(bdf))]
-        for bridge in reversed(path):
-            rest = self._failing_above(bridge)
-            self._failing[bridge] = rest if self.acs.test(bridge).passed else Above(Cause("acs", bridge), rest)
-        return self._failing_above(bdf)
-
-    def _failing_above(self, bdf: str) -> Above | None:
         above = self.topology.parent(bdf)
-        return None if above is None else self._failing[above.bdf]
+        if above is None:
+            return None
+        if above.bdf not in self._failing:
+            for bridge in reversed(list(takewhile(lambda f: f.bdf not in self._failing, self.topology.path(bdf)))):
+                rest = self._above(bridge.bdf)
+                self._failing[bridge.bdf] = rest if self.acs.test(bridge.bdf).passed else Above(Cause("acs", bridge.bdf), rest)
+        return self._failing[above.bdf]
 
     def _join_open_switches(self) -> None:
         """Put a switch with a port that lacks isolation, and all below it, into one group (a proposal of 2025)."""
