@@ -7,8 +7,7 @@ from vfiolab.draw.stage.page import MARGIN, WIDE, Page, card, fitting, folded
 from vfiolab.draw.stage.shapes import Line, Picture, Poly, Run, Shape, Text
 from vfiolab.draw.stage.text import fold
 from vfiolab.model.address import hexa
-from vfiolab.model.events import Event
-from vfiolab.model.irq.delivery import OUTCOMES, PLACES, Journey, mark
+from vfiolab.model.irq.delivery import OUTCOMES, PLACES, Journey, JourneyStep, mark
 
 HEADS = {"device": "device", "bus": "bus", "IOMMU": "IOMMU", "target": "doorbell or memory", "outcome": "what becomes of it"}
 GAP = 26.0
@@ -39,7 +38,7 @@ def journey(trip: Journey, *, upto: int | None = None, width: int | None = None)
 
 
 class _Journey:
-    def __init__(self, trip: Journey, steps: tuple[Event, ...], width: float) -> None:
+    def __init__(self, trip: Journey, steps: tuple[JourneyStep, ...], width: float) -> None:
         self.trip, self.steps, self.page = trip, steps, Page(width)
         self.done = len(steps) == len(trip.steps)
         self.found = {place: [(n, step) for n, step in enumerate(steps) if step.place == place] for place in PLACES}
@@ -139,7 +138,7 @@ class _Journey:
         lines += [(mark(step).strip(), "muted", False)] if step.rests else []
         return lines, role
 
-    def headline(self, place: str, step: Event) -> str:
+    def headline(self, place: str, step: JourneyStep) -> str:
         if place == "device":
             return self.trip.device
         if place == "outcome":
@@ -148,7 +147,7 @@ class _Journey:
             return f"D{step.domain} {WORDS[step.kind]}" if step.kind == "translate" else f"D{step.domain}: {WORDS[step.kind]}"
         return "MSI window" if step.kind == "window" else WORDS[step.kind]
 
-    def details(self, place: str, step: Event) -> list[str]:
+    def details(self, place: str, step: JourneyStep) -> list[str]:
         trip = self.trip
         if place == "device":
             what = f"vector {trip.vector}" if trip.vector is not None else f"DMA {trip.what}"
@@ -166,7 +165,7 @@ class _Journey:
 
     # reasons
 
-    def reason(self, number: int, step: Event) -> None:
+    def reason(self, number: int, step: JourneyStep) -> None:
         page = self.page
         head = f"{NUMBERS[number]} {step.place}: "
         for n, line in enumerate(wrap(f"{head}{step.why}{mark(step)}", page.right - MARGIN - 16)):
@@ -207,7 +206,7 @@ def _sign(outcome: str) -> str:
     return "✓" if outcome in {"delivered", "memory"} else "✗"
 
 
-def _row(number: int, step: Event) -> tuple[str, ...]:
+def _row(number: int, step: JourneyStep) -> tuple[str, ...]:
     address = hexa(step.iova) if step.iova is not None else ""
     physical = hexa(step.physical) if step.physical is not None else ""
     return (str(number), step.place, step.kind, address, physical, step.why, RESTS[step.rests])

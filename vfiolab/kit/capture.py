@@ -12,7 +12,7 @@ from vfiolab.client import CRASH, Client, Done
 from vfiolab.kit.host import Host, boot, load
 from vfiolab.kit.space import AddressSpace, device_name
 from vfiolab.model.errors import ERRNO, VfioError
-from vfiolab.model.events import Event
+from vfiolab.model.irq.delivery import JourneyStep
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.user.descriptors import Container
 from vfiolab.model.user.drivers import VFIO_DRIVERS
@@ -183,11 +183,11 @@ class CaptureRun:
     # what a stepper asks for
 
     @property
-    def steps(self) -> list[Event]:
+    def steps(self) -> list[JourneyStep]:
         """The calls as steps to walk along."""
         told = (f"{one.operation.text} -> {one.result}{f': {one.why}' if one.why else ''}" for one in self.done)
         places = (f"line {one.operation.line}" if one.operation.line else "assumed" for one in self.done)
-        return [Event("call", place=place, why=words) for place, words in zip(places, told, strict=True)]
+        return [JourneyStep("call", place, words) for place, words in zip(places, told, strict=True)]
 
     def picture(self, upto: int | None = None) -> Scene | Picture:
         """Draw the address space after so many calls, by default all; before there is a container, the machine's tree."""

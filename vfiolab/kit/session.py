@@ -16,6 +16,7 @@ from vfiolab.kit.space import AddressSpace
 from vfiolab.kit.steps import MOST_OF_A_STEP, Asked, Step, is_plain, made_by, word
 from vfiolab.model.errors import KernelCrashError, Refusal
 from vfiolab.model.events import Call, Event, canonical
+from vfiolab.model.irq.delivery import JourneyStep
 from vfiolab.model.kernel import Kernel
 from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.readers.trace import Answer, Operation, Scenario
@@ -409,9 +410,9 @@ class Played(NamedTuple):
     devices: dict[int, tuple[str, ...]]
 
     @property
-    def steps(self) -> list[Event]:
+    def steps(self) -> list[JourneyStep]:
         """What happened, in words."""
-        return [Event("moment", place="in the kernel", why=moment.words) for moment in self.moments]
+        return [JourneyStep("moment", "in the kernel", moment.words) for moment in self.moments]
 
     def picture(self, upto: int | None = None) -> Picture:
         """Draw the address space at a moment, 1 being the first; by default at the last."""

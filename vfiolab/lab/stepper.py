@@ -11,15 +11,14 @@ from vfiolab.draw import Picture, figure_html, inline_svg
 from vfiolab.kit.session import Session
 from vfiolab.lab.controls import App, press, said
 from vfiolab.lab.panels import columns
-from vfiolab.model.events import Event
-from vfiolab.model.irq.delivery import mark
+from vfiolab.model.irq.delivery import JourneyStep, mark
 
 
 class Trip(Protocol):
     """What can be walked along: a journey, a capture that was run, a step of a session."""
 
     @property
-    def steps(self) -> Sequence[Event]:
+    def steps(self) -> Sequence[JourneyStep]:
         """What happened, each with its place and its reason."""
 
     def picture(self, upto: int | None = None) -> Picture:

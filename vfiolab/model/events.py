@@ -17,9 +17,7 @@ class Event(NamedTuple):
 
     kind: claim, release (DMA ownership of `group`), alloc, free (of `domain`), attach (`errno` 0 or negative), detach, map, unmap,
     msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe). `delivery` adds the steps
-    of one request of a device: write, read, route, p2p, window, translate, fault, memory, corrupt, interrupt, lost, refused; these have a
-    reason (`why`) and a `place`, and `rests` says what they rest on if no recording shows them: "reading" (of kernel source) or
-    "inference". `size` in bytes; `prot` bits: 1 read, 2 write, 4 cache, 8 noexec, 16 MMIO.
+    of one request of a device: write, read, route, p2p, window, translate, fault, memory, corrupt, interrupt, lost, refused. `size` in bytes; `prot` bits: 1 read, 2 write, 4 cache, 8 noexec, 16 MMIO.
 
     >>> event = Event("map", domain=1, iova=0x4000_0000, size=0x2000, prot=7)
     >>> str(event), event.line
@@ -34,14 +32,6 @@ class Event(NamedTuple):
     prot: int | None = None
     physical: int | None = None
     errno: int | None = None
-    why: str = ""
-    place: str = ""
-    rests: str = ""
-
-    @property
-    def inference(self) -> bool:
-        """Whether no recording shows it: it rests on a reading of source, or on inference about hardware."""
-        return bool(self.rests)
 
     def __str__(self) -> str:
         return self._written("#_x")
@@ -65,8 +55,8 @@ class Event(NamedTuple):
 
 def mapped(domain: int, runs: Iterable[tuple[int, int, int, int]]) -> list[Event]:
     """Return the map events of (iova, size, physical, prot) runs: what a replay of many mappings records."""
-    new, rest = tuple.__new__, Event("map")[6:]
-    return [new(Event, ("map", domain, None, iova, size, prot, *rest)) for iova, size, _, prot in runs]
+    new = tuple.__new__
+    return [new(Event, ("map", domain, None, iova, size, prot, None, None)) for iova, size, _, prot in runs]
 
 
 NOTHING: Mapping[str, object] = MappingProxyType({})

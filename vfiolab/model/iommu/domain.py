@@ -140,7 +140,7 @@ class Domain:
                 self._touch(iova)
             if end > self._highest:  # noqa: PLR1730 - max() is a call, and this the busiest line
                 self._highest = end
-            self._log.current.events.append(_new(Event, ("map", self.number, None, iova, size, prot, None, None, "", "", "")))
+            self._log.current.events.append(_new(Event, ("map", self.number, None, iova, size, prot, None, None)))
         return errno
 
     def map_errno(self, iova: int, size: int) -> int:
@@ -185,7 +185,7 @@ class Domain:
             at += self._table.pop(at)[1]
         if self._highest == end:
             self._highest = iova
-        self._log.current.events.append(_new(Event, ("unmap", self.number, None, iova, size, None, None, None, "", "", "")))
+        self._log.current.events.append(_new(Event, ("unmap", self.number, None, iova, size, None, None, None)))
 
     def forget(self) -> None:
         """Drop the table without unmapping: the domain is freed."""

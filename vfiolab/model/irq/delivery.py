@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from textwrap import fill
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from vfiolab.model.address import U64, Span, hexa
 from vfiolab.model.errors import NotModelledError
@@ -26,7 +26,7 @@ from vfiolab.model.pci.bars import bar_at
 from vfiolab.model.pci.peers import turn
 from vfiolab.model.pci.topology import Topology
 
-__all__ = ["OUTCOMES", "PLACES", "Journey", "raise_msi", "read", "write"]
+__all__ = ["OUTCOMES", "PLACES", "Journey", "JourneyStep", "raise_msi", "read", "write"]
 
 #: What can become of a request.
 OUTCOMES = {
@@ -68,9 +68,31 @@ class Fabric(Protocol):
         """The bus addresses that devices answer at."""
 
 
+class JourneyStep(NamedTuple):
+    """One step of a request: what happened (`kind`), at which station of `PLACES`, and why. The numbers are as in `Event`.
+
+    `rests` says what it rests on if no recording shows it: "reading" (of kernel source) or "inference" about hardware.
+    """
+
+    kind: str
+    place: str
+    why: str
+    rests: str = ""
+    domain: int | None = None
+    iova: int | None = None
+    size: int | None = None
+    prot: int | None = None
+    physical: int | None = None
+
+    @property
+    def event(self) -> Event:
+        """The step as a log has it."""
+        return Event(self.kind, self.domain, None, self.iova, self.size, self.prot, self.physical)
+
+
 @dataclass(frozen=True, slots=True)
 class Journey:
-    """What became of one request: the steps in order (events with `place`, `why` and `rests`), and the outcome, one of `OUTCOMES`.
+    """What became of one request: the steps in order, and the outcome, one of `OUTCOMES`.
 
     what: "write", "read" or "message". `address` is what the device put on the bus, `physical` where it ended up, None if nowhere.
     `logged`: what the host's kernel logs of it, "" for nothing, or where that was not read.
@@ -83,7 +105,7 @@ class Journey:
     data: int
     vector: int | None
     outcome: str
-    steps: tuple[Event, ...]
+    steps: tuple[JourneyStep, ...]
     physical: int | None
     kernel: str
     logged: str = ""
@@ -96,7 +118,7 @@ class Journey:
     @property
     def inference(self) -> bool:
         """Whether a step rests on reading or inference, so that no recording shows it."""
-        return any(step.inference for step in self.steps)
+        return any(step.rests for step in self.steps)
 
     @property
     def act(self) -> str:
@@ -105,7 +127,7 @@ class Journey:
             return f"{self.device} raises vector {self.vector}"
         return f"{self.device} {self.what}s {self.size} bytes at {hexa(self.address)}"
 
-    def at(self, place: str) -> tuple[Event, ...]:
+    def at(self, place: str) -> tuple[JourneyStep, ...]:
         """Return the steps at one station of `PLACES`."""
         return tuple(step for step in self.steps if step.place == place)
 
@@ -120,10 +142,10 @@ class Journey:
         return f"Journey({self.act}: {self.outcome}, {len(self.steps)} steps)"
 
 
-def mark(step: Event) -> str:
+def mark(step: JourneyStep) -> str:
     """Return the words that mark a step which no recording shows.
 
-    >>> mark(Event("window", rests="inference")), mark(Event("translate"))
+    >>> mark(JourneyStep("window", "IOMMU", "", "inference")), mark(JourneyStep("translate", "IOMMU", ""))
     (' [inference]', '')
     """
     return f" [{step.rests}]" if step.rests else ""
@@ -172,7 +194,7 @@ class _Trip:
     vector: int | None
     message: Message | None
     owner: Owner | None
-    steps: list[Event] = field(default_factory=list)
+    steps: list[JourneyStep] = field(default_factory=list)
     physical: int | None = None
     logged: str = ""
 
@@ -196,13 +218,13 @@ class _Trip:
         """Carry the request as far as it gets, as a call of the log."""
         with self.system.log.call(verb, self.device, **args) as call:
             outcome = self._leave_device()
-            self.system.log.extend(self.steps)
+            self.system.log.extend(step.event for step in self.steps)
             call.output = {"outcome": outcome}
             fields = (self.device, self.what, self.address, self.size, self.data, self.vector)
             return Journey(*fields, outcome, tuple(self.steps), self.physical, str(self.system.kernel), self.logged)
 
     def _add(self, kind: str, place: str, why: str, rests: str = "", **numbers: int | None) -> None:
-        self.steps.append(Event(kind, why=why, place=place, rests=rests, **numbers))
+        self.steps.append(JourneyStep(kind, place, why, rests, **numbers))
 
     def _leave_device(self) -> str:
         if self.message is not None:
