@@ -19,6 +19,7 @@ from vfiolab.model.errors import NotModelledError
 from vfiolab.model.events import Call
 from vfiolab.model.uapi import iommufd as uapi
 from vfiolab.model.uapi.ioctls import IOCTLS, IOMMUFD_BASE, Ioctl
+from vfiolab.model.uapi.requests import field
 from vfiolab.model.user.checks import ATTACH_PT_CHECKS, GRANTED_CHECKS
 from vfiolab.model.user.descriptors import Container
 from vfiolab.model.user.device import Device, need_known_flag
@@ -102,12 +103,12 @@ class Iommufd(Container):
 
         EOPNOTSUPP, EOVERFLOW, EINVAL, ENOENT (no such address space), EEXIST, EFAULT, ENOMEM, ENOSPC as the tables list them.
         """
-        flags |= 0 if iova is None else uapi.FIXED_IOVA
+        flags = field("flags", flags, 32) | (0 if iova is None else uapi.FIXED_IOVA)
         return int(self.ask("ioas_map", uapi.IoasMap(flags=flags, ioas_id=ioas, user_va=vaddr, length=length, iova=iova or 0, name=name)))
 
     def ioas_copy(self, ioas: int, source: int, source_iova: int, length: int, iova: int | None = None, flags: int = RIGHTS) -> int:
         """IOAS_COPY: map in `ioas` what is mapped at `source_iova` of `source`; return the iova. EPERM: it may not be written there."""
-        flags |= 0 if iova is None else uapi.FIXED_IOVA
+        flags = field("flags", flags, 32) | (0 if iova is None else uapi.FIXED_IOVA)
         request = uapi.IoasCopy(flags=flags, dst_ioas_id=ioas, src_ioas_id=source, length=length, dst_iova=iova or 0, src_iova=source_iova)
         return int(self.ask("ioas_copy", request))
 
@@ -142,6 +143,7 @@ class Iommufd(Container):
 
     def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
         """Call by number; NotModelledError for an ioctl of iommufd's that this kernel has and the model has not."""
+        cmd = field("cmd", cmd)
         unmodelled = cmd not in IOCTLS[self.KIND] and 0 <= cmd - IOMMUFD_BASE < self.process.system.kernel.iommufd_ioctls
         if isinstance(arg, bytearray) and unmodelled:
             self._need_open()
@@ -228,6 +230,7 @@ class Cdev(Device):
 
     def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
         """Call by number, as any descriptor."""
+        cmd = field("cmd", cmd)
         if not self.file.granted and IOCTLS[self.KIND].get(cmd, ("", ""))[1] != "VFIO_DEVICE_BIND_IOMMUFD":
             self._need_open()
             with self._call("raw_ioctl", cmd=cmd, arg=0):
