@@ -40,7 +40,8 @@ INTERNAL = {"inherited", "close", "hot_reset"}  # no arguments, or the kernel's 
 GOOD = {
     "iova": 0x10000, "size": PAGE, "vaddr": 0x200000000000, "flags": 0, "kind": 3, "number": 1, "argsz": 48, "container": 3, "name": A,
     "cmd": 0x3BFF, "arg": 0, "index": 2, "start": 0, "count": 1, "group": 0, "limit": 0, "prot": "rw", "device": A, "driver": "vfio-pci",
-    "value": 1, "region": 0, "offset": 0, "data": 2, "iommufd": 3, "ioas": 1, "source": 1, "source_iova": 0x1000, "length": PAGE, "option": 1,
+    "value": 1, "region": 0, "offset": 0, "data": 2, "iommufd": 3,
+    "ioas": 1, "source": 1, "source_iova": 0x1000, "length": PAGE, "option": 1,
 }  # fmt: skip
 
 
