@@ -76,16 +76,17 @@ class Dma:
 class DmaTree:
     """Mappings by iova. `wraps`: ends are computed modulo 2^64, as kernels up to 6.17 do.
 
-    `count` is how many there are, `starts` the mappings by their first iova (the last one, where old kernels let several in). `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
+    `count` is how many there are, `size` their bytes, `starts` the mappings by their first iova (the last one, where old kernels let several in). `reaches_top`: a mapping with a wrapped end was linked once, so a search may miss what it hides.
     """
 
-    __slots__ = ("_gap", "_root", "_wraps", "count", "reaches_top", "starts")
+    __slots__ = ("_gap", "_root", "_wraps", "count", "reaches_top", "size", "starts")
 
     def __init__(self, *, wraps: bool) -> None:
         self._root: Dma | None = None
         self._gap = NO_GAP
         self._wraps = wraps
         self.count = 0
+        self.size = 0
         self.starts: dict[int, Dma] = {}
         self.reaches_top = False
 
@@ -185,6 +186,7 @@ class DmaTree:
             parent._right = new
         self.starts[new.iova] = new
         self.count += 1
+        self.size += new.size
         if not end:
             self.reaches_top = True
         if parent is not None and parent._red:
@@ -234,6 +236,7 @@ class DmaTree:
             self._replace(node, child)
         node._parent = node._left = node._right = None
         self.count -= 1
+        self.size -= node.size
         if self.starts.get(node.iova) is node:
             del self.starts[node.iova]
         if not red:
@@ -310,3 +313,4 @@ class DmaTree:
         assert len(starts) == self.count, f"{self.count} mappings counted, {len(starts)} found"
         assert set(starts) >= set(self.starts), "a start is known of which there is no mapping"
         assert self.reaches_top or len(self.starts) == self.count
+        assert sum(dma.size for dma in self) == self.size, "the bytes mapped are miscounted"

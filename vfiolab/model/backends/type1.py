@@ -77,7 +77,7 @@ class Type1:
     @property
     def mapped_bytes(self) -> int:
         """Bytes in the user's mappings."""
-        return sum(dma.size for dma in self.dmas)
+        return self.dmas.size
 
     @property
     def dma_avail(self) -> int | None:
