@@ -138,6 +138,11 @@ def _one(trace: Path, options: argparse.Namespace, before: str = "") -> int:
 
     text = read_text(trace)
     scenarios, boot = read_trace(text, source=str(trace)), boot_of(text, source=str(trace))
+    if boot.doorbells:
+        what = f"was run with the design {boot.doorbells} of doorbells, which no Linux has"
+        raise InputError(
+            what, where=str(trace), advice="vfiolab debate runs the designs; a trace of a kernel's own doorbells can be replayed"
+        )
     if options.kernel:
         boot = boot._replace(kernel=Kernel(options.kernel))
     if options.machine is None and is_session(text):
