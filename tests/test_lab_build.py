@@ -37,7 +37,7 @@ def test_three_presses_make_a_unit_a_port_and_a_card_at_the_next_free_addresses(
     for thing in (UNIT, ROOT_PORT, ENDPOINT):
         add(lab, thing)
     assert ["0000:00:01.0", "0000:01:00.0"] == bdfs(lab)
-    assert "Added endpoint 01:00.0 below root port 00:01.0. 2 functions in 2 groups, 0 of them" in lab.status.value
+    assert "Added endpoint 01:00.0 with 1 function below root port 00:01.0. 2 functions in 2 groups, 0 of them" in lab.status.value
     assert "<svg" in lab.picture.value
 
 
@@ -50,9 +50,11 @@ def test_the_button_says_what_it_would_add_and_where(lab):
     assert [
         "Add IOMMU unit dmar0",
         "Add root port 00:01.0 behind dmar0",
-        "Add switch 01:00.0 below root port 00:01.0",
-        "Add endpoint 03:00.0 below switch port 02:00.0",
+        "Add switch 01:00.0 with 2 ports below root port 00:01.0",
+        "Add endpoint 03:00.0 with 1 function below switch port 02:00.0",
     ] == said
+    lab.functions.value = 2
+    assert "Add endpoint 04:00.0 with 2 functions below switch port 02:01.0" == lab.add.description
 
 
 @pytest.mark.parametrize(("acs", "groups"), [("on", 6), ("off", 4)])
@@ -144,7 +146,7 @@ def test_a_bus_between_those_of_a_neighbour_is_refused(lab):
     assert "Not added: 02:00.0 would have bus 03 to 06, and 05:00.0 is not below it: choose another bus" in lab.status.value
     lab.undo.click()
     add(lab, ENDPOINT, below="0000:04:00.0")
-    assert "Added endpoint 05:00.0 below switch port 04:00.0" in lab.status.value
+    assert "Added endpoint 05:00.0 with 1 function below switch port 04:00.0" in lab.status.value
 
 
 def test_units_of_two_makers_are_not_in_one_machine_but_a_virtual_one_may_be_beside(lab):

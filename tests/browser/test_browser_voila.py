@@ -55,15 +55,20 @@ def build(page):
     for thing in ("IOMMU unit", "root port", "endpoint"):
         tab_to(page, f"^{thing}$")
         page.page.keyboard.press("Space")
+        page.button(re.compile(f"^Add {thing}")).wait_for()
         if thing == "endpoint":
             tab_to(page, "^Functions$")
             page.page.keyboard.press("ControlOrMeta+a")
             page.page.keyboard.type("2")
+            page.page.keyboard.press("Tab")
+            page.button(re.compile("^Add endpoint 01:00.0 with 2 functions")).wait_for()
+            page.page.keyboard.press("Shift+Tab")
         tab_to(page, f"^Add {thing}")
         page.page.keyboard.press("Enter")
         said(page, f"Added {thing}")
         page.page.evaluate("() => document.activeElement.closest('.vfiolab-app').querySelector('input').focus()")
-    said(page, "Added endpoint 01:00.0 below root port 00:01.0. 3 functions in 2 groups, 1 of them with more than one device")
+    added = "Added endpoint 01:00.0 with 2 functions below root port 00:01.0"
+    said(page, f"{added}. 3 functions in 2 groups, 1 of them with more than one device")
 
 
 def test_a_group_is_attached_and_a_map_refused_with_the_keyboard_alone_and_axe_finds_nothing(page):

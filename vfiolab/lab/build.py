@@ -103,6 +103,8 @@ class BuildLab(App):
         self.box = column(self.name, self.thing, self.place, self.options, acts, self.status, self.picture, self.code_shown)
         self.place.observe(lambda _: self._offer(), "value")
         self.address.observe(lambda _: self._offer(), "value")
+        for number in (self.ports, self.functions):
+            number.observe(lambda _: self._offer(), "value")
         self.name.observe(lambda change: self._rename(change["new"]), "value")
         on_enter(self.address, self._add)
         self._show("")
@@ -132,7 +134,8 @@ class BuildLab(App):
         if (shown := (*asked.get(thing, ()), self.address)) != self.options.children:
             self.options.children = shown
         below = f" {self.place.description.lower()} {places[self.place.value]}" if self.place.value in places else ""
-        self.add.description = f"Add {thing} {self._chosen()}{below}"
+        parts = {SWITCH: count(self.ports.value, "port"), ENDPOINT: count(self.functions.value, "function")}.get(thing)
+        self.add.description = f"Add {thing} {self._chosen()}{f' with {parts}' if parts else ''}{below}"
 
     def _depth(self, place: str) -> tuple[int, ...]:
         """Rank the places: the first port on the highest bus is where most people go on; of units the newest."""
