@@ -403,6 +403,7 @@ class Type1:
                 user = dirty.report(user, dma, r.iova, self.granule, all_dirty=dma.pinned)
             self._remove(dma)
             removed += dma.size
+        r.whole = None  # the log keeps the request
         return removed, user if asked else None
 
     def _takes(self, r: UnmapDma, caller: Caller) -> Iterable[Dma]:
