@@ -1,9 +1,11 @@
-"""A machine by its name or from a file, whatever it is: one rule for `vl.load` and for every command."""
+"""A machine by its name or from a file, whatever it is: one rule for `vl.load` and for every command.
+
+The readers of other formats than machine files are imported where one is met, for together they take as long as all of the model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 from vfiolab._paths import data_dir, machine_path
@@ -11,9 +13,6 @@ from vfiolab.model.machine import Machine
 from vfiolab.readers.errors import InputError
 from vfiolab.readers.lines import read_text
 from vfiolab.readers.machinefile import read_machine
-from vfiolab.readers.pcifile import read_pci_text
-from vfiolab.readers.sysfs import read_sysfs
-from vfiolab.readers.tree import is_tar
 
 
 def machine_names() -> list[str]:
@@ -32,6 +31,8 @@ def find(word: str | Path, tell: Callable[[str], None]) -> Path:
         shown = str(word) if len(str(word)) <= 200 else f"{str(word)[:200]}..."
         if isinstance(error, PermissionError):
             raise InputError(f"cannot be read: {error.strerror}", where=shown) from error
+        from difflib import get_close_matches
+
         names = machine_names()
         alike = get_close_matches(shown, names, n=3)
         advice = f"did you mean {' or '.join(alike)}?" if alike else f"machines: {', '.join(names)}"
@@ -46,13 +47,31 @@ def open_machine(word: str | Path, tell: Callable[[str], None] = lambda _: None)
     Machine('two-smmu-server', 16 functions, 2 IOMMU units)
     """
     path = find(word, tell)
-    if path.is_dir() or is_tar(path):
-        return read_sysfs(path).machine(path.stem)
+    if path.is_dir() or not _begins_as_text(path):
+        from vfiolab.readers.sysfs import read_sysfs
+        from vfiolab.readers.tree import is_tar
+
+        if path.is_dir() or is_tar(path):
+            return read_sysfs(path).machine(path.stem)
     return machine_of(read_text(path), source=str(path), name=path.stem)
+
+
+def _begins_as_text(path: Path) -> bool:
+    """Say whether a file begins as no archive does: with ASCII, without a NUL. `read_text` says why one cannot be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return True
+        with path.open("rb") as raw:
+            begins = raw.read(512)
+    except OSError:
+        return True
+    return begins.isascii() and b"\0" not in begins
 
 
 def machine_of(text: str, *, source: str, name: str) -> Machine:
     """Read a machine from the text of a machine file, or from lspci text. InputError as `open_machine`."""
     if text.lstrip()[:1] == "{":
         return read_machine(text, source=source)
+    from vfiolab.readers.pcifile import read_pci_text
+
     return read_pci_text(text, source=source).machine(name)

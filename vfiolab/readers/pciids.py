@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -102,6 +101,8 @@ def _runs(text: str) -> Iterator[int]:
 @lru_cache(maxsize=1)
 def pci_ids() -> PciIds:
     """Return the database; of names only those of devices with a rule if the package that ships the list is not there."""
+    from importlib.metadata import PackageNotFoundError, distribution  # it brings the email package
+
     try:
         # By its record of installed files: a folder `pypci` in the working directory is not it.
         path = Path(str(distribution("pypci-ng").locate_file("pypci/data/pci.ids")))

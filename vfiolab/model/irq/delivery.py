@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from textwrap import fill
 from typing import NamedTuple, Protocol
 
 from vfiolab.model.address import U64, Span, hexa
@@ -132,6 +131,8 @@ class Journey:
         return tuple(step for step in self.steps if step.place == place)
 
     def __str__(self) -> str:
+        from textwrap import fill  # nothing else on the way to a first address space needs it
+
         lines = [f"{self.act}, {Kernel(self.kernel).title}: {self.outcome} ({OUTCOMES[self.outcome]})"]
         lines += [fill(f"  {step.place:<7} {step.kind:<10} {step.why}{mark(step)}", 100, subsequent_indent=" " * 21) for step in self.steps]
         if self.logged:

@@ -110,7 +110,10 @@ class Struct:
 
     @classmethod
     def _make_init(cls, kinds: dict[str, str]) -> None:
-        """Make the constructor: one expression says whether every field is as C holds it, and only if not each is looked at."""
+        """Make the constructor: one expression says whether every field is as C holds it, and only if not each is looked at.
+
+        Most programs use a few of the structs: each one's is compiled when the first record is made.
+        """
         held = {name: getattr(cls, name) for name, kind in kinds.items() if not kind.startswith("ClassVar")}
         places = [name for name, default in held.items() if not isinstance(default, dataclasses.Field)]
         widths: dict[int, list[str]] = {}
@@ -125,9 +128,14 @@ class Struct:
             "    ptr = pointer(ptr)",
             *(f"  self.{name} = {name}" for name in places),
         ]
-        made: dict[str, Any] = {}
-        exec("\n".join(lines), globals(), made)  # noqa: S102 - the text is made of the fields above, and saves a walk over them
-        cls.__init__ = made["__init__"]  # type: ignore[method-assign]
+
+        def first(self: Self, *args: Any, **named: Any) -> None:
+            made: dict[str, Any] = {}
+            exec("\n".join(lines), globals(), made)  # noqa: S102 - the text is made of the fields above, and saves a walk over them
+            cls.__init__ = made["__init__"]  # type: ignore[method-assign]
+            cls.__init__(self, *args, **named)
+
+        cls.__init__ = first  # type: ignore[assignment]
         for name in (held.keys() - set(places)) & vars(cls).keys():
             delattr(cls, name)  # not there until the backend fills it in
 
