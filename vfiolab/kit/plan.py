@@ -13,7 +13,7 @@ from vfiolab.kit.space import device_name
 from vfiolab.model.backends.compat_checks import UNSAFE
 from vfiolab.model.backends.type1 import ALLOW_UNSAFE
 from vfiolab.model.errors import STRERROR, Refusal, VfioError
-from vfiolab.model.kernel import NEWEST, Kernel
+from vfiolab.model.kernel import SERIES, Kernel
 from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci.aliases import FIRST_VMD_SEGMENT, short
 from vfiolab.model.pci.grouping import Grouping, GroupingOptions, NotComputableError, iommu_groups
@@ -31,7 +31,6 @@ IOCTLS = {
     "set_container": "VFIO_GROUP_SET_CONTAINER", "set_iommu": "VFIO_SET_IOMMU", "get_device_fd": "VFIO_GROUP_GET_DEVICE_FD",
 }  # fmt: skip
 #: Kernels that people run, and that a refused plan is tried on.
-LATER = ("4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.12", NEWEST)
 #: Classes of what a chipset or a processor brings along: memory, ISA bridge, management, SMBus, flash, security and sensor functions.
 BOARD = frozenset({0x0500, 0x0580, 0x0601, 0x0780, 0x0C05, 0x0C80, 0x1080, 0x1180, 0x1300})
 #: Notes of a machine file that say where it comes from, and leave nothing open.
@@ -379,7 +378,7 @@ class _Planner:
 
     def _later(self) -> list[str]:
         """Say which later kernel takes the plan."""
-        for version in LATER:
+        for version in SERIES[1:]:
             if Kernel(version).version > self.host.kernel.version:
                 host = self.host.with_kernel(version)
                 _set(host, self.host.params)

@@ -29,11 +29,9 @@ from vfiolab.lab.split import grid
 from vfiolab.lab.stage import Stage, users
 from vfiolab.lab.stepper import player
 from vfiolab.model.errors import Refusal, VfioError
-from vfiolab.model.kernel import Kernel
+from vfiolab.model.kernel import SERIES, Kernel
 from vfiolab.readers.lines import decoded
 
-#: Linux versions that were recorded.
-KERNELS = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
 MODES = ("Stage", "Mappings", "Devices", "Grid of splits", "Recorded kernels", "Machine", "Build", "Keep and open")
 #: What a session is written as: the ending of the file, and what writes it.
 FORMS: dict[str, tuple[str, Callable[[Session], str]]] = {
@@ -89,7 +87,7 @@ class Lab(App):
         another = "host.address_space(): another container of the same process"
         self.new = press("New container", another, lambda: self.do("host.address_space"))
         self.child = press("Fork", "A child process that shares the container", self._fork)
-        self.kernel = toggles(KERNELS, KERNELS[-1], [f"Run all on Linux {kernel}" for kernel in KERNELS], "Linux", "50px")
+        self.kernel = toggles(SERIES, SERIES[-1], [f"Run all on Linux {kernel}" for kernel in SERIES], "Linux", "50px")
         self.kernel.observe(self._reboot, "value")
         self.moves = {
             "Rewind": press("Rewind", "Take everything back", lambda: self.go(0)),
@@ -408,7 +406,7 @@ class Lab(App):
 
     def _offer_kernels(self, release: str) -> None:
         """Let the buttons show the kernel that is booted, which may be one that they do not offer otherwise."""
-        offered = sorted({*KERNELS, release}, key=lambda one: Kernel(one).version)
+        offered = sorted({*SERIES, release}, key=lambda one: Kernel(one).version)
         if [*self.kernel.options] != offered:
             self.kernel.unobserve(self._reboot, "value")  # it would go to the first one on its way
             self.kernel.options, self.kernel.tooltips = offered, [f"Run all on Linux {kernel}" for kernel in offered]

@@ -15,7 +15,9 @@ from vfiolab._table import Table
 from vfiolab.model.switches import IOMMUFD_IOCTLS, SWITCHES, StableFrom, Switch, Version
 
 OLDEST: Version = (4, 4)
-NEWEST = "7.3"
+#: The series of which there are recordings, oldest first: what menus offer, and where a report looks for a change.
+SERIES = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
+NEWEST = SERIES[-1]
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?![0-9])(.*)", re.ASCII | re.DOTALL)
 #: A distribution's own number: Debian's and Ubuntu's 6.1.0-56-amd64 is a later 6.1 than 6.1.0.
 _DISTRIBUTION = re.compile(r"-[0-9]")

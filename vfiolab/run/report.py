@@ -12,12 +12,11 @@ from vfiolab.kit.export import session_text
 from vfiolab.kit.host import Host, boot, machines
 from vfiolab.kit.steps import Step
 from vfiolab.model.events import Call
+from vfiolab.model.kernel import SERIES
 from vfiolab.readers.calls import Calls
 from vfiolab.readers.trace import Operation, read_trace
 from vfiolab.readers.write import TraceWriter
 
-#: The kernels that recordings were made of, one of each series.
-KERNELS = ("4.4", "4.14", "4.19", "5.4", "5.10", "5.15", "6.1", "6.6", "6.8", "6.12", "7.3")
 #: What a device answers for itself: another machine's device has other vectors and regions, which says nothing of the machine.
 DEVICES_OWN = {"irq_info", "region_info", "device_info", "set_irqs", "set_irqs2", "device_reset", "mmapdev", "pwrite", "device_feature"}
 #: What a program does when it lets go: a picture shows what it had before.
@@ -110,7 +109,7 @@ def elsewhere(text: str, source: str = "the run", names: Iterable[str] | None = 
     capture = Capture(_calls(text, source))
     for machine in machines() if names is None else names:
         rows: list[Elsewhere] = []
-        for kernel in KERNELS:
+        for kernel in SERIES:
             try:
                 run = capture.run(machine, kernel=kernel)
             except ValueError as error:
