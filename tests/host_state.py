@@ -3,7 +3,7 @@
 from model_world import differing, snapshot
 
 from vfiolab.draw import iova_map, to_text
-from vfiolab.model.user.descriptors import Container
+from vfiolab.model.user.container import Container
 
 
 def state(host):

@@ -8,7 +8,7 @@ import pytest
 from model_world import machines, smmus, snapshot, with_params
 
 from vfiolab.model.errors import VfioError
-from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.container import Container, Group
 
 A, B = "0000:01:00.0", "0000:11:00.0"
 PAGE = 0x1000

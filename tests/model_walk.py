@@ -11,7 +11,7 @@ from vfiolab.model.address import U64
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.errors import ERRNO, KernelCrashError, NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.machine import Host
-from vfiolab.model.user.descriptors import Container, Device, Group
+from vfiolab.model.user.container import Container, Device, Group
 
 LOW = 0, 0x1000, 0x2000, 0x3000, 0x10000, 0x20000, 0x1FF000, 0x200000, 0x7FFF000, 0x8000000, 0x8100000, 0xFEDFF000, 0xFEE00000, 0xFEF00000
 HIGH = 0x7FFFFFF000, 0x8000000000, 0xFFFFFFF000, 0xFD00000000, 1 << 40, (1 << 44) - 0x1000, 1 << 48, 1 << 63, U64 - 0x2000, U64 - 0x1000

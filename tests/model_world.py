@@ -14,7 +14,7 @@ from vfiolab.model.backends.ioas import Ioas
 from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.builder import GICV2M, MachineBuilder
 from vfiolab.model.machine import PARAMS, Host, Machine
-from vfiolab.model.user.descriptors import Container, Device, Group
+from vfiolab.model.user.container import Container, Device, Group
 from vfiolab.model.user.iommufd import Cdev
 
 OLD = "4.4", "4.7", "4.10", "4.11", "4.15", "4.19", "5.3", "5.4", "5.8", "5.10", "5.12", "5.17"

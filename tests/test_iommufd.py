@@ -22,7 +22,7 @@ from vfiolab.model.errors import NotModelledError, Refusal, VfioError
 from vfiolab.model.irq import delivery
 from vfiolab.model.uapi import iommufd as uapi
 from vfiolab.model.uapi.ioctls import IOCTLS, NUMBERS
-from vfiolab.model.user.descriptors import Group
+from vfiolab.model.user.container import Group
 from vfiolab.model.user.iommufd import VERBS, Cdev, Iommufd
 from vfiolab.readers.trace import read_trace
 from vfiolab.readers.write import write_trace

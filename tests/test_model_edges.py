@@ -9,7 +9,7 @@ from model_world import differing, invariants, machines
 from vfiolab.kit import load
 from vfiolab.model.errors import NotModelledError, VfioError, WouldBlockError
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.user.descriptors import Container, Device, Group
+from vfiolab.model.user.container import Container, Device, Group
 
 NUMBERS = 0, 1, -1, 1 << 31, 1 << 32, -(1 << 31), 1 << 63, -(1 << 63), (1 << 64) - 1, 1 << 64, -(1 << 64), 1 << 200
 EDGES = (*NUMBERS, True, 1.5, "1", "", "x", b"y", None, [], {}, object())

@@ -21,7 +21,7 @@ from vfiolab.readers.sysfs import read_sysfs
 from vfiolab.readers.trace import questions, read_trace
 from vfiolab.replay import compare
 from vfiolab.run import run_program
-from vfiolab.run.files import Files
+from vfiolab.run.memfds import Files
 from vfiolab.run.memory import Areas
 from vfiolab.run.report import elsewhere, picture, trace_text
 from vfiolab.run.tree import Tree

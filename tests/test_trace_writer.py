@@ -21,7 +21,7 @@ from vfiolab.model.events import canonical
 from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host
-from vfiolab.model.user.descriptors import Device
+from vfiolab.model.user.container import Device
 from vfiolab.readers.trace import SKIPPED, boot_of, read_trace
 from vfiolab.readers.write import write_trace
 

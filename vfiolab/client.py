@@ -13,10 +13,10 @@ from vfiolab.model.events import Event
 from vfiolab.model.irq import delivery
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.machine import Host, Machine
-from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.container import Container, Group
+from vfiolab.model.user.descriptor import Descriptor
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.drivers import Waiting
-from vfiolab.model.user.files import Descriptor
 from vfiolab.model.user.iommufd import VERBS, Cdev, Iommufd
 from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.readers.errors import InputError

@@ -27,7 +27,7 @@ from vfiolab.model.address import parse_size
 from vfiolab.model.builder import MachineBuilder
 from vfiolab.model.errors import VfioError
 from vfiolab.model.machine import Host
-from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.container import Container, Group
 from vfiolab.proposals import debate
 
 PAGE = "gallery.md"

@@ -17,7 +17,7 @@ from vfiolab.model.machine import Machine
 from vfiolab.model.pci.grouping import Grouping, GroupingOptions, NotComputableError, iommu_groups
 from vfiolab.model.pci.reasons import between
 from vfiolab.model.pci.topology import Topology
-from vfiolab.model.user.descriptors import Group
+from vfiolab.model.user.container import Group
 
 
 def _sets(value: object, known: Collection[str]) -> list[set[str]]:

@@ -19,7 +19,7 @@ from vfiolab.model.backends.type1 import Type1
 from vfiolab.model.backends.type1_checks import Rules
 from vfiolab.model.errors import NAMES, STRERROR, Refusal, VfioError
 from vfiolab.model.iommu.group import IommuGroup
-from vfiolab.model.user.descriptors import MOST_FRESH
+from vfiolab.model.user.container import MOST_FRESH
 from vfiolab.readers.lines import LONGEST
 from vfiolab.readers.qemu import DmaMapError, parse_dma_map_error
 

@@ -14,7 +14,7 @@ from vfiolab.kit.space import AddressSpace, device_name
 from vfiolab.model.errors import ERRNO, VfioError
 from vfiolab.model.irq.delivery import JourneyStep
 from vfiolab.model.kernel import Kernel
-from vfiolab.model.user.descriptors import Container
+from vfiolab.model.user.container import Container
 from vfiolab.model.user.drivers import VFIO_DRIVERS
 from vfiolab.readers.calls import ANY, Calls
 from vfiolab.readers.capture import read_capture

@@ -17,7 +17,7 @@ from vfiolab.model.machine import Host as ModelHost
 from vfiolab.model.machine import Machine as ModelMachine
 from vfiolab.model.pci.grouping import GroupingOptions, NotComputableError
 from vfiolab.model.pci.topology import Function
-from vfiolab.model.user.descriptors import Container
+from vfiolab.model.user.container import Container
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,10 +23,10 @@ from vfiolab.model.machine import Host
 from vfiolab.model.pci.topology import TopologyError, normal_bdf
 from vfiolab.model.signals import whole
 from vfiolab.model.uapi.requests import field, word
-from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.container import Container, Group
+from vfiolab.model.user.descriptor import Descriptor
 from vfiolab.model.user.device import Device
 from vfiolab.model.user.drivers import VFIO_DRIVERS
-from vfiolab.model.user.files import Descriptor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD
 from vfiolab.model.uapi.iommufd import AllowIovas, BindIommufd, IoasMap, IovaRange, IovaRanges, Sized
 from vfiolab.model.uapi.requests import DeviceFeature, HotReset, IommuInfo, IrqSet, MapDma, Struct
-from vfiolab.model.user.files import UserStruct
+from vfiolab.model.user.descriptor import UserStruct
 from vfiolab.run import memory
 
 PAGE, MOST_OF_A_STRUCT = 4096, 1 << 16

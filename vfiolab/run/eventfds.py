@@ -7,8 +7,8 @@ import os
 from vfiolab.model.irq.msi import DATA_BOOL, DATA_EVENTFD, TRIGGER
 from vfiolab.model.machine import Host
 from vfiolab.model.uapi.requests import IrqSet
+from vfiolab.model.user.descriptor import UserStruct
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.files import UserStruct
 from vfiolab.run.seccomp import syscall
 
 

@@ -24,13 +24,13 @@ from vfiolab.model.machine import Host
 from vfiolab.model.pci.config import config_space, written
 from vfiolab.model.uapi.ioctls import IOCTLS
 from vfiolab.model.uapi.requests import HotReset, IrqSet
+from vfiolab.model.user.descriptor import Descriptor, UserStruct
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.files import Descriptor, UserStruct
 from vfiolab.model.user.process_calls import UserProcess
 from vfiolab.run import edu, memory
 from vfiolab.run.arguments import NAMING, PINNED, argument, unknown, written_back
 from vfiolab.run.eventfds import Eventfds, taken
-from vfiolab.run.files import CONFIG, REGION, Files, Opened, region_at
+from vfiolab.run.memfds import CONFIG, REGION, Files, Opened, region_at
 from vfiolab.run.said import call_lines
 from vfiolab.run.seccomp import BY_PATH, Child, Listener, Notice, start, syscall
 from vfiolab.run.tree import CONTAINER, GROUPS, Tree
@@ -76,7 +76,7 @@ def run_program(
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, _terminated)  # a terminal's ^C is the program's
     try:
         with contextlib.closing(start(command, environment, every_write=bool(toys))) as child:
-            server = Server(host, child.listener, files, tree, tell, quiet=quiet, toys=toys)
+            server = Answering(host, child.listener, files, tree, tell, quiet=quiet, toys=toys)
             with contextlib.closing(server):
                 server.serve(child, seconds)
             status = child.wait()
@@ -94,7 +94,7 @@ def _terminated(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-class Server:
+class Answering:
     """Answers a program's calls."""
 
     def __init__(

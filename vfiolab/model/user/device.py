@@ -34,10 +34,11 @@ from vfiolab.model.uapi.requests import (
 )
 from vfiolab.model.user import vfio_pci
 from vfiolab.model.user.checks import BIND_IOMMUFD_CHECKS, STRUCT_CHECKS
-from vfiolab.model.user.files import CdevFile, ContainerFile, Descriptor, DeviceFile, put
+from vfiolab.model.user.descriptor import Descriptor, put
+from vfiolab.model.user.files import CdevFile, ContainerFile, DeviceFile
 
 if TYPE_CHECKING:
-    from vfiolab.model.user.descriptors import Container, Group
+    from vfiolab.model.user.container import Container, Group
 
 MOST_ON_A_BUS = 2048
 FEATURE, IOEVENTFD = 0x3B75, 0x3B74

@@ -21,9 +21,10 @@ from vfiolab.model.uapi import iommufd as uapi
 from vfiolab.model.uapi.ioctls import IOCTLS, IOMMUFD_BASE, Ioctl
 from vfiolab.model.uapi.requests import field
 from vfiolab.model.user.checks import ATTACH_PT_CHECKS, GRANTED_CHECKS
-from vfiolab.model.user.descriptors import Container
+from vfiolab.model.user.container import Container
+from vfiolab.model.user.descriptor import put
 from vfiolab.model.user.device import Device, need_known_flag
-from vfiolab.model.user.files import CdevFile, ContainerFile, put
+from vfiolab.model.user.files import CdevFile, ContainerFile
 
 if TYPE_CHECKING:
     from vfiolab.model.user.process_calls import UserProcess

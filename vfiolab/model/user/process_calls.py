@@ -14,9 +14,10 @@ from vfiolab.model.events import Call
 from vfiolab.model.irq.msi import IrqState
 from vfiolab.model.uapi.requests import CAP_IPC_LOCK, CAP_SYS_RAWIO, field, word
 from vfiolab.model.user.checks import CAPABILITY_CHECKS, DESCRIPTOR_CHECKS, NODE_CHECKS, OPEN_GROUP_CHECKS, GivenUp, Node, OpenGroup, Used
-from vfiolab.model.user.descriptors import Container, Group
+from vfiolab.model.user.container import Container, Group
+from vfiolab.model.user.descriptor import Descriptor
 from vfiolab.model.user.drivers import UserSystem, Waiting
-from vfiolab.model.user.files import CdevFile, ContainerFile, Descriptor, GroupFile
+from vfiolab.model.user.files import CdevFile, ContainerFile, GroupFile
 from vfiolab.model.user.iommufd import Cdev, Iommufd
 from vfiolab.model.user.process import FIRST_FD, Memory, Process
 

@@ -2,7 +2,7 @@
 
 A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
 type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `device`, the process that opens them in
-`process_calls`, the open files behind all of them in `files`, with the door for an ioctl by its number (`Descriptor.ioctl`).
+`process_calls`, the base of all of them, with the door for an ioctl by its number, in `descriptor`, the open files behind them in `files`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ from vfiolab.model.user.checks import (
     OpenDevice,
     SetContainer,
 )
+from vfiolab.model.user.descriptor import Descriptor, UserStruct, put
 from vfiolab.model.user.device import Device
-from vfiolab.model.user.files import ContainerFile, Descriptor, DeviceFile, GroupFile, UserStruct, put
+from vfiolab.model.user.files import ContainerFile, DeviceFile, GroupFile
 
 LONGEST_NAME = 4096
 MOST_FRESH = 1 << 46  # bytes: half of what a process can address

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vfiolab.model.user.files import Descriptor
+from vfiolab.model.user.descriptor import Descriptor
 
 REGION, CONFIG, REGIONS = 40, 7, 9
 _MODIFIED, _GONE, _FORGOTTEN = 0x2, 0x400, 0x8000
