@@ -69,7 +69,7 @@ def keys(count):
     return [0x1_0000_0000 + 2 * PAGE * slot for slot in range(count)]
 
 
-def test_map_and_unmap_among_65000_within_12_times_of_a_sorted_dictionary(beside):
+def test_map_and_unmap_among_65000_within_9_times_of_a_sorted_dictionary(beside):
     host, opened, _ = space(65_000)
     table = SortedDict.fromkeys(keys(65_000), PAGE)
 
@@ -82,13 +82,13 @@ def test_map_and_unmap_among_65000_within_12_times_of_a_sorted_dictionary(beside
             del table[key]
         return (perf_counter() - start) / PAIRS
 
-    beside("map + unmap among 65,000 mappings", pairs(host, opened), "SortedDict set + delete", peer, within=12)
+    beside("map + unmap among 65,000 mappings", pairs(host, opened), "SortedDict set + delete", peer, within=9)
 
 
-def test_attach_with_65535_mappings_to_replay_within_12_times_of_copying_a_sorted_dictionary(beside):
+def test_attach_with_65535_mappings_to_replay_within_8_times_of_copying_a_sorted_dictionary(beside):
     table = SortedDict.fromkeys(keys(MANY), PAGE)
     beside(
-        "attach, 65,535 mappings replayed", attach(*space(MANY)), "copying a SortedDict of 65,535", lambda: table.copy() and None, within=12
+        "attach, 65,535 mappings replayed", attach(*space(MANY)), "copying a SortedDict of 65,535", lambda: table.copy() and None, within=8
     )
 
 
@@ -103,6 +103,6 @@ def test_replay_grows_with_the_mappings(beside):
     beside("attach, 65,535 replayed", attach(*many), "attach, 1,000 replayed", attach(*few), within=quadratic / 16)
 
 
-def test_eight_domains_cost_less_than_eight_times_one(beside):
+def test_eight_domains_cost_less_than_three_times_one(beside):
     one, eight = space(1_000), space(1_000, domains=8)
-    beside("map + unmap in 8 domains", pairs(*eight[:2]), "map + unmap in 1 domain", pairs(*one[:2]), within=8)
+    beside("map + unmap in 8 domains", pairs(*eight[:2]), "map + unmap in 1 domain", pairs(*one[:2]), within=3)

@@ -170,7 +170,7 @@ class Domain:
 
     def map_many(self, runs: list[Mapping]) -> None:
         """Map runs, ascending and known to fit, into an empty table: replay."""
-        self._table.update([(run.iova, run) for run in runs])
+        self._table = {run.iova: run for run in runs}
         self._order = None
         if runs:
             self._highest = max(self._highest, runs[-1].iova + runs[-1].size)
