@@ -42,6 +42,12 @@ def test_the_import_alone_brings_nothing_that_a_name_may_need(unwanted):
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
 
 
+@pytest.mark.parametrize("unwanted", ["ipywidgets", "tarfile", "email", "vfiolab.draw", "vfiolab.readers.lspci", "vfiolab.readers.sysfs"])
+def test_an_address_space_on_a_machine_of_the_kit_brings_no_reader_of_listings(unwanted):
+    code = f"import sys, vfiolab as vl; vl.load('two-smmu-server').address_space(); sys.exit({unwanted!r} in sys.modules)"
+    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
+
+
 # errors
 
 
