@@ -300,7 +300,7 @@ BY_HAND = {
     ("drivers.VFIO_PROBE_CHECKS", "its IOMMU can do cache-coherent mappings"),
     ("msi.IRQ_CHECKS", "argsz holds the struct (20 bytes)"),
     ("msi.IRQ_CHECKS", "argsz holds the data"),
-    ("checks.BITMAP_CHECKS", "the bitmap can be written"),
+    ("type1_checks.BITMAP_CHECKS", "the bitmap can be written"),
     ("checks.NAME_CHECKS", "the name ends within a page"),
     ("msi.IRQ_CHECKS", "the data can be read"),
     ("vfio_pci.FEATURE_CHECKS", "argsz holds the struct"),

@@ -209,6 +209,23 @@ def test_a_programs_bytes_and_a_learners_calls_meet_the_same_code(kernel):
     assert called[0].log.events == written[0].log.events
 
 
+def test_a_mapping_whose_dirty_bitmap_cannot_be_written_stays_with_those_after_it():
+    host, container, group = fresh()
+    group.set_container(container)
+    container.set_iommu()
+    for iova in (0x4000_0000, 0x4000_1000, 0x4000_2000):
+        container.map_dma(iova, 0x1000, host.machine.arena.base)
+    container.dirty_pages(1)
+    answers = iter((True, False))
+    host.process.copy_out = lambda _address, _data: next(answers)
+    asked = bytearray(UnmapDma(48, 1, 0x4000_0000, 0x3000, 0x1000, 8, 0x7000).pack())
+    with pytest.raises(VfioError, match="EFAULT: the bitmap cannot be written"):
+        container.ioctl(NUMBER["IOMMU_UNMAP_DMA"], asked)
+    assert [0x4000_1000, 0x4000_2000] == [dma.iova for dma in container.backend.dmas]
+    assert ("EFAULT", 1) == (host.log.calls[-1].result, len(host.log.calls[-1].events))
+    container.server._check()
+
+
 def test_interrupts_and_resets_are_asked_for_in_bytes_too():
     _, container, group = fresh()
     group.set_container(container)

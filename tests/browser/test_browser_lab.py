@@ -112,6 +112,7 @@ def test_a_story_is_told_with_the_keyboard_alone_and_axe_finds_nothing(page):
     status(page, "Group 10 was attached to D2")
     assert [] == violations(page)
     choose(page, "Mappings")
+    page.page.get_by_label("iova", exact=True).first.wait_for()
     type_in(page, "iova", "0x800_0000")
     page.page.keyboard.press("Enter")
     status(page, "refused: .*EINVAL.*software MSI window")

@@ -33,14 +33,14 @@ ASSUMPTIONS = (
         "the BUG is recorded on 4.4 only, and only for one page",
     ),
     Assumption(
-        "On VT-d up to 5.9, the memory limit and the unit's width are met page by page.",
+        "On VT-d from 4.12 to 5.10, where a MAP exceeds both the memory limit and the unit's width, each page is a run of its own.",
         "MAP: ENOMEM or EFAULT",
-        "recorded on 4.4; with longer physical runs the order may differ",
+        "those kernels charge and map a contiguous run of memory as a whole, and how long runs are depends on the machine",
     ),
     Assumption(
         "A virtio-iommu refuses a domain of another virtio-iommu with EINVAL, and reports no cache coherency before 5.19.",
         "attach; CHECK_EXTENSION 4",
-        "no machine with two of them, and no kernel before 6.12, was recorded",
+        "no machine with two of them was recorded, and on the one kernel recorded before 5.19 (5.15) nobody asked",
     ),
     Assumption(
         "VT-d units use second-stage tables on every kernel.",

@@ -1,4 +1,4 @@
-"""What happened: calls, and under each call what the IOMMU core was asked to do. One event kind per word of the trace format."""
+"""What happened: calls, and under each what the IOMMU core was asked to do, with the trace format's words, and the steps of a device's request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROT_READ, PROT_WRITE, PROT_CACHE, PROT_NOEXEC, PROT_MMIO = 1, 2, 4, 8, 16
 
 
 class Event(NamedTuple):
-    """One request to the IOMMU core. `str()` is for reading, `line` the same as a trace has it.
+    """One request to the IOMMU core, or one step of a device's request. `str()` is for reading, `line` the same as a trace has it.
 
     kind: claim, release (DMA ownership of `group`), alloc, free (of `domain`), attach (`errno` 0 or negative), detach, map, unmap,
     msi_cookie (`iova` is the base), prep_msi (`physical` is the doorbell), msi_map, fgsp (the superpage probe). `delivery` adds the steps
@@ -73,10 +73,10 @@ class Call:
     """One system call of the user's process (or something outside it that changes its world, such as a bind).
 
     `process` is the name of the process that made it, "" for the first one, None for what came from outside of every process.
-    `args` are those that differ from the verb's defaults, and what the verb is about in any case.
+    `args`: always what the verb is about; of the rest, what differs from the defaults.
 
-    It runs as a `with` block in its log. One made inside another is not listed: what happens in it is the outer one's. Arguments that are
-    no numbers or texts at all (TypeError, ValueError) never reach a kernel: such a call is not listed either. Ctrl-C waits until the call
+    It runs as a `with` block in its log. One made inside another is not listed: what happens in it is the outer one's. Arguments that
+    Python refuses (TypeError, ValueError) never reach a kernel: such a call is not listed either. Ctrl-C waits until the call
     has ended.
     """
 
@@ -162,9 +162,9 @@ LANDMARKS = frozenset(
 
 
 class EventLog:
-    """Every call in order, each with its events. Views and replay print this one list.
+    """The calls in order, each with its events. Views and replay print this one list.
 
-    So that a view need not walk a long log, each call is looked at once, when a view first asks after it has ended. `forgotten` counts the
+    So that a view need not walk a long log, a call that has ended is looked at once, when a view asks. `forgotten` counts the
     calls that are no longer here.
     """
 
@@ -224,14 +224,14 @@ class EventLog:
             self.forgotten += gone
 
     def clear(self) -> None:
-        """Forget every call that has ended; `forgotten` counts them."""
+        """Forget every call; `forgotten` counts them."""
         self.forgotten += len(self.calls)
         self.calls.clear()
         self._forget()
 
     @property
     def landmarks(self) -> list[int]:
-        """Where in `calls` descriptors were opened, groups joined or left, calls were refused, or devices faulted."""
+        """Where in `calls` the verbs of LANDMARKS are, calls that were refused, and faults of devices."""
         self._look()
         return self._landmarks
 

@@ -129,7 +129,7 @@ class Compat(Context):
             self.space.cut(r.iova, rows.UNMAP_CHECKS)
         return self.space.unmap(r, rows.UNMAP_CHECKS), None
 
-    def dirty(self, request: DirtyPages) -> int | None:
+    def dirty(self, caller: Caller, request: DirtyPages) -> int | None:
         """DIRTY_PAGES is not there: ENOTTY."""
         self.refuse_unknown(DIRTY_PAGES)
         return None

@@ -6,9 +6,11 @@ Source: update_user_bitmap, vfio_iova_dirty_bitmap, drivers/vfio/vfio_iommu_type
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from vfiolab.model.backends.dmatree import Dma
+from vfiolab.model.backends.protocol import Caller
+from vfiolab.model.uapi.requests import MAX_BITMAP, DirtyPages, UnmapDma
 
 WORD = 64
 
@@ -37,10 +39,18 @@ def report(user: int, dma: Dma, base: int, granule: int, *, all_dirty: bool) -> 
     return (user & ~(copied << word * WORD)) | (dma.bitmap & copied) << word * WORD
 
 
-def get(dmas: Iterable[Dma], base: int, granule: int, *, all_dirty: bool) -> int:
-    """Return the user's bitmap of a GET over some mappings; their own bitmaps keep what the kernel's would keep."""
+def get(dmas: Iterable[Dma], base: int, granule: int, tell: Callable[[int], None], *, all_dirty: bool) -> int:
+    """Return the user's bitmap of a GET over some mappings, told after each; their own bitmaps keep what the kernel's would keep."""
     user = 0
     for dma in dmas:
         user = report(user, dma, base, granule, all_dirty=all_dirty)
+        tell(user)
         dma.bitmap &= ~((1 << dma.size // granule) - 1)
     return user
+
+
+def put(caller: Caller, r: UnmapDma | DirtyPages, bitmap: int) -> bool:
+    """Write a bitmap to the address that a request gives; say whether it could be written."""
+    pages = r.size // r.bm_pgsize if r.bm_pgsize else 0
+    room = min(r.bm_size, MAX_BITMAP, -(-pages // 8))
+    return caller.copy_out(r.bm_data, bitmap.to_bytes(max(-(-bitmap.bit_length() // 8), room), "little"))

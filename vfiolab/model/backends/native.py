@@ -149,12 +149,12 @@ class Native:
         backend = self.backend
         return (backend if isinstance(backend, Type1) else self._need_type1("UNMAP_DMA")).unmap(caller, request)
 
-    def dirty(self, request: DirtyPages) -> int | None:
+    def dirty(self, caller: Caller, request: DirtyPages) -> int | None:
         """DIRTY_PAGES; EINVAL without a backend, ENOTTY before 5.8."""
         backend = self._need_type1("DIRTY_PAGES")
         if not self.kernel.has("dirty_tracking"):
             self.refuse_unknown(DIRTY_PAGES)
-        return backend.dirty(request)
+        return backend.dirty(caller, request)
 
     def close(self) -> None:
         """Nothing happens: the groups keep the container."""
@@ -216,5 +216,5 @@ BACKEND_CHECKS = (
 )  # fmt: skip
 UNKNOWN_CHECKS = (
     Check("the container has a backend", "EINVAL", UNL_IOCTL, "an ioctl that needs a backend, before SET_IOMMU", "SET_IOMMU first", test="r.native.backend is None"),
-    Check("the backend has the ioctl", "ENOTTY", f"vfio_iommu_type1_ioctl, {CORE}", "kernel {r.native.kernel} does not know {r.call} on a container", "see the container's ioctls", test="True"),
+    Check("the backend has the ioctl", "ENOTTY", "vfio_iommu_type1_ioctl, drivers/vfio/vfio_iommu_type1.c", "kernel {r.native.kernel} does not know {r.call} on a container", "see the container's ioctls", test="True"),
 )  # fmt: skip

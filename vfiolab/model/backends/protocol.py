@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from vfiolab.model.address import Span
@@ -48,12 +49,16 @@ class UserMemory(Protocol):
 
 
 class Caller(Protocol):
-    """The process that calls: whose memory is mapped, and whose account of locked pages is charged."""
+    """The process that calls: whose memory is mapped, and whose account of locked pages is charged.
+
+    `copy_out` puts bytes at an address of its memory, and says whether it could.
+    """
 
     memlock: int | None
     locked_pages: int
     page_size: int
     capabilities: set[int]
+    copy_out: Callable[[int, bytes], bool]
 
     @property
     def memory(self) -> UserMemory:
@@ -112,7 +117,7 @@ class Server(Protocol):
     def unmap(self, caller: Caller, request: UnmapDma) -> tuple[int, int | None]:
         """UNMAP_DMA: return the bytes unmapped, and the dirty bitmap if it was asked for."""
 
-    def dirty(self, request: DirtyPages) -> int | None:
+    def dirty(self, caller: Caller, request: DirtyPages) -> int | None:
         """DIRTY_PAGES."""
 
     def refuse_unknown(self, cmd: int) -> None:

@@ -7,6 +7,7 @@ the emulated groups. Every verb runs its table of checks (`type1_checks`) and on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import takewhile
 
 from vfiolab.model.address import U64, Span, joined
@@ -390,7 +391,8 @@ class Type1:
     def unmap(self, caller: Caller, r: UnmapDma) -> tuple[int, int | None]:
         """Unmap; return (bytes unmapped, dirty bitmap or None). v2 removes what lies wholly inside the range; v1 whole mappings from its start.
 
-        EFAULT, EINVAL, EOVERFLOW (6.18+), EBUSY: see `type1_checks`. Source: vfio_dma_do_unmap.
+        EFAULT, EINVAL, EOVERFLOW (6.18+), EBUSY: see `type1_checks`. A bitmap that cannot be written is EFAULT at the first mapping, which
+        stays, with all after it. Source: vfio_dma_do_unmap.
         """
         r.backend, r.granule, r.whole = self, self.granule, None
         self.rules.unmap.run(r)
@@ -401,6 +403,7 @@ class Type1:
         for dma in self._takes(r, caller):
             if asked:
                 user = dirty.report(user, dma, r.iova, self.granule, all_dirty=dma.pinned)
+                self._tell_dirty(caller, r, user)
             self._remove(dma)
             removed += dma.size
         r.whole = None  # the log keeps the request
@@ -467,7 +470,10 @@ class Type1:
 
     # dirty pages
 
-    def dirty(self, r: DirtyPages) -> int | None:
+    def _tell_dirty(self, caller: Caller, r: UnmapDma | DirtyPages, bitmap: int) -> None:
+        self.rules.bitmap.run(dirty.put(caller, r, bitmap))
+
+    def dirty(self, caller: Caller, r: DirtyPages) -> int | None:
         """DIRTY_PAGES: start (1) or stop (2) tracking, or get (4) the bitmap of a range; returns the bitmap for GET. ENOTTY before 5.8."""
         r.backend, r.granule = self, self.granule
         self.rules.dirty.run(r)
@@ -480,7 +486,7 @@ class Type1:
             return None
         self.rules.dirty_get.run(r)
         inside = [dma for dma in self.dmas if dma.iova < r.iova + r.size and r.iova < dma.iova + dma.size]
-        return dirty.get(inside, r.iova, self.granule, all_dirty=bool(self.domains))
+        return dirty.get(inside, r.iova, self.granule, partial(self._tell_dirty, caller, r), all_dirty=bool(self.domains))
 
     def info(self, request: IommuInfo) -> Info:
         """GET_INFO: page sizes and the capability chain. EFAULT (unreadable struct), EINVAL (below 16 bytes).

@@ -1,7 +1,7 @@
 """What type1 tests before it acts: one ordered table a call. The first check that does not hold is the answer.
 
 Order and errnos: drivers/vfio/vfio_iommu_type1.c, vfio_dma_do_map, vfio_dma_do_unmap, vfio_iommu_type1_attach_group,
-vfio_iommu_type1_dirty_pages, read in 4.4 to 6.19, and recorded runs of 4.4, 5.10, 6.1, 6.12 and 7.3.
+vfio_iommu_type1_dirty_pages, read in 4.4 to 6.19, and recorded runs of the kernels of `kernel.SERIES`.
 """
 
 from __future__ import annotations
@@ -329,6 +329,9 @@ def _dirty_range(r: DirtyPages) -> str | None:
     return "size 0 asks for no page" if not r.size else misaligned(r.granule, iova=r.iova, size=r.size)
 
 
+BITMAP_CHECKS = (
+    Check("the bitmap can be written", "EFAULT", f"update_user_bitmap, {T1}", "the bitmap cannot be written to its address", "pass writable memory", test="not r"),
+)  # fmt: skip
 DIRTY_CHECKS = (
     Check("the container is type1 v2", "EACCES", DIRTY, "dirty tracking needs type1 v2, this container is v1", "SET_IOMMU with type 3", test="not r.backend.v2"),
     Check("the struct can be read", "EFAULT", DIRTY, BAD_POINTER, "pass a pointer to a struct vfio_iommu_type1_dirty_bitmap", test="r.ptr != 'good'"),
@@ -438,7 +441,7 @@ class Rules:
         self.arguments, _, self.pins, _ = _stages(kernel, (MAP_CHECKS, place, PIN_CHECKS, TRANSLATION_CHECKS))
         self.map = table(MAP_CHECKS + place, kernel, after=PIN_CHECKS + TRANSLATION_CHECKS)
         self.memory = table(PIN_CHECKS + TRANSLATION_CHECKS, kernel, before=MAP_CHECKS + place)
-        self.unmap = table(UNMAP_CHECKS, kernel)
+        self.unmap, self.bitmap = table(UNMAP_CHECKS, kernel), table(BITMAP_CHECKS, kernel)
         self.dirty, self.dirty_get = (
             table(DIRTY_CHECKS, kernel, after=DIRTY_GET_CHECKS),
             table(DIRTY_GET_CHECKS, kernel, before=DIRTY_CHECKS),

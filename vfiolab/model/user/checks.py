@@ -45,10 +45,7 @@ IOCTL_CHECKS = (
     Check("the descriptor has the ioctl", "ENOTTY", f"ioctl of a descriptor, {CORE}", "ioctl {r.cmd:#_x} is none of a {r.kind}'s", "see the {r.kind}'s ioctls", test="not r.what"),
 )  # fmt: skip
 INFO_BACK_CHECKS = (
-    Check("the struct can be written back", "EFAULT", f"vfio_iommu_type1_ioctl, {CORE}", "the struct cannot be written back", "pass writable memory", "copy_back_efault", "not r"),
-)  # fmt: skip
-BITMAP_CHECKS = (
-    Check("the bitmap can be written", "EFAULT", "update_user_bitmap, drivers/vfio/vfio_iommu_type1.c", "the bitmap cannot be written to its address", "pass writable memory", test="not r"),
+    Check("the struct can be written back", "EFAULT", "vfio_iommu_type1_ioctl, drivers/vfio/vfio_iommu_type1.c", "the struct cannot be written back", "pass writable memory", "copy_back_efault", "not r"),
 )  # fmt: skip
 NAME_CHECKS = (
     Check("the name ends within a page", "EINVAL", "strndup_user, mm/util.c", lambda r: f"no zero ends the device's name within {len(r)} bytes", "end the name with a zero", test="b'\\0' not in r"),

@@ -1,8 +1,8 @@
 """The user's descriptors of containers and groups, and their ioctls.
 
-A refusal raises VfioError and changes nothing. What stands behind a container is a server: the native VFIO container (`native`), with its
+A refusal raises VfioError and changes nothing, but for an UNMAP whose bitmap cannot be written (see `Type1.unmap`). What stands behind a container is a server: the native VFIO container (`native`), with its
 type1 or no-IOMMU backend, or iommufd's compatibility layer (`compat`). Devices are in `device`, the process that opens them in
-`process_calls`, the base of all of them, with the door for an ioctl by its number, in `descriptor`, the open files behind them in `files`.
+`process_calls`, the base of the descriptors, with the door for an ioctl by its number, in `descriptor`, the open files behind them in `files`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from vfiolab.model.uapi.info import Info
 from vfiolab.model.uapi.requests import (
     CAP_SYS_RAWIO,
     DIRTY_GET,
-    MAX_BITMAP,
     DirtyPages,
     GroupStatus,
     IommuInfo,
@@ -30,7 +29,6 @@ from vfiolab.model.uapi.requests import (
     word,
 )
 from vfiolab.model.user.checks import (
-    BITMAP_CHECKS,
     INFO_BACK_CHECKS,
     NAME_CHECKS,
     OPEN_DEVICE_CHECKS,
@@ -49,7 +47,7 @@ MOST_FRESH = 1 << 46  # bytes: half of what a process can address
 
 
 class Container(Descriptor):
-    """A descriptor of /dev/vfio/vfio: one user's I/O address space. It lives on, closed, while groups are in it."""
+    """A descriptor of /dev/vfio/vfio: one user's I/O address space, which lives on after the descriptor is closed, while groups are in it."""
 
     file: ContainerFile
 
@@ -60,7 +58,7 @@ class Container(Descriptor):
 
     @property
     def backend(self) -> Backend | None:
-        """The address space behind the container: Type1, NoIommu, Ioas, or None before SET_IOMMU."""
+        """The address space behind the container: Type1, NoIommu, Ioas; None before SET_IOMMU, and after the last group has left."""
         return self.server.backend
 
     @property
@@ -111,7 +109,7 @@ class Container(Descriptor):
 
         The memory is the calling process's, and so are the account and the limit of locked memory. Without a vaddr (None) it allocates the
         memory first, less than 64 TiB, and frees it if the map is refused. `name` is a label for pictures. Errors as
-        `type1_checks.MAP_CHECKS` lists them.
+        the tables of `type1_checks` list them (`Rules.map`, `Rules.memory`), or those of `compat_checks`.
         """
         if vaddr is not None:
             self._map(MapDma(argsz, flags, vaddr, iova, size, ptr, str(name)))
@@ -190,7 +188,7 @@ class Container(Descriptor):
 
     def _dirty(self, request: DirtyPages) -> int | None:
         with self._brings("dirty", request) as call:
-            bitmap = self.server.dirty(request)
+            bitmap = self.server.dirty(self.process, request)
             if bitmap is not None:
                 call.output = {"dirty_bits": bitmap.bit_count()}
             return bitmap
@@ -202,22 +200,11 @@ class Container(Descriptor):
 
     def _unmap_bytes(self, data: bytearray) -> None:
         request, answer = UnmapDma.unpack(data), UnmapDma.unpack(data)
-        answer.size, bitmap = self._unmap(request)
-        self._bitmap_out(request, bitmap)
+        answer.size, _ = self._unmap(request)
         put(data, answer.pack()[: UnmapDma.MINIMUM])
 
     def _dirty_bytes(self, data: bytearray) -> None:
-        request = DirtyPages.unpack(data)
-        self._bitmap_out(request, self._dirty(request))
-
-    def _bitmap_out(self, request: UnmapDma | DirtyPages, bitmap: int | None) -> None:
-        """Put a bitmap into the process's memory, where the process has one with bytes in it."""
-        if bitmap is not None:
-            size = -(-bitmap.bit_length() // 8)
-            room = min(request.bm_size, MAX_BITMAP)
-            pages = request.size // request.bm_pgsize if request.bm_pgsize else 0
-            out = bitmap.to_bytes(max(size, min(room, -(-pages // 8))), "little")
-            table(BITMAP_CHECKS, self.process.system.kernel).run(self.process.copy_out(request.bm_data, out))
+        self._dirty(DirtyPages.unpack(data))
 
     KIND = "container"
     carried_out = MappingProxyType(
@@ -297,7 +284,7 @@ class Group(Descriptor):
     def set_container(self, container: Container | int) -> None:
         """GROUP_SET_CONTAINER: join a container, and its backend if it has one. The checks by version are `SET_CONTAINER_CHECKS`.
 
-        A number is looked up among the calling process's descriptors. EBADF for a container that this process does not hold, or closed.
+        A number is looked up among the calling process's descriptors. EBADF for a container that this process does not hold, or that is closed.
         """
         self._need_open()
         if isinstance(container, Container) and self.process.descriptors.get(container.fd) is not container:
@@ -330,7 +317,7 @@ class Group(Descriptor):
             self.process.system.drivers.wake()
 
     def get_device_fd(self, name: str) -> Device:
-        """GROUP_GET_DEVICE_FD: open a device of the group by its address; from 5.7 on, behind a blank, `vf_token=UUID` may follow.
+        """GROUP_GET_DEVICE_FD: open a device of the group by its address; from 5.7 on, behind a space, `vf_token=UUID` may follow.
 
         ENODEV, EINVAL and their order changed in 5.19; EACCES (the token is missing). See the checks' sources.
         """

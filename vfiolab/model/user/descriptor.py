@@ -1,6 +1,6 @@
-"""A number in a process's table of open files: `Descriptor`, what containers, groups, devices and iommufds have in common, and the door for an ioctl by its number.
+"""`Descriptor`: what descriptors of containers, groups, devices and iommufds have in common, and how an ioctl is called by its number.
 
-`UserStruct` are the bytes that a running program's pointer leads to.
+`UserStruct` is the bytes that a running program's pointer leads to.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Descriptor:
         self._fd, self._word = number, f"fd{number}"
 
     def inherited(self, process: UserProcess) -> Descriptor:
-        """Return a child's descriptor of the same number and the same open file."""
+        """Return another process's descriptor of the same open file, with the same number; the caller puts it into that process's table."""
         twin = copy(self)
         twin.process = process
         self.file.references += 1
@@ -77,8 +77,8 @@ class Descriptor:
     def ioctl(self, cmd: int, arg: int | bytearray = 0) -> int:
         """Call by number, as a C program does. `arg` is a number, or the bytes that its pointer leads to: what comes back is put into them.
 
-        What a second pointer inside a struct leads to lies behind the struct. A number where a pointer is needed leads nowhere (EFAULT); ENOTTY for what this kind does not have. Unknown numbers on a container:
-        EINVAL before SET_IOMMU, ENOTTY after.
+        What follows a struct lies behind it in `arg`; a dirty bitmap goes to its own address. A number where a pointer is needed leads nowhere
+        (EFAULT, where the call comes as far as reading it). ENOTTY for what this kind does not have; on VFIO's own container EINVAL before SET_IOMMU.
 
         >>> from vfiolab.model.builder import MachineBuilder
         >>> container = MachineBuilder("demo").host("6.12").process.open_container()
@@ -102,7 +102,7 @@ class Descriptor:
         return True
 
     def _needs(self, name: str, data: bytearray, size: int, what: str) -> None:
-        """Refuse bytes too few for what an ioctl's pointer should lead to."""
+        """Refuse fewer bytes than an ioctl's pointer should lead to."""
         if len(data) < size:
             with self.process.call("raw_ioctl", f"fd{self.fd}", cmd=NUMBERS[name], arg=0):
                 table(IOCTL_CHECKS, self.process.system.kernel).run(Command(NUMBERS[name], self.KIND, what))
@@ -112,7 +112,7 @@ class Descriptor:
         table(IOCTL_CHECKS, self.process.system.kernel).run(Command(cmd, self.KIND, what))
 
     def close(self) -> None:
-        """Close the descriptor; the file behind it goes when no descriptor of any process leads to it."""
+        """Close the descriptor; the file behind it goes with its last reference."""
         self._need_open()
         with self.process.call(f"close_{self.opened_as}", f"fd{self.fd}"):
             self.process.close(self.fd)

@@ -91,7 +91,7 @@ class Device(Descriptor):
         return self._ask("device_info", DeviceInfo(argsz, ptr=ptr))
 
     def get_region_info(self, index: int, *, argsz: int = 32, ptr: str = "good") -> RegionInfo:
-        """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and VGA on what is no VGA device."""
+        """DEVICE_GET_REGION_INFO: 0-5 the BARs, 6 the ROM, 7 config space, 8 VGA. EINVAL for others, and for VGA on a device that has none."""
         return self._ask("region_info", RegionInfo(argsz, index=index, ptr=ptr))
 
     def get_irq_info(self, index: int, *, argsz: int = 16, ptr: str = "good") -> IrqInfo:
@@ -155,8 +155,8 @@ class Device(Descriptor):
     ) -> None:
         """DEVICE_SET_IRQS: index 0 INTx, 1 MSI, 2 MSI-X, 3 ERR, 4 REQ; without flags, an eventfd each, and count 0 disables.
 
-        flags: one kind of data (1 none, 2 bools, 4 eventfds) and one action (8 mask, 16 unmask, 32 trigger). `evfd`: the descriptor for
-        every vector in place of fresh eventfds, -1 takes one away, or a list with one for each vector (None: a fresh one); `value`: what every
+        flags: one kind of data (1 none, 2 bools, 4 eventfds) and one action (8 mask, 16 unmask, 32 trigger). `evfd`: one descriptor
+        for all vectors in place of fresh eventfds (-1 takes theirs away), or a list with one for each (None: a fresh one); `value`: what every
         bool says; `ptr`: good, bad, null, or cut (the data behind the struct cannot be read). EFAULT, EINVAL, ENOTTY, EBADF, EBUSY,
         ERANGE, ENOSPC as `msi.IRQ_CHECKS` and the tables behind it list them. A block that fails half-way leaves its vectors masked.
         """
@@ -328,7 +328,7 @@ class Device(Descriptor):
         return super().ioctl(cmd, arg)
 
     def bind_iommufd(self, iommufd: Container | int, *, argsz: int = 16, flags: int = 0, ptr: str = "good") -> int:
-        """DEVICE_BIND_IOMMUFD: tie the device to an iommufd, which owns its DMA from then on; return its number there. A reading.
+        """DEVICE_BIND_IOMMUFD: tie the device to an iommufd, which owns its DMA from then on; return its number there. Read, not recorded.
 
         EFAULT, EINVAL (argsz, flags, a negative descriptor, a device opened through its group, tied already), EBUSY (its group's node is
         open), EBADF, EBADFD (no iommufd), then EPERM and EINVAL as `iommufd.Context.bind`. 6.6 and later.

@@ -1,4 +1,4 @@
-"""Open files of VFIO: several descriptors, of one process or many, share a file."""
+"""Open files of VFIO: several descriptors, of one process or many, may share one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class OpenFile:
         self.references = 0
 
     def release(self) -> Iterable[File]:
-        """Let go at the last reference."""
+        """Let go at the last reference; return the files that it held."""
         return ()
 
 
 class ContainerFile(OpenFile):
-    """An open /dev/vfio/vfio."""
+    """An open /dev/vfio/vfio or /dev/iommu."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class DeviceFile(OpenFile):
         return self.state.memory_space
 
     def release(self) -> Iterable[File]:
-        """Disable the interrupts with the last open file of the device; the group's file loses a reference."""
+        """Disable the interrupts with the last open file of the device; the group's file loses a reference, or the group a user."""
         self.vfio.devices_open[self.name] -= 1
         if not self.vfio.devices_open[self.name]:
             self.drivers.forget_device_state(self.name)
@@ -110,7 +110,7 @@ class CdevFile(DeviceFile):
         return self.bound is not None
 
     def release(self) -> Iterable[File]:
-        """Disable the interrupts, detach the device and let it go; the iommufd loses a reference."""
+        """Let the group go; of a device that is tied to an iommufd disable the interrupts, detach it, and return the iommufd's file."""
         self.vfio.devices_open[self.name] -= 1
         self.vfio.cdevs[self.name] -= 1
         held: tuple[File, ...] = ()

@@ -25,8 +25,8 @@ from vfiolab.model.user.process import FIRST_FD, Memory, Process
 class UserProcess(Process):
     """The user's process, with the calls that open VFIO's files.
 
-    `name` is "" for the first process of a host, else what `fork` called it. `write` is its last write to sysfs,
-    `stuck` why it sleeps for ever in a call. `eventfds`: which numbers lead to eventfds, where somebody knows a program's own;
+    `name` is "" for the first process of a host, else what `fork` or `Host.new_process` called it. `write` is its last write to sysfs,
+    `stuck` why it sleeps for ever in a call. `eventfds`: the numbers that lead to a program's own eventfds, as far as somebody knows them;
     `copy_out` puts bytes at an address of the process's memory, and says whether it could: here they go nowhere.
 
     >>> from vfiolab.model.builder import MachineBuilder
@@ -64,7 +64,7 @@ class UserProcess(Process):
         return fd in self.descriptors or 0 <= fd < FIRST_FD
 
     def asleep(self) -> str:
-        """Until what the process sleeps in a call, "" if it does not, or has ended."""
+        """Say what the process waits for in a call; "" if it is awake or has ended."""
         return "" if self.exited else self.stuck or (self.write.why if self.write is not None else "")
 
     def need_awake(self) -> None:
@@ -80,11 +80,13 @@ class UserProcess(Process):
     def fork(self, name: str) -> UserProcess:
         """Return a child with the same memory and limits: it shares every open file and has descriptors, locked memory and fate of its own.
 
-        ValueError for a name that a living process has, or that is no word of ASCII letters, digits and _.
+        ValueError for a name that a living process has, or that is no word of ASCII letters, digits and _ that begins with no digit.
         """
         self.need_awake()
         if not (word("name", name).isascii() and name.isidentifier()) or name in self.system.processes:
-            raise ValueError(f"a child's name is a word of its own, not {name!r}; there are {', '.join(self.system.processes)}")
+            raise ValueError(
+                f"a child's name is a word of ASCII letters, digits and _ that begins with no digit and is no other process's, not {name!r}"
+            )
         with self.call("fork", name):
             child = UserProcess(self.system, self._new_server, self.memory.copied(), self.memlock, name)
             child.capabilities, child.permitted = set(self.capabilities), set(self.permitted)
@@ -179,7 +181,7 @@ class UserProcess(Process):
             return opened
 
     def open_cdev(self, device: str) -> Cdev:
-        """Open a device's own node, /dev/vfio/devices/vfioN (6.6 and later): it does nothing until it is tied to an iommufd. ENOENT. A reading.
+        """Open a device's own node, /dev/vfio/devices/vfioN (6.6 and later): it does nothing until it is tied to an iommufd. ENOENT. Read, not recorded.
 
         >>> import vfiolab as vl
         >>> host = vl.load("intel-vtd-iommufd")
@@ -205,7 +207,7 @@ class UserProcess(Process):
             return opened
 
     def open_group(self, group: int | str) -> Group:
-        """Open /dev/vfio/N by number, or the group of a device. ENOENT (no such node), EBUSY (open already), EPERM (no-IOMMU)."""
+        """Open /dev/vfio/N by number, or the group of a device. ENOENT (no such node), EBUSY (open already), EPERM (a no-IOMMU group, without CAP_SYS_RAWIO)."""
         self.need_awake()
         with self.call("open_group", str(group)) as call:
             asked = self._node(group)
