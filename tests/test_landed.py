@@ -80,6 +80,7 @@ LANDED = {
     "unmap_in_iova_order": ("5.11", "5.12"),
     "dirty_tracking": ("5.7", "5.8"),
     "runs_are_charged": ("4.11", "4.12"),
+    "unmap_stops_at_others": ("4.9", "4.10"),
     "unmap_by_anyone": ("5.19", "6.0"),
     "vaddr_changes_owner": ("6.2", "6.3"),
     "read_pin_breaks_cow": ("5.7", "5.8"),

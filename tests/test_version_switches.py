@@ -458,6 +458,7 @@ def unmapped_by_a_child(kernel):
     return host.process.fork("P").descriptors[opened.fd].unmap_dma(0, PAGE)
 
 
+probe("4.14", on=0, off=PAGE, switch="unmap_stops_at_others")(unmapped_by_a_child)
 probe("6.1", on=PAGE, off=0, switch="unmap_by_anyone")(unmapped_by_a_child)
 
 

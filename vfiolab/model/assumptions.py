@@ -38,6 +38,11 @@ ASSUMPTIONS = (
         "those kernels charge and map a contiguous run of memory as a whole, and how long runs are depends on the machine",
     ),
     Assumption(
+        "Before 4.10, the pages of a mapping that another process unmaps leave the account of the process that mapped it.",
+        "locked memory of several processes",
+        "no recording of those kernels has two processes",
+    ),
+    Assumption(
         "A virtio-iommu refuses a domain of another virtio-iommu with EINVAL, and reports no cache coherency before 5.19.",
         "attach; CHECK_EXTENSION 4",
         "no machine with two of them was recorded, and on the one kernel recorded before 5.19 (5.15) nobody asked",

@@ -410,7 +410,7 @@ class Type1:
         return removed, user if asked else None
 
     def _takes(self, r: UnmapDma, caller: Caller) -> Iterable[Dma]:
-        """Return what UNMAP takes of the mappings in its range: up to 5.19 it ends at the first that another process made (recorded)."""
+        """Return what UNMAP takes of the mappings in its range: from 4.10 to 5.19 it ends at the first that another process made (recorded)."""
         found = self._in_range(r) if r.whole is None else (r.whole,)
         return found if self.rules.unmap_by_anyone else takewhile(lambda dma: dma.process is caller, found)
 

@@ -454,6 +454,6 @@ class Rules:
             | (UNMAP_VADDR if has("vaddr_update") else 0)
         )
         self.unmap_top = U64 if has("unmap_may_end_at_top") else U64 - 1
-        self.unmap_by_anyone = has("unmap_by_anyone")
+        self.unmap_by_anyone = has("unmap_by_anyone") or not has("unmap_stops_at_others")
         self.zeros_pinned = not (has("read_pin_breaks_cow") and not has("zero_page_pinned")) and not has("long_term_cow")
         self.bars = "on" if has("bar_needs_memory_space") else "always"
