@@ -88,7 +88,7 @@ def two_below_a_switch(
     m = MachineBuilder(f"switch {'with' if acs else 'without'} ACS")
     switch = m.upstream("02:00.0", below=m.root_port("00:01.0", unit=m.unit("dmar0", kind="intel-vtd"), acs=root))
     for slot in (0, 1):
-        m.endpoint(f"{slot + 4:02x}:00.0", below=m.downstream(f"03:{slot:02x}.0", below=switch, acs=acs))
+        m.endpoint(f"{slot + 4:02x}:00.0", below=m.downstream(f"03:{slot:02x}.0", below=switch, acs=acs), vendor=0x8086, device=0x10D3)
     m.bar("05:00.0", 0xF000_0000, 0xF000_FFFF)
     return m.host(kernel, options)
 
