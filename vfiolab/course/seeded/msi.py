@@ -61,7 +61,7 @@ def _raise(rng: Random) -> Draft:
     steps = (f"said = {tried('space.map', start, size, name='guest RAM')}", f"met = {tried('space.enable_msi', device)}")
     asked = (*(steps if rng.random() < 0.5 else steps[::-1]), f'trip = None if said.error or met.error else space.raise_msi("{device}")')
     first, then = (line.partition("vl.answer(")[2].replace(", ", "(", 1) for line in asked[:2])
-    question = f"`{first}`, then `{then}`, then the device raises vector 0. What comes of it?"
+    question = f"`{first}`, then `{then}`, then the device raises vector 0. What becomes of the message?"
     truth = ("said = met if met.error else said", 'truth = "a call is refused" if trip is None else trip.outcome')
     options = ("delivered", "lost", "corrupts", "a call is refused")
     given = loaded(machine, kernel, f'space.attach("{device}")')
@@ -166,7 +166,7 @@ def _proposal(rng: Random) -> Draft:
     about, _, run = _cell(rng)
     asked = (*run, 'truth = "a call is refused" if cell.errno else cell.outcome')
     options = ("delivered", "lost", "corrupts", "a call is refused")
-    return Draft(f"{about} what becomes of the interrupt?", (), asked, options, _why_cell, "cell.picture()")
+    return Draft(f"{about} what becomes of what the device writes?", (), asked, options, _why_cell, "cell.picture()")
 
 
 def _promise(rng: Random) -> Draft:

@@ -128,7 +128,7 @@ PLACE_CHECKS = (
           "align it (the granule is 1 byte until a device is open)", test="r.iova & r.backend.granule - 1"),
     Check("iova + size does not wrap", "EOVERFLOW", IP, wraps, "keep iova + size within 2^64", test="r.iova + r.size > U64"),
     Check("the range is usable", "EINVAL", IP, lambda r: f"{Span.sized(r.iova, r.size)} is not inside one usable range: {', '.join(map(str, r.backend.valid_iova))}",
-          "map around it: GET_INFO capability 1 lists the usable ranges",
+          "map around it: GET_INFO capability 1 of a container, or IOAS_IOVA_RANGES, lists the usable ranges",
           test="not r.backend.usable(r.iova, r.size)", met=lambda r: obstacles(r.backend.domains, Span.sized(r.iova, r.size))),
     Check("no existing mapping overlaps", "EEXIST", IP, lambda r: f"{Span.sized(r.iova, r.size)} overlaps the mapping {next(r.backend.areas_in(r.iova, r.size)).span}",
           "unmap it first", test="next(r.backend.areas_in(r.iova, r.size), None) is not None",

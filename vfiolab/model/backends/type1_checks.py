@@ -74,6 +74,12 @@ class AttachRequest(NamedTuple):
     domain: Domain
     iovas: iova_list.IovaList
 
+    @property
+    def isolation(self) -> str:
+        """Say what would isolate the group's interrupts; where doorbells lie behind the unit, remapping is nothing to turn on."""
+        behind = self.group.unit is not None and self.group.unit.translates_msi
+        return "use a machine whose interrupt controller checks the sender (an ITS)" if behind else "turn interrupt remapping on"
+
 
 BAD_POINTER = "the pointer to the struct is {r.ptr}: it cannot be read"
 
@@ -401,7 +407,7 @@ ATTACH_CHECKS = (
     Check("some iova is left", "EINVAL", f"vfio_iommu_resv_exclude, {T1}",
           "no usable iova would be left in the container", "use a second container", "valid_iova", "not r.iovas", conflicts),
     Check("interrupts are isolated, or unsafe ones are allowed", "EPERM", ATTACH, _unsafe_interrupts,
-          "turn interrupt remapping on; or accept the risk: vfio_iommu_type1.allow_unsafe_interrupts=1"),
+          "{r.isolation}; or accept the risk: vfio_iommu_type1.allow_unsafe_interrupts=1"),
 )  # fmt: skip
 
 REPLAY_CHECKS = (
