@@ -132,10 +132,10 @@ class Struct:
         def first(self: Self, *args: Any, **named: Any) -> None:
             made: dict[str, Any] = {}
             exec("\n".join(lines), globals(), made)  # noqa: S102 - the text is made of the fields above, and saves a walk over them
-            cls.__init__ = made["__init__"]  # type: ignore[method-assign]
+            cls.__init__ = made["__init__"]  # type: ignore[method-assign] # in its own place, so that the next record costs no more
             cls.__init__(self, *args, **named)
 
-        cls.__init__ = first  # type: ignore[assignment]
+        cls.__init__ = first  # type: ignore[assignment] # it has no list of arguments: those of the one above are checked
         for name in (held.keys() - set(places)) & vars(cls).keys():
             delattr(cls, name)  # not there until the backend fills it in
 
